@@ -1,0 +1,10 @@
+//! The nouns that every zone shares: ids, usage, money, outcomes, records.
+//!
+//! Values only: nothing here opens a socket or a file, or reads a clock.
+//! Reading order: [`id`], [`usage`], [`money`], [`outcome`], [`record`].
+
+pub mod id;
+pub mod usage;
+pub mod money;
+pub mod outcome;
+pub mod record;

@@ -1,0 +1,258 @@
+//! All that is kept about one attempt, one cache hit or one refusal.
+//!
+//! A record is made on a shard, crosses to the log writer by value, and is archived as it is in
+//! a row frame. Its numbers are plain fields; its texts lie packed in one buffer, so that making
+//! a record costs one allocation.
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+use super::{id::RequestId, money::PicoDollars, outcome::Outcome, usage::Usage};
+
+/// The texts of a record, in the order in which they lie in [`Texts`].
+///
+/// New ones go at the end: the number of a field is part of the file format, and a reader takes
+/// a missing field as empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Text {
+    /// Gateway id.
+    Gateway = 0,
+    /// Provider slug.
+    Provider = 1,
+    /// Model as the caller or the answer named it; empty if unknown.
+    Model = 2,
+    /// Normalised `provider/model` name (contract `observability.md` 1.3).
+    ModelName = 3,
+    /// Request method.
+    Method = 4,
+    /// The provider's path with its query, secrets replaced by `***`.
+    Path = 5,
+    /// `user-agent` of the caller.
+    UserAgent = 6,
+    /// Metadata as a JSON object, at most five entries; empty if none.
+    Metadata = 7,
+    /// Event id if the caller named one; empty: the record's own id.
+    EventId = 8,
+    /// Name of the key the caller proved; empty if none.
+    Key = 9,
+    /// `content-type` of the request.
+    RequestContentType = 10,
+    /// `content-type` of the answer.
+    ResponseContentType = 11,
+    /// `content-encoding` of the answer; empty if none.
+    ResponseContentEncoding = 12,
+    /// What went wrong, in plain words; empty if nothing did.
+    Error = 13,
+    /// The key of the price-table entry that priced it; empty if unpriced.
+    PriceKey = 14,
+    /// The provider's own request id (`x-request-id` or its like).
+    UpstreamRequestId = 15,
+}
+
+/// How many texts a record has.
+pub const TEXTS: usize = 16;
+
+/// The texts of a record, one after another in one buffer.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize)]
+pub struct Texts {
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+}
+
+impl Texts {
+    /// Packs `texts`, which are given in the order of [`Text`]. Bytes that are not UTF-8 are
+    /// replaced when the text is read.
+    pub fn pack(texts: &[&[u8]; TEXTS]) -> Self {
+        let mut bytes = Vec::with_capacity(texts.iter().map(|text| text.len()).sum());
+        let mut ends = Vec::with_capacity(TEXTS);
+        for text in texts {
+            bytes.extend_from_slice(text);
+            ends.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        }
+        Self { bytes, ends }
+    }
+
+    /// The bytes of one text; empty if the record has none.
+    pub fn get(&self, text: Text) -> &[u8] {
+        slice(&self.bytes, text as usize, |index| {
+            self.ends.get(index).map(|end| *end as usize)
+        })
+    }
+}
+
+impl ArchivedTexts {
+    /// The bytes of one text; empty if the record has none.
+    pub fn get(&self, text: Text) -> &[u8] {
+        slice(&self.bytes, text as usize, |index| {
+            self.ends.get(index).map(|end| end.to_native() as usize)
+        })
+    }
+}
+
+fn slice(bytes: &[u8], index: usize, end: impl Fn(usize) -> Option<usize>) -> &[u8] {
+    let from = match index {
+        0 => 0,
+        _ => end(index - 1).unwrap_or(usize::MAX),
+    };
+    let to = end(index).unwrap_or(0);
+    bytes.get(from..to).unwrap_or_default()
+}
+
+/// What is kept about one attempt, one cache hit or one refusal.
+///
+/// Times are microseconds. Numbers that can be unknown are `None` then, which is not zero.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize)]
+pub struct Record {
+    /// The record's id (see [`RequestId`]).
+    pub id: [u8; 16],
+    /// When the request's head was complete: microseconds since the Unix epoch.
+    pub at_micros: u64,
+    /// From there to the last byte handed to the caller's socket.
+    pub duration_micros: u64,
+    /// From the request sent upstream to the first byte of the answer's head.
+    pub first_byte_micros: Option<u64>,
+    /// From the request sent upstream to the first token: for a stream the first event that
+    /// carries a delta, else the first byte of the body.
+    pub first_token_micros: Option<u64>,
+    /// Time that tidegate itself added.
+    pub overhead_micros: u64,
+    /// Status sent to the caller; 0 if none was sent.
+    pub status: u16,
+    /// [`Outcome`] as its number.
+    pub outcome: u8,
+    /// Index of the step that this attempt belongs to.
+    pub step: u8,
+    /// Number of the attempt within its exchange, from 0.
+    pub attempt: u8,
+    /// See [`flag`].
+    pub flags: u32,
+    /// Bytes of the request's body as received.
+    pub request_bytes: u64,
+    /// Bytes of the answer's body as relayed.
+    pub response_bytes: u64,
+    /// See [`Usage::input`].
+    pub tokens_input: Option<u64>,
+    /// See [`Usage::output`].
+    pub tokens_output: Option<u64>,
+    /// See [`Usage::cache_read`].
+    pub tokens_cache_read: Option<u64>,
+    /// See [`Usage::cache_write`].
+    pub tokens_cache_write: Option<u64>,
+    /// See [`Usage::cache_write_hour`].
+    pub tokens_cache_write_hour: Option<u64>,
+    /// See [`Usage::reasoning`].
+    pub tokens_reasoning: Option<u64>,
+    /// Cost in pico-dollars; `None` if the price or the usage is unknown.
+    pub cost: Option<u64>,
+    /// Hash of the price table that `cost` was computed with; 0 if none.
+    pub price_table: u64,
+    /// The texts.
+    pub texts: Texts,
+}
+
+/// Bits of [`Record::flags`].
+pub mod flag {
+    /// The answer was a stream of events.
+    pub const STREAM: u32 = 1;
+    /// The cost came from the caller's own prices.
+    pub const CUSTOM_COST: u32 = 1 << 1;
+    /// Bodies were to be stored (payload logging was on).
+    pub const PAYLOAD: u32 = 1 << 2;
+    /// The body of the request was not stored whole: too large, or the log was behind.
+    pub const REQUEST_BODY_DROPPED: u32 = 1 << 3;
+    /// The body of the answer was not stored whole.
+    pub const RESPONSE_BODY_DROPPED: u32 = 1 << 4;
+    /// The caller proved a gateway token.
+    pub const AUTHENTICATED: u32 = 1 << 5;
+    /// The provider was called with a stored credential.
+    pub const STORED_CREDENTIAL: u32 = 1 << 6;
+    /// The answer came from the cache.
+    pub const CACHED: u32 = 1 << 7;
+    /// The connection became a WebSocket.
+    pub const WEB_SOCKET: u32 = 1 << 8;
+    /// The answer's usage could not be read although it was expected.
+    pub const USAGE_UNKNOWN: u32 = 1 << 9;
+}
+
+impl Record {
+    /// The record's id.
+    pub fn id(&self) -> RequestId {
+        RequestId(self.id)
+    }
+
+    /// How it ended.
+    pub fn outcome(&self) -> Outcome {
+        Outcome::from_number(self.outcome).unwrap_or(Outcome::Internal)
+    }
+
+    /// The tokens, brought back to one value.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            input: self.tokens_input,
+            output: self.tokens_output,
+            cache_read: self.tokens_cache_read,
+            cache_write: self.tokens_cache_write,
+            cache_write_hour: self.tokens_cache_write_hour,
+            reasoning: self.tokens_reasoning,
+        }
+    }
+
+    /// Notes `usage`.
+    pub fn set_usage(&mut self, usage: &Usage) {
+        self.tokens_input = usage.input;
+        self.tokens_output = usage.output;
+        self.tokens_cache_read = usage.cache_read;
+        self.tokens_cache_write = usage.cache_write;
+        self.tokens_cache_write_hour = usage.cache_write_hour;
+        self.tokens_reasoning = usage.reasoning;
+    }
+
+    /// What it cost, if that is known.
+    pub fn cost(&self) -> Option<PicoDollars> {
+        self.cost.map(PicoDollars)
+    }
+
+    /// One text, made printable.
+    pub fn text(&self, text: Text) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(self.texts.get(text))
+    }
+
+    /// Says whether a [`flag`] is set.
+    pub fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_come_back_as_they_were_packed() {
+        let mut texts: [&[u8]; TEXTS] = [b""; TEXTS];
+        texts[Text::Gateway as usize] = b"default";
+        texts[Text::Model as usize] = b"gpt-4o";
+        texts[Text::UpstreamRequestId as usize] = b"req_1";
+        let packed = Texts::pack(&texts);
+        assert_eq!(packed.get(Text::Gateway), b"default");
+        assert_eq!(packed.get(Text::Provider), b"");
+        assert_eq!(packed.get(Text::Model), b"gpt-4o");
+        assert_eq!(packed.get(Text::UpstreamRequestId), b"req_1");
+        assert_eq!(Texts::default().get(Text::Model), b"");
+    }
+
+    #[test]
+    fn archived_bytes_hold_the_record() {
+        let record = Record {
+            id: [7; 16],
+            cost: Some(5),
+            texts: Texts::pack(&[b"x"; TEXTS]),
+            ..Record::default()
+        };
+        let bytes = rkyv::to_bytes::<rkyv::rancor::Error>(&record).unwrap();
+        let archived = rkyv::access::<ArchivedRecord, rkyv::rancor::Error>(&bytes).unwrap();
+        assert_eq!(archived.texts.get(Text::Error), b"x");
+        let back: Record = rkyv::deserialize::<Record, rkyv::rancor::Error>(archived).unwrap();
+        assert_eq!(back, record);
+    }
+}
