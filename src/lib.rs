@@ -5,3 +5,7 @@
 
 pub mod domain;
 pub mod provider;
+
+pub mod shard;
+
+pub mod sys;

@@ -1,0 +1,339 @@
+//! One TCP connection, plain or TLS, as a reader that is polled and a writer that sends.
+//!
+//! A read stays in flight while something else happens: that is how a hang-up is noticed. It
+//! owns its buffer until it completes, so nothing is lost when the task looks elsewhere; it is
+//! dropped only together with the connection.
+
+use std::{
+    cell::RefCell,
+    future::Future,
+    io,
+    os::fd::{AsRawFd, RawFd},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use monoio::{
+    buf::{IoBuf, IoBufMut},
+    io::{AsyncReadRent, AsyncWriteRent, OwnedReadHalf, OwnedWriteHalf, Splitable},
+    net::TcpStream,
+};
+
+use super::tls::Session;
+use crate::sys::socket;
+
+/// A connection split into its two directions.
+pub struct Stream {
+    /// What arrives.
+    pub reader: Reader,
+    /// What is sent.
+    pub writer: Writer,
+}
+
+impl Stream {
+    /// Wraps a connected socket.
+    pub fn plain(socket: TcpStream) -> Self {
+        // Small writes go out at once, both sides; a failure costs latency, not correctness.
+        let _ = socket.set_nodelay(true);
+        let fd = socket.as_raw_fd();
+        let (read, write) = socket.into_split();
+        Self {
+            reader: Reader {
+                slot: new_slot(),
+                half: Some(read),
+                tls: None,
+            },
+            writer: Writer {
+                half: write,
+                fd,
+                session: None,
+                sealed: Vec::new(),
+            },
+        }
+    }
+
+    /// Puts a TLS session, its handshake done, on top of a plain stream.
+    pub fn secured(mut self, session: Session) -> Self {
+        let session = Rc::new(RefCell::new(session));
+        self.reader.tls = Some(Box::new(TlsReader {
+            session: Rc::clone(&session),
+            sealed: Some(Vec::new()),
+            fed: 0,
+            plain: None,
+        }));
+        self.writer.session = Some(session);
+        self
+    }
+
+    /// The socket's descriptor, for peeks and options.
+    pub fn fd(&self) -> RawFd {
+        self.writer.fd
+    }
+}
+
+/// What a read brought: how many bytes were appended, and the buffer.
+pub type ReadResult = (io::Result<usize>, Vec<u8>);
+
+/// The receiving direction.
+pub struct Reader {
+    slot: Box<dyn Slot>,
+    /// Present while no read is in flight.
+    half: Option<OwnedReadHalf<TcpStream>>,
+    tls: Option<Box<TlsReader>>,
+}
+
+struct TlsReader {
+    session: Rc<RefCell<Session>>,
+    /// Buffer for ciphertext, while it is not with the kernel.
+    sealed: Option<Vec<u8>>,
+    /// How much of it the session has taken.
+    fed: usize,
+    /// The caller's buffer, from `arm` to completion.
+    plain: Option<Vec<u8>>,
+}
+
+/// Ciphertext read at once: one TLS record of the greatest size, with its header and tag.
+const SEALED_BYTES: usize = 16 * 1024 + 256;
+
+impl Reader {
+    /// Says whether a read is in flight.
+    pub fn is_armed(&self) -> bool {
+        match &self.tls {
+            Some(tls) => tls.plain.is_some(),
+            None => self.half.is_none(),
+        }
+    }
+
+    /// Starts a read that appends to `buffer`, at most up to its capacity. Does nothing but hand
+    /// the buffer back if a read is in flight already.
+    pub fn arm(&mut self, buffer: Vec<u8>) -> Option<Vec<u8>> {
+        if self.is_armed() || buffer.len() == buffer.capacity() {
+            return Some(buffer);
+        }
+        match &mut self.tls {
+            Some(tls) => tls.plain = Some(buffer),
+            None => self.arm_socket(buffer),
+        }
+        None
+    }
+
+    fn arm_socket(&mut self, buffer: Vec<u8>) {
+        if let Some(half) = self.half.take() {
+            self.slot.start(half, buffer);
+        }
+    }
+
+    /// Polls the read in flight; ready with the buffer when it completed. Pending for ever if
+    /// none is in flight.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ReadResult> {
+        match self.tls.take() {
+            None => self.poll_socket(cx),
+            Some(mut tls) => {
+                let polled = self.poll_tls(&mut tls, cx);
+                self.tls = Some(tls);
+                polled
+            }
+        }
+    }
+
+    fn poll_socket(&mut self, cx: &mut Context<'_>) -> Poll<ReadResult> {
+        if self.half.is_some() {
+            return Poll::Pending;
+        }
+        let Poll::Ready((half, result, buffer)) = self.slot.poll(cx) else {
+            return Poll::Pending;
+        };
+        self.half = Some(half);
+        Poll::Ready((result, buffer))
+    }
+
+    fn poll_tls(&mut self, tls: &mut TlsReader, cx: &mut Context<'_>) -> Poll<ReadResult> {
+        let Some(mut plain) = tls.plain.take() else {
+            return Poll::Pending;
+        };
+        loop {
+            match tls.session.borrow_mut().open_into(&mut plain) {
+                Ok(None) => {}
+                Ok(Some(bytes)) => return Poll::Ready((Ok(bytes), plain)),
+                Err(error) => return Poll::Ready((Err(error), plain)),
+            }
+            if let Some(mut sealed) = tls.sealed.take() {
+                if let Some(rest) = sealed.get(tls.fed..).filter(|rest| !rest.is_empty()) {
+                    let fed = tls.session.borrow_mut().feed(rest);
+                    tls.sealed = Some(sealed);
+                    match fed {
+                        Ok(bytes) => tls.fed += bytes,
+                        Err(error) => return Poll::Ready((Err(error), plain)),
+                    }
+                    continue;
+                }
+                sealed.clear();
+                sealed.reserve_exact(SEALED_BYTES);
+                self.arm_socket(sealed);
+            }
+            let Poll::Ready((result, sealed)) = self.poll_socket(cx) else {
+                tls.plain = Some(plain);
+                return Poll::Pending;
+            };
+            tls.sealed = Some(sealed);
+            tls.fed = 0;
+            let ended = match result {
+                Ok(0) => tls.session.borrow_mut().end_of_input(),
+                Ok(_) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = ended {
+                return Poll::Ready((Err(error), plain));
+            }
+        }
+    }
+
+    /// Reads once into `buffer` and waits for it.
+    pub async fn read(&mut self, buffer: Vec<u8>) -> ReadResult {
+        if let Some(buffer) = self.arm(buffer) {
+            return (Err(io::ErrorKind::WouldBlock.into()), buffer);
+        }
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+}
+
+/// The sending direction.
+pub struct Writer {
+    half: OwnedWriteHalf<TcpStream>,
+    fd: RawFd,
+    session: Option<Rc<RefCell<Session>>>,
+    /// Ciphertext on its way out, kept for its allocation.
+    sealed: Vec<u8>,
+}
+
+/// Plaintext sealed at a time, so that a large body is not held twice.
+const SEAL_BYTES: usize = 64 * 1024;
+
+impl Writer {
+    /// Sends all of `bytes`. Most sends end here and now: the socket's buffer takes them in one
+    /// system call. What it does not take waits in the ring.
+    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(session) = self.session.as_ref().map(Rc::clone) else {
+            return self.send_socket(bytes).await;
+        };
+        let mut sealed = std::mem::take(&mut self.sealed);
+        for part in bytes.chunks(SEAL_BYTES) {
+            sealed.clear();
+            session.borrow_mut().seal_into(part, &mut sealed)?;
+            self.send_socket(&sealed).await?;
+        }
+        sealed.clear();
+        self.sealed = sealed;
+        Ok(())
+    }
+
+    async fn send_socket(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match socket::send_now(self.fd, bytes) {
+                Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return self.send_waiting(bytes.to_vec()).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_waiting(&mut self, mut rest: Vec<u8>) -> io::Result<()> {
+        let mut sent = 0;
+        while sent < rest.len() {
+            let (result, slice) = self.half.write(rest.slice(sent..)).await;
+            rest = slice.into_inner();
+            match result {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(bytes) => sent += bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what the TLS session wants to say: handshake messages, alerts.
+    pub async fn flush(&mut self, session: &mut Session) -> io::Result<()> {
+        let mut sealed = std::mem::take(&mut self.sealed);
+        sealed.clear();
+        session.take_output(&mut sealed)?;
+        let sent = self.send_socket(&sealed).await;
+        self.sealed = sealed;
+        sent
+    }
+
+    /// Says that no more will be sent (TLS: with the closing alert).
+    pub async fn finish(&mut self) {
+        if let Some(session) = self.session.as_ref().map(Rc::clone) {
+            let mut sealed = std::mem::take(&mut self.sealed);
+            sealed.clear();
+            session.borrow_mut().close_into(&mut sealed);
+            let _ = self.send_socket(&sealed).await;
+        }
+        let _ = socket::shutdown_write(self.fd);
+    }
+
+    /// Makes the closing of the connection a reset.
+    pub fn reset_on_close(&self) {
+        socket::reset_on_close(self.fd);
+    }
+}
+
+/// Storage for the future of one read, kept for the connection's life so that a read allocates
+/// nothing. The future's type has no name, hence the trait object.
+trait Slot {
+    fn start(&mut self, half: OwnedReadHalf<TcpStream>, buffer: Vec<u8>);
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ReadDone>;
+}
+
+type ReadDone = (OwnedReadHalf<TcpStream>, io::Result<usize>, Vec<u8>);
+
+struct FutureSlot<F, M> {
+    future: Pin<Box<Option<F>>>,
+    make: M,
+}
+
+impl<F, M> Slot for FutureSlot<F, M>
+where
+    F: Future<Output = ReadDone>,
+    M: Fn(OwnedReadHalf<TcpStream>, Vec<u8>) -> F,
+{
+    fn start(&mut self, half: OwnedReadHalf<TcpStream>, buffer: Vec<u8>) {
+        let future = (self.make)(half, buffer);
+        self.future.as_mut().set(Some(future));
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ReadDone> {
+        let Some(future) = self.future.as_mut().as_pin_mut() else {
+            return Poll::Pending;
+        };
+        let Poll::Ready(done) = future.poll(cx) else {
+            return Poll::Pending;
+        };
+        self.future.as_mut().set(None);
+        Poll::Ready(done)
+    }
+}
+
+fn new_slot() -> Box<dyn Slot> {
+    fn boxed<F, M>(make: M) -> Box<dyn Slot>
+    where
+        F: Future<Output = ReadDone> + 'static,
+        M: Fn(OwnedReadHalf<TcpStream>, Vec<u8>) -> F + 'static,
+    {
+        Box::new(FutureSlot {
+            future: Box::pin(None),
+            make,
+        })
+    }
+    boxed(async |mut half: OwnedReadHalf<TcpStream>, buffer: Vec<u8>| {
+        let (from, to) = (buffer.len(), buffer.capacity());
+        let (result, slice) = half.read(buffer.slice_mut(from..to)).await;
+        (half, result, slice.into_inner())
+    })
+}

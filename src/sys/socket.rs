@@ -1,0 +1,115 @@
+//! Sockets as the runtime does not offer them: shared listeners, an immediate send, a peek.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    os::fd::{BorrowedFd, RawFd},
+};
+
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, bind, listen, recv,
+    send, shutdown, socket_with, sockopt,
+};
+
+/// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Opens `count` listeners on one address, so that the kernel spreads connections over them.
+///
+/// The address is first bound alone: without that, `SO_REUSEPORT` would share a port with
+/// another process in silence. Port 0 becomes the same free port for all.
+pub fn listen_shared(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
+    let probe = open(address, false)?;
+    let address = probe.local_addr()?;
+    drop(probe);
+    (0..count).map(|_| open(address, true)).collect()
+}
+
+fn open(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let fd = socket_with(
+        family,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?;
+    sockopt::set_socket_reuseaddr(&fd, true)?;
+    if shared {
+        sockopt::set_socket_reuseport(&fd, true)?;
+    }
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&fd, true)?;
+    }
+    bind(&fd, &address)?;
+    listen(&fd, BACKLOG)?;
+    Ok(TcpListener::from(fd))
+}
+
+/// Sends what the socket takes at once; `WouldBlock` if that is nothing.
+pub fn send_now(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    Ok(send(borrow(fd), bytes, flags)?)
+}
+
+/// Says that no more will be sent; what is in the socket's buffer still goes out.
+pub fn shutdown_write(fd: RawFd) -> io::Result<()> {
+    Ok(shutdown(borrow(fd), Shutdown::Write)?)
+}
+
+/// Says whether an idle connection is still usable: open, and with nothing to read. Bytes that
+/// nobody asked for and the end of the stream both make it unusable.
+pub fn is_quiet(fd: RawFd) -> bool {
+    let mut byte = [0u8; 1];
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    matches!(
+        recv(borrow(fd), &mut byte, flags),
+        Err(rustix::io::Errno::AGAIN)
+    )
+}
+
+/// Makes the closing of the socket a reset: the peer learns that the answer is not whole even
+/// where its end is the end of the connection.
+pub fn reset_on_close(fd: RawFd) {
+    // Failing leaves an ordinary close, which is all that can be done then.
+    let _ = sockopt::set_socket_linger(borrow(fd), Some(std::time::Duration::ZERO));
+}
+
+fn borrow<'fd>(fd: RawFd) -> BorrowedFd<'fd> {
+    // SAFETY: callers pass the descriptor of a socket that they own and that outlives the call;
+    // the borrow does not leave this module.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{io::Write, net::TcpStream, os::fd::AsRawFd};
+
+    #[test]
+    fn a_port_can_be_shared_only_by_its_own_listeners() {
+        let loopback = "127.0.0.1:0".parse().unwrap();
+        let listeners = listen_shared(loopback, 3).unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        assert!(listeners.iter().all(|l| l.local_addr().unwrap() == address));
+        let error = listen_shared(address, 1).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_quiet_connection_is_neither_readable_nor_closed() {
+        let listeners = listen_shared("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let here = TcpStream::connect(listeners[0].local_addr().unwrap()).unwrap();
+        listeners[0].set_nonblocking(false).unwrap();
+        let (mut there, _) = listeners[0].accept().unwrap();
+        assert!(is_quiet(here.as_raw_fd()));
+        there.write_all(b"x").unwrap();
+        while is_quiet(here.as_raw_fd()) {}
+        let other = TcpStream::connect(listeners[0].local_addr().unwrap()).unwrap();
+        let (gone, _) = listeners[0].accept().unwrap();
+        drop(gone);
+        while is_quiet(other.as_raw_fd()) {}
+    }
+}
