@@ -1,11 +1,15 @@
 //! tidegate: an AI gateway in one Linux binary, as a library for its binary, tests and benches.
 //!
 //! The modules lie in four zones (see `ARCHITECTURE.md`). In reading order:
-//! values in, values out: [`domain`], [`provider`]; then the zones on top of them.
+//! values in, values out: [`domain`], [`provider`], [`snapshot`]; the data plane: [`shard`];
+//! the border: [`handoff`]; at the bottom of everything: [`sys`].
 
 pub mod domain;
 pub mod provider;
+pub mod snapshot;
 
 pub mod shard;
+
+pub mod handoff;
 
 pub mod sys;

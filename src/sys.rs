@@ -2,4 +2,5 @@
 #![expect(unsafe_code, reason = "the one place that may hold it")]
 
 pub mod affinity;
+pub mod bell;
 pub mod socket;

@@ -1,0 +1,366 @@
+//! What a shard counts. Plain numbers owned by the shard; a copy goes to who asks for it.
+//!
+//! Labels are bounded: beyond the first [`MODELS_MAX`] models, [`GATEWAYS_MAX`] gateways and
+//! [`PROVIDERS_MAX`] providers, everything further counts as `other`.
+
+use std::collections::HashMap;
+
+use xxhash_rust::xxh3::Xxh3DefaultBuilder;
+
+use crate::domain::{outcome::Outcome, record::Record};
+
+/// Models that get a series of their own.
+pub const MODELS_MAX: usize = 200;
+/// Gateways that get a series of their own.
+pub const GATEWAYS_MAX: usize = 100;
+/// Providers that get a series of their own: all built-in ones and many custom ones.
+pub const PROVIDERS_MAX: usize = 100;
+
+/// The label of everything beyond the bound.
+pub const OTHER: &str = "other";
+
+/// Upper bounds of the latency buckets in microseconds; one more bucket holds what is above.
+pub const LATENCY_BOUNDS_MICROS: [u64; 16] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 5_000_000, 20_000_000, 120_000_000,
+];
+
+/// Counters of one shard, or of all shards after [`Counters::merge`].
+#[derive(Debug, Clone, Default)]
+pub struct Counters {
+    gateways: Labels<GATEWAYS_MAX>,
+    providers: Labels<PROVIDERS_MAX>,
+    models: Labels<MODELS_MAX>,
+    exchanges: HashMap<ExchangeKey, ExchangeCounts, Xxh3DefaultBuilder>,
+    latencies: HashMap<(u16, u16), Box<Latencies>, Xxh3DefaultBuilder>,
+    plain: [u64; Plain::ALL.len()],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct ExchangeKey {
+    gateway: u16,
+    provider: u16,
+    model: u16,
+    outcome: Outcome,
+}
+
+/// Sums over the exchanges of one gateway, provider, model and outcome.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ExchangeCounts {
+    /// Exchanges.
+    pub requests: u64,
+    /// Tokens by [`TOKEN_KINDS`].
+    pub tokens: [u64; TOKEN_KINDS.len()],
+    /// Cost in pico-dollars.
+    pub cost: u128,
+    /// Exchanges that reported tokens but have no price.
+    pub unpriced: u64,
+}
+
+/// The kinds of tokens, as they are labelled.
+pub const TOKEN_KINDS: [&str; 5] = ["input", "output", "cache_read", "cache_write", "reasoning"];
+
+/// Distributions over the exchanges of one gateway and provider.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Latencies {
+    /// Whole exchanges.
+    pub duration: Histogram,
+    /// Request sent upstream to first token.
+    pub first_token: Histogram,
+    /// Time that tidegate added.
+    pub overhead: Histogram,
+}
+
+/// Counts by [`LATENCY_BOUNDS_MICROS`], not cumulative.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Histogram {
+    /// One count a bucket, the last for what is above all bounds.
+    pub buckets: [u64; LATENCY_BOUNDS_MICROS.len() + 1],
+    /// Sum of all values in microseconds.
+    pub sum_micros: u64,
+}
+
+impl Histogram {
+    fn add(&mut self, micros: u64) {
+        let bucket = LATENCY_BOUNDS_MICROS.partition_point(|bound| *bound < micros);
+        self.buckets[bucket] += 1;
+        self.sum_micros = self.sum_micros.saturating_add(micros);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.buckets.iter_mut().zip(other.buckets) {
+            *mine += theirs;
+        }
+        self.sum_micros = self.sum_micros.saturating_add(other.sum_micros);
+    }
+}
+
+/// Numbers without labels. Gauges are summed over shards like counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Plain {
+    /// Connections accepted.
+    ConnectionsAccepted,
+    /// Connections open now (gauge).
+    ConnectionsOpen,
+    /// Exchanges in flight now (gauge).
+    ExchangesInFlight,
+    /// Streams being relayed now (gauge).
+    StreamsOpen,
+    /// Requests refused because HTTP forbids what they are.
+    Malformed,
+    /// Requests refused for want of a valid token.
+    Unauthorized,
+    /// Connections opened to providers.
+    UpstreamConnects,
+    /// Exchanges that took an open connection from the pool.
+    UpstreamReuses,
+    /// Attempts to connect that failed.
+    UpstreamConnectFailures,
+    /// Pooled connections found dead before they were used.
+    UpstreamStale,
+    /// Accepts that failed for want of descriptors.
+    AcceptFailures,
+    /// Connection tasks that panicked.
+    Panics,
+    /// Records handed to the log.
+    RecordsSent,
+    /// Records lost because the log was behind.
+    RecordsDropped,
+    /// Bodies not stored whole because the log was behind.
+    BodiesDropped,
+}
+
+impl Plain {
+    /// Every one, in the order of its number.
+    pub const ALL: [Self; 15] = [
+        Self::ConnectionsAccepted,
+        Self::ConnectionsOpen,
+        Self::ExchangesInFlight,
+        Self::StreamsOpen,
+        Self::Malformed,
+        Self::Unauthorized,
+        Self::UpstreamConnects,
+        Self::UpstreamReuses,
+        Self::UpstreamConnectFailures,
+        Self::UpstreamStale,
+        Self::AcceptFailures,
+        Self::Panics,
+        Self::RecordsSent,
+        Self::RecordsDropped,
+        Self::BodiesDropped,
+    ];
+}
+
+impl Counters {
+    /// Adds one.
+    pub fn bump(&mut self, plain: Plain) {
+        self.plain[plain as usize] += 1;
+    }
+
+    /// Takes one away from a gauge.
+    pub fn lower(&mut self, plain: Plain) {
+        let value = &mut self.plain[plain as usize];
+        *value = value.saturating_sub(1);
+    }
+
+    /// The value of one number.
+    pub fn plain(&self, plain: Plain) -> u64 {
+        self.plain[plain as usize]
+    }
+
+    /// Counts one finished exchange. `model` is the normalised name, empty if unknown.
+    pub fn exchange(&mut self, gateway: &str, provider: &str, model: &str, record: &Record) {
+        let gateway = self.gateways.number(gateway);
+        let provider = self.providers.number(provider);
+        let key = ExchangeKey {
+            gateway,
+            provider,
+            model: self.models.number(model),
+            outcome: record.outcome(),
+        };
+        let counts = self.exchanges.entry(key).or_default();
+        counts.requests += 1;
+        let usage = record.usage();
+        let kinds = [
+            usage.input,
+            usage.output,
+            usage.cache_read,
+            usage.cache_write,
+            usage.reasoning,
+        ];
+        for (sum, tokens) in counts.tokens.iter_mut().zip(kinds) {
+            *sum = sum.saturating_add(tokens.unwrap_or(0));
+        }
+        match record.cost {
+            Some(cost) => counts.cost = counts.cost.saturating_add(u128::from(cost)),
+            None if !usage.is_unknown() => counts.unpriced += 1,
+            None => {}
+        }
+        let latencies = self.latencies.entry((gateway, provider)).or_default();
+        latencies.duration.add(record.duration_micros);
+        latencies.overhead.add(record.overhead_micros);
+        if let Some(micros) = record.first_token_micros {
+            latencies.first_token.add(micros);
+        }
+    }
+
+    /// Adds everything that `other` counted.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.plain.iter_mut().zip(other.plain) {
+            *mine += theirs;
+        }
+        for (labels, theirs) in other.exchanges() {
+            let key = ExchangeKey {
+                gateway: self.gateways.number(labels.gateway),
+                provider: self.providers.number(labels.provider),
+                model: self.models.number(labels.model),
+                outcome: labels.outcome,
+            };
+            let mine = self.exchanges.entry(key).or_default();
+            mine.requests += theirs.requests;
+            mine.cost = mine.cost.saturating_add(theirs.cost);
+            mine.unpriced += theirs.unpriced;
+            for (sum, tokens) in mine.tokens.iter_mut().zip(theirs.tokens) {
+                *sum = sum.saturating_add(tokens);
+            }
+        }
+        for (gateway, provider, theirs) in other.latencies() {
+            let key = (self.gateways.number(gateway), self.providers.number(provider));
+            let mine = self.latencies.entry(key).or_default();
+            mine.duration.merge(&theirs.duration);
+            mine.first_token.merge(&theirs.first_token);
+            mine.overhead.merge(&theirs.overhead);
+        }
+    }
+
+    /// Every series of exchanges, in the order of its labels.
+    pub fn exchanges(&self) -> Vec<(ExchangeLabels<'_>, ExchangeCounts)> {
+        let mut all: Vec<_> = self
+            .exchanges
+            .iter()
+            .map(|(key, counts)| {
+                let labels = ExchangeLabels {
+                    gateway: self.gateways.text(key.gateway),
+                    provider: self.providers.text(key.provider),
+                    model: self.models.text(key.model),
+                    outcome: key.outcome,
+                };
+                (labels, *counts)
+            })
+            .collect();
+        all.sort_unstable_by_key(|(labels, _)| *labels);
+        all
+    }
+
+    /// Every set of distributions with its gateway and provider, in their order.
+    pub fn latencies(&self) -> Vec<(&str, &str, &Latencies)> {
+        let mut all: Vec<_> = self
+            .latencies
+            .iter()
+            .map(|((gateway, provider), latencies)| {
+                (
+                    self.gateways.text(*gateway),
+                    self.providers.text(*provider),
+                    &**latencies,
+                )
+            })
+            .collect();
+        all.sort_unstable_by_key(|(gateway, provider, _)| (*gateway, *provider));
+        all
+    }
+}
+
+/// The labels of a series of exchanges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ExchangeLabels<'a> {
+    /// Gateway id.
+    pub gateway: &'a str,
+    /// Provider slug.
+    pub provider: &'a str,
+    /// Normalised model name; empty if unknown.
+    pub model: &'a str,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// Texts numbered in the order of their first use, up to `MAX`.
+#[derive(Debug, Clone, Default)]
+struct Labels<const MAX: usize> {
+    numbers: HashMap<Box<str>, u16, Xxh3DefaultBuilder>,
+    texts: Vec<Box<str>>,
+}
+
+impl<const MAX: usize> Labels<MAX> {
+    /// The number of everything beyond the bound.
+    const BEYOND: u16 = u16::MAX;
+
+    fn number(&mut self, text: &str) -> u16 {
+        if let Some(number) = self.numbers.get(text) {
+            return *number;
+        }
+        if text == OTHER || self.texts.len() >= MAX {
+            return Self::BEYOND;
+        }
+        let number = u16::try_from(self.texts.len()).unwrap_or(Self::BEYOND);
+        self.texts.push(text.into());
+        self.numbers.insert(text.into(), number);
+        number
+    }
+
+    fn text(&self, number: u16) -> &str {
+        self.texts.get(usize::from(number)).map_or(OTHER, |text| text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(cost: Option<u64>) -> Record {
+        Record {
+            duration_micros: 700,
+            tokens_input: Some(10),
+            tokens_output: Some(5),
+            cost,
+            ..Record::default()
+        }
+    }
+
+    #[test]
+    fn shards_add_up_by_label_whatever_their_numbers() {
+        let (mut a, mut b) = (Counters::default(), Counters::default());
+        a.exchange("g", "openai", "m1", &record(Some(5)));
+        a.exchange("g", "openai", "m2", &record(None));
+        b.exchange("g", "openai", "m2", &record(Some(7)));
+        b.bump(Plain::Malformed);
+        a.merge(&b);
+        let all = a.exchanges();
+        assert_eq!(all.len(), 2);
+        assert_eq!((all[0].0.model, all[0].1.cost), ("m1", 5));
+        let m2 = all[1].1;
+        assert_eq!((m2.requests, m2.tokens[0], m2.cost, m2.unpriced), (2, 20, 7, 1));
+        assert_eq!(a.plain(Plain::Malformed), 1);
+        let latencies = a.latencies();
+        assert_eq!(latencies[0].2.duration.buckets[3], 3);
+    }
+
+    #[test]
+    fn labels_are_bounded() {
+        let mut counters = Counters::default();
+        for number in 0..MODELS_MAX + 50 {
+            counters.exchange("g", "p", &format!("m{number}"), &record(None));
+        }
+        let all = counters.exchanges();
+        assert_eq!(all.len(), MODELS_MAX + 1);
+        let other = all.iter().find(|(labels, _)| labels.model == OTHER).unwrap();
+        assert_eq!(other.1.requests, 50);
+    }
+
+    #[test]
+    fn gauges_do_not_fall_below_zero() {
+        let mut counters = Counters::default();
+        counters.lower(Plain::StreamsOpen);
+        assert_eq!(counters.plain(Plain::StreamsOpen), 0);
+    }
+}
