@@ -5,3 +5,11 @@
 
 pub mod domain;
 pub mod provider;
+
+pub mod handoff;
+
+pub mod control;
+
+pub mod sys;
+
+pub mod cli;
