@@ -1,9 +1,13 @@
-//! Where shards and side threads meet: bounded queues, bells, plain values. No lock that a shard
-//! could meet.
+//! Where shards and side threads meet: bounded queues, plain counters, nothing that blocks a shard.
 //!
-//! A shard sends with `try_send` and never waits; a side thread reaches a shard by its
-//! [`mailbox`] and the bell that the shard listens to.
+//! A shard sends without waiting; a side thread reaches a shard by its mailbox and the bell that
+//! the shard listens to. Reading order: [`mailbox`] (orders to a shard and its questions),
+//! [`counters`] (what a shard counts), [`body_parts`] (how bodies are packed), [`log_queue`]
+//! (records and bodies on their way to the log writer), [`log_health`] (what the writer lets
+//! everybody see).
 
-pub mod counters;
 pub mod mailbox;
-
+pub mod counters;
+pub mod body_parts;
+pub mod log_queue;
+pub mod log_health;

@@ -2,7 +2,8 @@
 //!
 //! The modules lie in four zones (see `ARCHITECTURE.md`). In reading order:
 //! values in, values out: [`domain`], [`provider`], [`snapshot`]; the data plane: [`shard`];
-//! the border: [`handoff`]; at the bottom of everything: [`sys`].
+//! the border: [`handoff`]; the side threads: [`control`]; at the bottom of everything: [`sys`];
+//! the verbs: [`cli`].
 
 pub mod domain;
 pub mod provider;
@@ -12,4 +13,8 @@ pub mod shard;
 
 pub mod handoff;
 
+pub mod control;
+
 pub mod sys;
+
+pub mod cli;

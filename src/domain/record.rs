@@ -78,6 +78,11 @@ impl Texts {
             self.ends.get(index).map(|end| *end as usize)
         })
     }
+
+    /// Bytes of all texts together.
+    pub fn byte_len(&self) -> usize {
+        self.bytes.len()
+    }
 }
 
 impl ArchivedTexts {

@@ -156,8 +156,7 @@ impl<T> Letterbox<T> {
             self.bell.awake();
             return Some(message);
         }
-        // A failed wait is an early one.
-        let _ = self.bell.wait(Some(timeout));
+        self.bell.wait(Some(timeout));
         self.bell.awake();
         self.take()
     }

@@ -1,8 +1,13 @@
-//! Wakes a sleeping thread: an eventfd that is written only when the other side says it sleeps.
+//! A bell: wakes one sleeping thread, and costs its ringers nothing while that thread is awake.
 //!
-//! Protocol. Sender: push; [`Bell::ring`]. Receiver: drain; [`Bell::prepare_sleep`]; look at the
-//! queue again; wait on the descriptor; [`Bell::awake`]. Both sides fence sequentially, so a
-//! message pushed while the receiver falls asleep is either seen by its last look or rings.
+//! The protocol has two sides, and each does its two steps in this order, a fence between them:
+//!
+//! * the ringer pushes to a queue, then calls [`Bell::ring`], which looks at `asleep`;
+//! * the sleeper calls [`Bell::prepare_sleep`], which sets `asleep`, then looks at its queue
+//!   **again**, and only if that is empty waits.
+//!
+//! With both fences sequentially consistent, at least one of the two sees what the other did, so
+//! a message is never left lying beside a sleeper.
 
 use std::{
     io,
@@ -11,9 +16,12 @@ use std::{
     time::Duration,
 };
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::{
+    event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
+    io::Errno,
+};
 
-/// A bell between any number of senders and one receiver.
+/// A non-blocking eventfd and whether its owner sleeps on it.
 #[derive(Debug)]
 pub struct Bell {
     fd: OwnedFd,
@@ -21,118 +29,155 @@ pub struct Bell {
 }
 
 impl Bell {
-    /// Makes a bell whose receiver is awake.
+    /// Makes a bell whose owner is awake.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            fd: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            fd: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
             asleep: AtomicBool::new(false),
         })
     }
 
-    /// Wakes the receiver if it sleeps.
+    /// Wakes the owner if it said that it sleeps. To be called after the push it tells of; no
+    /// system call while the owner is awake.
     pub fn ring(&self) {
         fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::SeqCst) {
-            self.ring_always();
+        // The load first: a swap would pull the cache line away from the other ringers each time.
+        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel) {
+            self.strike();
         }
     }
 
-    /// Makes the descriptor readable, asleep or not: a receiver that has more to do than it wants
-    /// to do in one turn rings for itself.
+    /// Wakes the owner whatever it said: also out of a short [`Bell::wait`] while it is awake.
     pub fn ring_always(&self) {
-        // Fails only when the counter is full: then it is readable already.
+        self.asleep.store(false, Ordering::Release);
+        self.strike();
+    }
+
+    fn strike(&self) {
+        // A full counter (EAGAIN) means that the owner has 2⁶⁴ - 2 rings to read: it will wake.
         let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
     }
 
-    /// Says that the receiver is about to sleep. It must look at its queue once more after this.
+    /// Says that the owner is about to sleep. It must look at its queues once more after this,
+    /// and call [`Bell::awake`] instead of waiting if there is anything.
     pub fn prepare_sleep(&self) {
-        self.asleep.store(true, Ordering::SeqCst);
+        self.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    /// Says that the receiver is awake, and takes what was rung.
+    /// Says that the owner is awake, and takes back the rings that woke it.
     pub fn awake(&self) {
-        self.asleep.store(false, Ordering::SeqCst);
-        let mut count = [0u8; 8];
-        let _ = rustix::io::read(&self.fd, &mut count);
+        self.asleep.store(false, Ordering::Release);
+        self.drain();
     }
 
-    /// Waits until the bell was rung, or for `timeout`. For side threads; a shard awaits the
-    /// descriptor instead.
-    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout = timeout.map(|timeout| Timespec {
-            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        });
+    /// Takes all rings out of the descriptor; returns at once if there are none.
+    pub fn drain(&self) {
+        let mut count = [0u8; 8];
+        while let Err(Errno::INTR) = rustix::io::read(&self.fd, &mut count) {}
+    }
+
+    /// Blocks a side thread until the bell rings or `timeout` is over, and takes the rings.
+    /// May return early, so the caller looks at its queues in any case.
+    pub fn wait(&self, timeout: Option<Duration>) {
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
+        if matches!(poll(&mut fds, timeout.as_ref()), Ok(1..)) {
+            self.drain();
         }
     }
 
-    /// A second descriptor of the same bell, for a runtime to own.
+    /// The descriptor, readable while rings are pending: for an owner that awaits it.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// A second descriptor of the same bell, for a runtime that wants to own one.
     pub fn try_clone_fd(&self) -> io::Result<OwnedFd> {
         self.fd.try_clone()
     }
 }
 
-impl AsFd for Bell {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use std::sync::Arc;
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicU64, Ordering},
+        },
+        thread,
+        time::Duration,
+    };
 
-    fn is_rung(bell: &Bell) -> bool {
-        let mut fds = [PollFd::new(bell, PollFlags::IN)];
+    use super::*;
+
+    fn is_pending(bell: &Bell) -> bool {
+        let mut fds = [PollFd::new(&bell.fd, PollFlags::IN)];
         poll(&mut fds, Some(&Timespec::default())).unwrap() == 1
     }
 
     #[test]
-    fn only_a_sleeper_is_rung_for() {
+    fn an_owner_that_is_awake_is_not_rung() {
         let bell = Bell::new().unwrap();
         bell.ring();
-        assert!(!is_rung(&bell));
-        bell.prepare_sleep();
-        bell.ring();
-        bell.ring();
-        assert!(is_rung(&bell));
-        bell.awake();
-        assert!(!is_rung(&bell));
+        assert!(!is_pending(&bell));
     }
 
     #[test]
-    fn no_message_is_slept_through() {
-        let (bell, (sender, receiver)) = (Arc::new(Bell::new().unwrap()), crossbeam_channel::bounded(4));
-        let peer = Arc::clone(&bell);
-        let thread = std::thread::spawn(move || {
-            for number in 0..20_000u32 {
-                let mut message = number;
-                while let Err(error) = sender.try_send(message) {
-                    message = error.into_inner();
-                    std::thread::yield_now();
+    fn a_sleeper_is_rung_once() {
+        let bell = Bell::new().unwrap();
+        bell.prepare_sleep();
+        bell.ring();
+        bell.ring();
+        assert!(is_pending(&bell));
+        bell.wait(None);
+        assert!(!is_pending(&bell));
+        bell.ring();
+        assert!(!is_pending(&bell), "the first ring said that it is awake");
+    }
+
+    #[test]
+    fn a_second_descriptor_is_the_same_bell() {
+        let bell = Bell::new().unwrap();
+        let other = bell.try_clone_fd().unwrap();
+        bell.ring_always();
+        let mut count = [0u8; 8];
+        rustix::io::read(&other, &mut count).unwrap();
+        assert_eq!(u64::from_ne_bytes(count), 1);
+        assert!(!is_pending(&bell));
+    }
+
+    #[test]
+    fn waiting_ends_with_its_timeout() {
+        let bell = Bell::new().unwrap();
+        bell.wait(Some(Duration::from_millis(1)));
+        bell.awake();
+    }
+
+    #[test]
+    fn no_message_is_left_beside_a_sleeper() {
+        const MESSAGES: u64 = 20_000;
+        let bell = Arc::new(Bell::new().unwrap());
+        let sent = Arc::new(AtomicU64::new(0));
+        let ringer = {
+            let (bell, sent) = (Arc::clone(&bell), Arc::clone(&sent));
+            thread::spawn(move || {
+                for _ in 0..MESSAGES {
+                    sent.fetch_add(1, Ordering::Relaxed);
+                    bell.ring();
                 }
-                peer.ring();
-            }
-        });
-        let mut expected = 0;
-        while expected < 20_000 {
-            while let Ok(number) = receiver.try_recv() {
-                assert_eq!(number, expected);
-                expected += 1;
-            }
+            })
+        };
+        let mut seen = 0;
+        while seen < MESSAGES {
             bell.prepare_sleep();
-            if receiver.is_empty() && expected < 20_000 {
-                bell.wait(Some(Duration::from_secs(20))).unwrap();
-                assert!(!receiver.is_empty(), "slept through a message");
+            let now = sent.load(Ordering::Relaxed);
+            if now == seen {
+                bell.wait(None);
             }
             bell.awake();
+            seen = now;
         }
-        thread.join().unwrap();
+        ringer.join().unwrap();
     }
 }
