@@ -1,0 +1,281 @@
+//! One connection from downstream: exchange after exchange.
+//!
+//! Between exchanges a connection is a small future, a buffer of 4 KB with the kernel and a
+//! deadline: that is what ten thousand idle callers cost. An exchange's own future is boxed and
+//! lives from its head to its end.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use super::{
+    Shard,
+    clock::{Clock, Deadline},
+    exchange,
+    relay::After,
+    reply::{self, Refusal},
+    stream::{Reader, Stream, Writer},
+};
+use crate::http::head::{HeadError, HeadScan};
+
+/// The caller's side of an exchange.
+pub struct Downstream {
+    /// What the caller sends, read ahead.
+    pub inlet: Inlet,
+    /// What goes to the caller.
+    pub writer: Writer,
+    /// What this connection waits for must come before this.
+    pub deadline: Deadline,
+    /// The listener is on a loopback address.
+    pub loopback: bool,
+}
+
+/// The receiving side: bytes that have arrived, and the read in flight that brings more or tells
+/// of a hang-up.
+pub struct Inlet {
+    reader: Reader,
+    /// What has arrived and was not consumed. Empty while a read is in flight: it owns the buffer.
+    input: Vec<u8>,
+    gone: bool,
+}
+
+/// Pipelined bytes kept while an exchange runs. Beyond this a hang-up shows by a failed write.
+const AHEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Why waiting ended before what was waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interrupt {
+    /// The caller went away, or closed its sending side.
+    Gone,
+    /// The deadline passed.
+    Late,
+}
+
+impl Inlet {
+    /// Waits for more input; the number of bytes that came is not told, [`Inlet::input`] is.
+    pub fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Interrupt>> {
+        if self.gone {
+            return Poll::Ready(Err(Interrupt::Gone));
+        }
+        if !self.reader.is_armed() {
+            self.arm();
+        }
+        let Poll::Ready((result, input)) = self.reader.poll(cx) else {
+            return Poll::Pending;
+        };
+        self.input = input;
+        match result {
+            Ok(1..) => Poll::Ready(Ok(())),
+            Ok(0) | Err(_) => {
+                self.gone = true;
+                Poll::Ready(Err(Interrupt::Gone))
+            }
+        }
+    }
+
+    fn arm(&mut self) {
+        let mut input = std::mem::take(&mut self.input);
+        if input.capacity() - input.len() < super::buffer::SMALL_BYTES / 4 {
+            input.reserve(super::buffer::SMALL_BYTES);
+        }
+        if let Some(input) = self.reader.arm(input) {
+            self.input = input;
+        }
+    }
+
+    /// Says whether the caller is gone; if not, the task is woken when it goes. Bytes that arrive
+    /// meanwhile are kept.
+    pub fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        loop {
+            if self.gone {
+                return true;
+            }
+            if !self.reader.is_armed() && self.input.len() >= AHEAD_BYTES_MAX {
+                return false;
+            }
+            match self.poll_more(cx) {
+                Poll::Pending => return false,
+                Poll::Ready(_) => {}
+            }
+        }
+    }
+
+    /// What has arrived and was not consumed; empty while a read is in flight.
+    pub fn input(&self) -> &[u8] {
+        &self.input
+    }
+
+    /// Takes the first `bytes` of the input away.
+    pub fn consume(&mut self, bytes: usize) {
+        if bytes >= self.input.len() {
+            self.input.clear();
+        } else {
+            self.input.drain(..bytes);
+        }
+    }
+}
+
+impl Downstream {
+    /// Runs `work`, unless the caller goes away or the deadline passes first. The work is dropped
+    /// then, so it must be such that its connection is not used again.
+    pub async fn unless_interrupted<F: Future>(
+        inlet: &mut Inlet,
+        deadline: &Deadline,
+        clock: &Clock,
+        work: F,
+    ) -> Result<F::Output, Interrupt> {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = work.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            if inlet.is_gone(cx) {
+                return Poll::Ready(Err(Interrupt::Gone));
+            }
+            if deadline.is_past(clock.now(), cx) {
+                return Poll::Ready(Err(Interrupt::Late));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Waits for more input until the deadline.
+    pub async fn more(&mut self, clock: &Clock) -> Result<(), Interrupt> {
+        poll_fn(|cx| match self.inlet.poll_more(cx) {
+            Poll::Pending if self.deadline.is_past(clock.now(), cx) => {
+                Poll::Ready(Err(Interrupt::Late))
+            }
+            polled => polled,
+        })
+        .await
+    }
+
+    /// Sets the deadline `limit` from now; zero means none.
+    pub fn limit(&self, clock: &Clock, limit: Duration) {
+        let at = (limit > Duration::ZERO).then(|| clock.now().after(limit));
+        self.deadline.set(at);
+    }
+}
+
+/// What the next head is.
+enum Next {
+    /// A whole head of that length stands at the start of the input.
+    Head(usize),
+    /// The caller is gone, or was idle for too long, or the server drains.
+    End,
+    /// The head is not one.
+    Bad(HeadError),
+    /// The head did not come to its end in time.
+    Slow,
+}
+
+/// Serves one connection to its end.
+pub async fn serve(shard: Rc<Shard>, stream: Stream, loopback: bool) {
+    let mut peer = Downstream {
+        inlet: Inlet {
+            reader: stream.reader,
+            input: shard.buffers.small(),
+            gone: false,
+        },
+        writer: stream.writer,
+        deadline: shard.deadlines.open(),
+        loopback,
+    };
+    loop {
+        match next_head(&shard, &mut peer).await {
+            Next::Head(bytes) => {
+                let mut head = shard.buffers.small();
+                head.extend_from_slice(peer.inlet.input().get(..bytes).unwrap_or_default());
+                peer.inlet.consume(bytes);
+                // Boxed: an idle connection must not carry the size of an exchange.
+                match Box::pin(exchange::carry(&shard, &mut peer, head)).await {
+                    After::Keep => {}
+                    After::Close => break,
+                    After::Drop => return,
+                }
+            }
+            Next::End => return,
+            Next::Bad(error) => {
+                shard.count_malformed();
+                refuse(&shard, &mut peer, &Refusal::malformed(&error)).await;
+                break;
+            }
+            Next::Slow => {
+                shard.count_malformed();
+                refuse(&shard, &mut peer, &Refusal::slow_head()).await;
+                break;
+            }
+        }
+    }
+    linger(&shard, &mut peer).await;
+}
+
+async fn next_head(shard: &Shard, peer: &mut Downstream) -> Next {
+    let mut scan = HeadScan::request();
+    let snapshot = shard.snapshot();
+    let limits = &snapshot.limits;
+    let mut begun = false;
+    peer.limit(&shard.clock, limits.idle_timeout);
+    loop {
+        if !peer.inlet.input().is_empty() {
+            match scan.find_end(peer.inlet.input(), limits.head_bytes) {
+                Ok(Some(bytes)) => return Next::Head(bytes),
+                Ok(None) => {}
+                Err(error) => return Next::Bad(error),
+            }
+            if !begun {
+                begun = true;
+                peer.limit(&shard.clock, limits.head_timeout);
+            }
+        }
+        let more = poll_fn(|cx| match peer.inlet.poll_more(cx) {
+            Poll::Pending if peer.deadline.is_past(shard.clock.now(), cx) => {
+                Poll::Ready(Err(Interrupt::Late))
+            }
+            Poll::Pending if !begun && shard.is_draining() => Poll::Ready(Err(Interrupt::Gone)),
+            polled => polled,
+        })
+        .await;
+        match more {
+            Ok(()) => {}
+            Err(Interrupt::Late) if begun => return Next::Slow,
+            Err(_) => return Next::End,
+        }
+    }
+}
+
+async fn refuse(shard: &Shard, peer: &mut Downstream, refusal: &Refusal) {
+    let bytes = reply::bare(refusal);
+    peer.limit(&shard.clock, LINGER);
+    let send = peer.writer.send(&bytes);
+    // Whether it arrives or not, the connection ends.
+    let _ = Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send).await;
+}
+
+/// How long the caller may take to read a last answer after which the connection closes.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Bytes that a caller may still send into a connection that is being closed.
+const LINGER_BYTES_MAX: usize = 1024 * 1024;
+
+/// Closes in good order: our side first, then what the caller still sends is read and thrown
+/// away for a while. Closing with bytes unread would reset the connection, and the reset would
+/// take the answer with it.
+async fn linger(shard: &Shard, peer: &mut Downstream) {
+    peer.limit(&shard.clock, LINGER);
+    let finish = peer.writer.finish();
+    let _ = Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, finish).await;
+    let mut thrown_away = peer.inlet.input().len();
+    while thrown_away < LINGER_BYTES_MAX {
+        peer.inlet.consume(usize::MAX);
+        if peer.more(&shard.clock).await.is_err() {
+            return;
+        }
+        thrown_away += peer.inlet.input().len();
+    }
+}

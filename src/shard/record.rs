@@ -1,0 +1,264 @@
+//! Stage 9: what is learnt about an exchange on its way, and the record made of it at its end.
+
+use super::{Shard, clock::Moment, reply::Ids};
+use crate::{
+    domain::{
+        id::RequestId,
+        outcome::Outcome,
+        record::{Record, TEXTS, Text, Texts, flag},
+        usage::Usage,
+    },
+    handoff::{body_parts::{BodyCursor, Direction}, counters::Plain},
+    provider::meter::Metered,
+};
+
+/// Largest body of either direction that is stored (contract `observability.md` 1.2: over 10 MB
+/// is not stored).
+const STORED_BYTES_MAX: u64 = 10 * 1024 * 1024;
+
+/// What is known of an exchange so far.
+pub struct Draft<'a> {
+    /// The exchange's id: also its record's and, unless the caller named one, its event's.
+    pub id: RequestId,
+    /// When its head was complete.
+    pub received: Moment,
+    /// Time until now that was spent waiting for the caller or the provider.
+    pub waited_micros: u64,
+    /// The request went upstream.
+    pub sent: Option<Moment>,
+    /// The first byte of the answer came.
+    pub first_byte: Option<Moment>,
+    /// The first token of the answer came.
+    pub first_token: Option<Moment>,
+    /// Time that tidegate added, once it is known.
+    pub overhead_micros: Option<u64>,
+    /// A record is to be made. Strangers leave none, only a count.
+    pub logged: bool,
+    /// See [`flag`].
+    pub flags: u32,
+    /// Status sent to the caller; 0 if none was.
+    pub status: u16,
+    /// Gateway id.
+    pub gateway: &'a str,
+    /// Provider slug.
+    pub provider: &'a str,
+    /// The caller's event id.
+    pub event_id: Option<&'a [u8]>,
+    /// Name of the key.
+    pub key: &'a str,
+    /// Request method.
+    pub method: &'a [u8],
+    /// `user-agent`.
+    pub user_agent: &'a [u8],
+    /// `content-type` of the request.
+    pub request_type: &'a [u8],
+    /// The provider's path, redacted.
+    pub path: Vec<u8>,
+    /// Metadata as JSON.
+    pub metadata: Vec<u8>,
+    /// `content-type` of the answer.
+    pub response_type: Vec<u8>,
+    /// `content-encoding` of the answer.
+    pub response_encoding: Vec<u8>,
+    /// The provider's id for the request.
+    pub upstream_id: Vec<u8>,
+    /// The model by request or path.
+    pub model: Vec<u8>,
+    /// What went wrong.
+    pub error: String,
+    /// Bytes of the request's body.
+    pub request_bytes: u64,
+    /// Bytes of the answer's body.
+    pub response_bytes: u64,
+    /// The bodies on their way into the log, while they are stored.
+    pub bodies: Option<Bodies>,
+}
+
+/// Both bodies of an exchange, as the log takes them.
+pub struct Bodies {
+    request: BodyCursor,
+    response: BodyCursor,
+}
+
+impl<'a> Draft<'a> {
+    /// Opens the draft of the exchange whose head was complete at `received`.
+    pub fn open(shard: &Shard, received: Moment) -> Self {
+        Self {
+            id: shard.next_id(received),
+            received,
+            waited_micros: 0,
+            sent: None,
+            first_byte: None,
+            first_token: None,
+            overhead_micros: None,
+            logged: false,
+            flags: 0,
+            status: 0,
+            gateway: "",
+            provider: "",
+            event_id: None,
+            key: "",
+            method: b"",
+            user_agent: b"",
+            request_type: b"",
+            path: Vec::new(),
+            metadata: Vec::new(),
+            response_type: Vec::new(),
+            response_encoding: Vec::new(),
+            upstream_id: Vec::new(),
+            model: Vec::new(),
+            error: String::new(),
+            request_bytes: 0,
+            response_bytes: 0,
+            bodies: None,
+        }
+    }
+
+    /// The ids that the answer carries.
+    pub fn ids(&self) -> Ids<'a> {
+        Ids {
+            request: self.id,
+            event: self.event_id,
+            logged: self.logged,
+        }
+    }
+
+    /// Starts storing bodies.
+    pub fn store_bodies(&mut self) {
+        self.flags |= flag::PAYLOAD;
+        self.bodies = Some(Bodies {
+            request: BodyCursor::new(self.id, Direction::Request),
+            response: BodyCursor::new(self.id, Direction::Response),
+        });
+    }
+
+    /// A piece of the request's body passes.
+    pub fn request_piece(&mut self, shard: &Shard, bytes: &[u8]) {
+        self.request_bytes += bytes.len() as u64;
+        if let Some(bodies) = &mut self.bodies {
+            store(shard, &mut bodies.request, self.request_bytes, bytes);
+        }
+    }
+
+    /// A piece of the answer's body passes.
+    pub fn response_piece(&mut self, shard: &Shard, bytes: &[u8]) {
+        self.response_bytes += bytes.len() as u64;
+        if let Some(bodies) = &mut self.bodies {
+            store(shard, &mut bodies.response, self.response_bytes, bytes);
+        }
+    }
+
+    /// Gives up storing the request's body, because it is too large to be held.
+    pub fn drop_request_body(&mut self) {
+        if let Some(bodies) = &mut self.bodies {
+            bodies.request.drop_rest();
+        }
+    }
+
+    /// Closes the draft: counts the exchange and hands its record to the log. A record that was
+    /// not wanted is counted all the same.
+    pub fn close(mut self, shard: &Shard, outcome: Outcome, cost: Costed) {
+        let ended = shard.clock.now();
+        let micros = |from: Option<Moment>, to: Option<Moment>| Some(to?.micros_since(from?));
+        if let Some(bodies) = &mut self.bodies {
+            let mut log = shard.log.borrow_mut();
+            log.end_body(&mut bodies.request);
+            log.end_body(&mut bodies.response);
+            if bodies.request.is_dropped() {
+                self.flags |= flag::REQUEST_BODY_DROPPED;
+            }
+            if bodies.response.is_dropped() {
+                self.flags |= flag::RESPONSE_BODY_DROPPED;
+            }
+        }
+        let duration = ended.micros_since(self.received);
+        let mut record = Record {
+            id: self.id.0,
+            at_micros: shard.clock.unix_micros(self.received),
+            duration_micros: duration,
+            first_byte_micros: micros(self.sent, self.first_byte),
+            first_token_micros: micros(self.sent, self.first_token),
+            overhead_micros: self.overhead_micros.unwrap_or(duration.saturating_sub(self.waited_micros)),
+            status: self.status,
+            outcome: outcome as u8,
+            flags: self.flags | cost.flags,
+            request_bytes: self.request_bytes,
+            response_bytes: self.response_bytes,
+            cost: cost.cost,
+            price_table: cost.price_table,
+            ..Record::default()
+        };
+        record.set_usage(&cost.metered.usage);
+        shard
+            .counters
+            .borrow_mut()
+            .exchange(self.gateway, self.provider, &cost.model_name, &record);
+        if !self.logged {
+            return;
+        }
+        let reported = cost.metered.model.as_deref().unwrap_or("");
+        let model = if self.model.is_empty() { reported.as_bytes() } else { &self.model };
+        let mut texts: [&[u8]; TEXTS] = [b""; TEXTS];
+        for (text, value) in [
+            (Text::Gateway, self.gateway.as_bytes()),
+            (Text::Provider, self.provider.as_bytes()),
+            (Text::Model, model),
+            (Text::ModelName, cost.model_name.as_bytes()),
+            (Text::Method, self.method),
+            (Text::Path, &self.path),
+            (Text::UserAgent, self.user_agent),
+            (Text::Metadata, &self.metadata),
+            (Text::EventId, self.event_id.unwrap_or_default()),
+            (Text::Key, self.key.as_bytes()),
+            (Text::RequestContentType, self.request_type),
+            (Text::ResponseContentType, &self.response_type),
+            (Text::ResponseContentEncoding, &self.response_encoding),
+            (Text::Error, self.error.as_bytes()),
+            (Text::PriceKey, cost.price_key.as_bytes()),
+            (Text::UpstreamRequestId, &self.upstream_id),
+        ] {
+            texts[text as usize] = value;
+        }
+        record.texts = Texts::pack(&texts);
+        let sent = shard.log.borrow().record(Box::new(record));
+        shard.count(if sent { Plain::RecordsSent } else { Plain::RecordsDropped });
+    }
+}
+
+fn store(shard: &Shard, cursor: &mut BodyCursor, so_far: u64, bytes: &[u8]) {
+    if so_far > STORED_BYTES_MAX {
+        cursor.drop_rest();
+        return;
+    }
+    shard.log.borrow_mut().body(cursor, bytes);
+}
+
+/// What an exchange used and what that costs.
+#[derive(Default)]
+pub struct Costed {
+    /// Usage, and the model as the answer named it.
+    pub metered: Metered,
+    /// Normalised `provider/model`; empty if unknown.
+    pub model_name: String,
+    /// Pico-dollars; `None` if unknown.
+    pub cost: Option<u64>,
+    /// Key of the price-table entry.
+    pub price_key: String,
+    /// Hash of the price table.
+    pub price_table: u64,
+    /// Flags that follow from the cost.
+    pub flags: u32,
+}
+
+impl Costed {
+    /// Nothing was used, as far as anybody knows.
+    pub fn nothing() -> Self {
+        Self {
+            metered: Metered {
+                usage: Usage::UNKNOWN,
+                ..Metered::default()
+            },
+            ..Self::default()
+        }
+    }
+}

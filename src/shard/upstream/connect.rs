@@ -1,0 +1,194 @@
+//! Opening a connection to a host: look-up, each address in turn, TLS.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use monoio::net::TcpStream;
+use rustls::ClientConfig;
+
+use super::host::{Host, Lookup};
+use crate::shard::{
+    clock::{Clock, Deadlines},
+    stream::Stream,
+    tls,
+};
+
+/// A connection to a provider that carries one exchange at a time.
+pub struct Connection {
+    /// The socket, TLS included.
+    pub stream: Stream,
+    /// Says whether an exchange was carried before this one.
+    pub reused: bool,
+    /// Agreed on HTTP/2.
+    pub h2: bool,
+}
+
+/// Why no connection was opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The name has no address.
+    #[error("the name {host} cannot be resolved: {why}")]
+    Resolve {
+        /// The name.
+        host: Box<str>,
+        /// What the resolver said.
+        why: Box<str>,
+    },
+    /// Every address refused or failed.
+    #[error("cannot connect to {host}: {error}")]
+    Connect {
+        /// The name and port.
+        host: Box<str>,
+        /// What the last address answered.
+        error: io::Error,
+    },
+    /// No address accepted in time.
+    #[error("connecting to {host} took longer than {limit:?}")]
+    Timeout {
+        /// The name and port.
+        host: Box<str>,
+        /// The limit.
+        limit: Duration,
+    },
+    /// The TLS handshake failed.
+    #[error("the TLS handshake with {host} failed: {error}")]
+    Tls {
+        /// The name and port.
+        host: Box<str>,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// What opening a connection needs of its shard.
+pub struct Dialer<'a> {
+    /// The shard's clock.
+    pub clock: &'a Clock,
+    /// The shard's deadlines.
+    pub deadlines: &'a Rc<Deadlines>,
+    /// Certificates to trust, protocols to offer.
+    pub tls: &'a Arc<ClientConfig>,
+    /// Asks for a name to be looked up; `false` if nobody listens.
+    pub ask: &'a dyn Fn(&Host) -> bool,
+    /// Longest time for one address, its TLS handshake apart, and for the handshake.
+    pub limit: Duration,
+}
+
+impl Dialer<'_> {
+    /// Opens a connection to `host`: its addresses are tried in order, the last good one first.
+    pub async fn connect(&self, host: &Rc<Host>) -> Result<Connection, ConnectError> {
+        let mut addresses = self.addresses(host).await?;
+        if let Some(good) = host.good.get()
+            && let Some(place) = addresses.iter().position(|address| *address == good)
+        {
+            addresses.swap(0, place);
+        }
+        let mut last = None;
+        for address in addresses {
+            match self.within(self.open(address)).await {
+                Some(Ok(stream)) => {
+                    host.good.set(Some(address));
+                    return self.secure(host, stream).await;
+                }
+                Some(Err(error)) => last = Some(error),
+                None => {}
+            }
+        }
+        let name = host.authority.clone();
+        Err(match last {
+            Some(error) => ConnectError::Connect { host: name, error },
+            None => ConnectError::Timeout {
+                host: name,
+                limit: self.limit,
+            },
+        })
+    }
+
+    async fn addresses(&self, host: &Rc<Host>) -> Result<Vec<SocketAddr>, ConnectError> {
+        // A look-up that was answered can have failed: then it says so the second time.
+        for _ in 0..2 {
+            match host.look_up(self.clock.now()) {
+                Lookup::Known { addresses, ask } => {
+                    if ask {
+                        self.ask(host);
+                    }
+                    return Ok(addresses);
+                }
+                Lookup::Failed(why) => {
+                    return Err(ConnectError::Resolve {
+                        host: host.origin.host.clone(),
+                        why,
+                    });
+                }
+                Lookup::Ask => self.ask(host),
+                Lookup::Wait => {}
+            }
+            if self.within(poll_fn(|cx| host.poll_addresses(cx))).await.is_none() {
+                break;
+            }
+        }
+        Err(ConnectError::Resolve {
+            host: host.origin.host.clone(),
+            why: "the name server does not answer".into(),
+        })
+    }
+
+    fn ask(&self, host: &Host) {
+        if !(self.ask)(host) {
+            host.look_up_failed("too many name look-ups at once", self.clock.now());
+        }
+    }
+
+    async fn open(&self, address: SocketAddr) -> io::Result<Stream> {
+        TcpStream::connect_addr(address).await.map(Stream::plain)
+    }
+
+    async fn secure(&self, host: &Host, stream: Stream) -> Result<Connection, ConnectError> {
+        let mut connection = Connection {
+            stream,
+            reused: false,
+            h2: false,
+        };
+        if !host.origin.tls {
+            return Ok(connection);
+        }
+        let name = host.authority.clone();
+        let shake = tls::connect(connection.stream, Arc::clone(self.tls), &host.origin.host);
+        match self.within(shake).await {
+            Some(Ok((stream, h2))) => {
+                connection.stream = stream;
+                connection.h2 = h2;
+                Ok(connection)
+            }
+            Some(Err(error)) => Err(ConnectError::Tls { host: name, error }),
+            None => Err(ConnectError::Timeout {
+                host: name,
+                limit: self.limit,
+            }),
+        }
+    }
+
+    /// Runs `work` for at most the limit; `None` if it took longer. The work is dropped then:
+    /// its socket was nobody else's.
+    async fn within<F: Future>(&self, work: F) -> Option<F::Output> {
+        let deadline = self.deadlines.open();
+        if self.limit > Duration::ZERO {
+            deadline.set(Some(self.clock.now().after(self.limit)));
+        }
+        let mut work = pin!(work);
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if deadline.is_past(self.clock.now(), cx) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+}
