@@ -1,5 +1,139 @@
 //! The configuration, compiled for reading: immutable, replaced as a whole.
+//!
+//! A shard reads it on every exchange, so look-ups are by hash and borrow. Reading order: this
+//! page, [`key_table`] (who a token belongs to), [`providers`] (where a slug leads).
 
-/// stub
+pub mod key_table;
+pub mod providers;
+
+use std::{collections::HashMap, time::Duration};
+
+use crate::{
+    config::{self, Config, DEFAULT_GATEWAY},
+    domain::id::is_gateway_id,
+    provider::price::PriceTable,
+};
+
+pub use self::{
+    key_table::{Key, KeyTable},
+    providers::{Provider, Providers},
+};
+
+/// Everything a shard knows of the configuration.
 #[derive(Debug)]
-pub struct Snapshot {}
+pub struct Snapshot {
+    /// The one account that is known; `None`: any.
+    pub account_id: Option<Box<str>>,
+    /// Bounds on what peers may do.
+    pub limits: Limits,
+    /// Names accepted in `Host` besides loopback ones, in lower case.
+    pub hosts: Vec<Box<str>>,
+    /// Requests are refused while they cannot be recorded.
+    pub log_required: bool,
+    /// Management is served at the main listener.
+    pub management_here: bool,
+    /// Who tokens belong to.
+    pub keys: KeyTable,
+    /// Where slugs lead.
+    pub providers: Providers,
+    /// What tokens cost.
+    pub prices: PriceTable,
+    gateways: HashMap<Box<str>, Gateway>,
+    implied: Gateway,
+    implies_any: bool,
+}
+
+/// Bounds on what peers may do; see `[limits]` of the file.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Greatest head in bytes.
+    pub head_bytes: usize,
+    /// Greatest request body in bytes.
+    pub body_bytes: u64,
+    /// How much of a request body is held, in bytes.
+    pub gather_bytes: u64,
+    /// From a head's first byte to its end.
+    pub head_timeout: Duration,
+    /// Between two reads of a request body.
+    pub body_timeout: Duration,
+    /// Between two requests of a connection.
+    pub idle_timeout: Duration,
+}
+
+/// What a shard needs to know of a gateway.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    /// Callers must prove a token.
+    pub authentication: bool,
+    /// Records are made, unless the request says otherwise.
+    pub collect_logs: bool,
+    /// Only credentials of the caller or stored ones, never shared ones.
+    pub byok_only: bool,
+}
+
+impl Snapshot {
+    /// Compiles a checked configuration. `keys` holds the tokens from everywhere.
+    pub fn compile(config: &Config, keys: KeyTable) -> Result<Self, CompileError> {
+        let limits = &config.limits;
+        Ok(Self {
+            account_id: config.account_id.as_deref().map(Into::into),
+            limits: Limits {
+                head_bytes: usize::try_from(limits.head_bytes).unwrap_or(usize::MAX),
+                body_bytes: limits.body_bytes,
+                gather_bytes: limits.gather_bytes,
+                head_timeout: limits.head_timeout,
+                body_timeout: limits.body_timeout,
+                idle_timeout: limits.idle_timeout,
+            },
+            hosts: config.hosts.iter().map(|host| host.as_str().into()).collect(),
+            log_required: config.log_required,
+            management_here: config.admin.is_none(),
+            keys,
+            providers: Providers::compile(config)?,
+            prices: PriceTable::with_overrides(config.prices.iter().map(|(key, prices)| (key.as_str(), *prices))),
+            gateways: config
+                .gateways
+                .iter()
+                .map(|(id, gateway)| (id.as_str().into(), Gateway::compile(gateway)))
+                .collect(),
+            implied: Gateway::compile(&config.implied_gateway()),
+            implies_any: config.auto_create_gateways,
+        })
+    }
+
+    /// The gateway of that id: one of the file, or one that is made by its first use.
+    pub fn gateway(&self, id: &str) -> Option<&Gateway> {
+        self.gateways.get(id).or_else(|| {
+            let implied = id == DEFAULT_GATEWAY || self.implies_any && is_gateway_id(id);
+            implied.then_some(&self.implied)
+        })
+    }
+
+    /// Says whether `account` is this server's.
+    pub fn knows_account(&self, account: &str) -> bool {
+        self.account_id.as_deref().is_none_or(|known| known == account)
+    }
+}
+
+impl Gateway {
+    fn compile(gateway: &config::gateway::Gateway) -> Self {
+        Self {
+            authentication: gateway.authentication,
+            collect_logs: gateway.collect_logs,
+            byok_only: gateway.byok_only,
+        }
+    }
+}
+
+/// Why a checked configuration cannot be compiled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// An address that only the provider's own rules can judge.
+    #[error("providers.{slug}: {why}")]
+    Address {
+        /// The provider.
+        slug: Box<str>,
+        /// What is wrong with it.
+        why: Box<str>,
+    },
+}

@@ -158,6 +158,11 @@ impl Counters {
         self.plain[plain as usize] += 1;
     }
 
+    /// Adds `more`.
+    pub fn add(&mut self, plain: Plain, more: u64) {
+        self.plain[plain as usize] += more;
+    }
+
     /// Takes one away from a gauge.
     pub fn lower(&mut self, plain: Plain) {
         let value = &mut self.plain[plain as usize];

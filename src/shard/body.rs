@@ -145,3 +145,32 @@ pub async fn more(peer: &mut Downstream, clock: &Clock, pause: Duration) -> Resu
         Err(Interrupt::Late) => Err(Refusal::slow_body().into()),
     }
 }
+
+/// Takes what has arrived of a body that passes through, without its framing. `true`: it is whole.
+pub fn take_passing(
+    peer: &mut Downstream,
+    rest: &mut Rest,
+    bounds: &Bounds,
+    piece: &mut Vec<u8>,
+) -> Result<bool, BodyError> {
+    let input = peer.inlet.input();
+    let (consumed, done) = match rest {
+        Rest::Length { left, .. } => {
+            let taken = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+            piece.extend_from_slice(input.get(..taken).unwrap_or_default());
+            *left -= taken as u64;
+            (taken, *left == 0)
+        }
+        Rest::Chunked(decoder) => {
+            let fed = decoder
+                .feed(input, |payload| piece.extend_from_slice(payload))
+                .map_err(|error| Refusal::malformed_body(error.status(), &error))?;
+            if decoder.payload_bytes() > bounds.body_bytes {
+                return Err(Refusal::body_too_large(bounds.body_bytes).into());
+            }
+            (fed.consumed, fed.done)
+        }
+    };
+    peer.inlet.consume(consumed);
+    Ok(done)
+}

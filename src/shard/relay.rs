@@ -202,6 +202,18 @@ pub struct Pace {
     pub end: Option<Moment>,
 }
 
+impl Pace {
+    /// Sets the deadline for the next step.
+    pub fn limit(&self, shard: &Shard, peer: &Downstream) {
+        let now = shard.clock.now();
+        let pause = (!self.idle.is_zero()).then(|| now.after(self.idle));
+        peer.deadline.set(match (pause, self.end) {
+            (Some(pause), Some(end)) => Some(pause.min(end)),
+            (pause, end) => pause.or(end),
+        });
+    }
+}
+
 /// Relays one answer to its end. `out` holds its head, `input` what was read behind it.
 #[expect(clippy::too_many_arguments, reason = "the parties of a relay, each once")]
 pub async fn relay(
@@ -245,7 +257,7 @@ pub async fn relay(
         let done = taken.done || passage.is_done();
         let as_it_is = read.get(..taken.as_it_is).unwrap_or_default();
         let ending: &[u8] = if done { passage.ending() } else { b"" };
-        limit(shard, peer, pace);
+        pace.limit(shard, peer);
         // Head and first bytes go together, so do last bytes and ending; between them the read
         // goes out from where it lies.
         let sent = if first || done || !out.is_empty() {
@@ -327,15 +339,6 @@ fn gone(draft: &mut Draft<'_>) -> Relayed {
     Relayed::ended(Outcome::Cancelled)
 }
 
-fn limit(shard: &Shard, peer: &Downstream, pace: &Pace) {
-    let now = shard.clock.now();
-    let pause = (!pace.idle.is_zero()).then(|| now.after(pace.idle));
-    peer.deadline.set(match (pause, pace.end) {
-        (Some(pause), Some(end)) => Some(pause.min(end)),
-        (pause, end) => pause.or(end),
-    });
-}
-
 async fn send(shard: &Shard, peer: &mut Downstream, bytes: &[u8]) -> Result<io::Result<()>, Interrupt> {
     let send = peer.writer.send(bytes);
     Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send).await
@@ -348,7 +351,7 @@ async fn read_more(
     buffer: Vec<u8>,
     pace: &Pace,
 ) -> Result<(io::Result<usize>, Vec<u8>), Interrupt> {
-    limit(shard, peer, pace);
+    pace.limit(shard, peer);
     let refused = upstream.stream.reader.arm(buffer);
     debug_assert!(refused.is_none(), "a read was in flight");
     let read = poll_fn(|cx| upstream.stream.reader.poll(cx));

@@ -213,6 +213,15 @@ impl Refusal {
         )
     }
 
+    /// A stored credential that cannot be used as it is.
+    pub fn bad_credential(slug: &str, why: &dyn std::fmt::Display) -> Self {
+        Self::request(
+            400,
+            "No provider credential",
+            format!("the stored credential of '{}' cannot be used: {why}", printable(slug)),
+        )
+    }
+
     /// A stored credential of that alias does not exist.
     pub fn unknown_alias(slug: &str, alias: &str) -> Self {
         Self {

@@ -43,6 +43,7 @@ impl Stream {
                 slot: new_slot(),
                 half: Some(read),
                 tls: None,
+                done: None,
             },
             writer: Writer {
                 half: write,
@@ -81,6 +82,8 @@ pub struct Reader {
     /// Present while no read is in flight.
     half: Option<OwnedReadHalf<TcpStream>>,
     tls: Option<Box<TlsReader>>,
+    /// A completed read whose result nobody has taken yet.
+    done: Option<ReadResult>,
 }
 
 struct TlsReader {
@@ -99,6 +102,9 @@ const SEALED_BYTES: usize = 16 * 1024 + 256;
 impl Reader {
     /// Says whether a read is in flight.
     pub fn is_armed(&self) -> bool {
+        if self.done.is_some() {
+            return true;
+        }
         match &self.tls {
             Some(tls) => tls.plain.is_some(),
             None => self.half.is_none(),
@@ -127,6 +133,9 @@ impl Reader {
     /// Polls the read in flight; ready with the buffer when it completed. Pending for ever if
     /// none is in flight.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ReadResult> {
+        if let Some(done) = self.done.take() {
+            return Poll::Ready(done);
+        }
         match self.tls.take() {
             None => self.poll_socket(cx),
             Some(mut tls) => {
@@ -187,6 +196,17 @@ impl Reader {
                 return Poll::Ready((Err(error), plain));
             }
         }
+    }
+
+    /// Says whether the read in flight has completed, without taking its result; if not, the task
+    /// is woken when it has.
+    pub fn is_ready(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.done.is_none()
+            && let Poll::Ready(done) = self.poll(cx)
+        {
+            self.done = Some(done);
+        }
+        self.done.is_some()
     }
 
     /// Reads once into `buffer` and waits for it.

@@ -1,7 +1,8 @@
 //! The side that we call: hosts, their addresses, and connections kept open to them.
 //!
 //! Reading order: [`host`] (one origin with its pool and its addresses), [`connect`] (opening a
-//! connection), [`attempt`](self) is the exchange's business.
+//! connection), [`attempt`](self::attempt) (one try of an exchange).
 
 pub mod host;
 pub mod connect;
+pub mod attempt;

@@ -68,6 +68,13 @@ pub enum ConnectError {
     },
 }
 
+impl ConnectError {
+    /// Says whether time ran out, rather than something being refused.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Timeout { .. })
+    }
+}
+
 /// What opening a connection needs of its shard.
 pub struct Dialer<'a> {
     /// The shard's clock.

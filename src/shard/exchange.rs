@@ -1,0 +1,512 @@
+//! One request on one screen: the stages below, in order.
+
+use std::{borrow::Cow, rc::Rc, time::Duration};
+
+use super::{
+    Shard,
+    authenticate::{self, Caller},
+    body::{self, Body, BodyError, Bounds},
+    clock::Moment,
+    connection::Downstream,
+    emit::{self, DownstreamHead, Framing, UpstreamHead},
+    management,
+    parse::{self, Call, Face, Wishes},
+    record::{Costed, Draft},
+    relay::{self, After, Pace, Passage},
+    reply::{self, Refusal},
+    route::{self, Route},
+    tunnel,
+    upstream::attempt::{self, Answer, Ask, AttemptError},
+};
+use crate::{
+    domain::{outcome::Outcome, record::flag},
+    handoff::counters::Plain,
+    http::{
+        head::{Field, Method, RequestFraming, RequestHead, ResponseHead, Version, parse_request, parse_response},
+        header::FieldName,
+    },
+    provider::{
+        dialect::{Dialect, Shape},
+        meter::{Encoding, Meter},
+        scanner::RequestScan,
+    },
+    snapshot::{Gateway, Snapshot},
+};
+
+/// How an exchange ended.
+struct Ended {
+    outcome: Outcome,
+    after: After,
+    cost: Costed,
+}
+
+/// Why an exchange ended without an answer of the provider's.
+enum Stopped {
+    /// tidegate says no.
+    Refused(Refusal),
+    /// The caller went away.
+    Gone,
+}
+
+impl From<Refusal> for Stopped {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// Carries one request from its head to its end, and says what becomes of the connection.
+pub async fn carry(shard: &Rc<Shard>, peer: &mut Downstream, head: Vec<u8>) -> After {
+    let received = shard.clock.now();
+    let _in_flight = shard.in_flight();
+    let after = match parse_request(&head) {
+        Ok(request) => answer(shard, peer, &request, received).await,
+        Err(error) => {
+            shard.count_malformed();
+            let _ = peer.writer.send(&reply::bare(&Refusal::malformed(&error))).await;
+            After::Close
+        }
+    };
+    shard.buffers.give_back(head);
+    after
+}
+
+async fn answer(shard: &Rc<Shard>, peer: &mut Downstream, head: &RequestHead<'_>, received: Moment) -> After {
+    let snapshot = shard.snapshot();
+    let face = parse::face(head.path);
+    if matches!(face, Face::Health | Face::Management) {
+        return management::answer(shard, peer, &snapshot, head, face).await;
+    }
+    let mut draft = Draft::open(shard, received);
+    draft.method = head.method.as_bytes();
+    let mut body_read = matches!(head.framing, RequestFraming::None | RequestFraming::Length(0));
+    let ended = match exchange(shard, peer, &snapshot, head, face, &mut draft, &mut body_read).await {
+        Ok(ended) => ended,
+        Err(Stopped::Gone) => Ended {
+            outcome: Outcome::Cancelled,
+            after: After::Drop,
+            cost: Costed::nothing(),
+        },
+        Err(Stopped::Refused(refusal)) => {
+            if refusal.outcome == Outcome::Unauthorized {
+                shard.count(Plain::Unauthorized);
+            }
+            draft.status = refusal.status;
+            draft.error = refusal.description.to_string();
+            // What follows an unread body would be taken for a request.
+            let keep = head.keep_alive && body_read && !refusal.close && !shard.is_draining();
+            let head_only = head.method == Method::Head;
+            let bytes = reply::response(&refusal, Some(draft.ids()), keep, head_only);
+            peer.limit(&shard.clock, REPLY_LIMIT);
+            let send = peer.writer.send(&bytes);
+            let sent = Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send).await;
+            Ended {
+                outcome: refusal.outcome,
+                after: match sent {
+                    Ok(Ok(())) if keep => After::Keep,
+                    Ok(Ok(())) => After::Close,
+                    _ => After::Drop,
+                },
+                cost: Costed::nothing(),
+            }
+        }
+    };
+    draft.close(shard, ended.outcome, ended.cost);
+    match ended.after {
+        After::Keep if !head.keep_alive || shard.is_draining() => After::Close,
+        after => after,
+    }
+}
+
+/// Longest time for a caller to take a refusal.
+const REPLY_LIMIT: Duration = Duration::from_secs(10);
+
+/// One line, one stage. What a stage learns is noted in the draft, so that a refusal is as well
+/// documented as an answer.
+async fn exchange<'a>(
+    shard: &Rc<Shard>,
+    peer: &mut Downstream,
+    snapshot: &'a Snapshot,
+    head: &'a RequestHead<'a>,
+    face: Face<'a>,
+    draft: &mut Draft<'a>,
+    body_read: &mut bool,
+) -> Result<Ended, Stopped> {
+    let call = provider_call(snapshot, face, draft)?;
+    let gateway = find_gateway(snapshot, &call)?;
+    let provider = snapshot.providers.find(call.provider);
+    let kind = provider.map(|provider| &provider.kind);
+    let caller = authenticate::authenticate(snapshot, gateway, kind, head, call.rest, peer.loopback)?;
+
+    let wishes = open_draft(shard, gateway, &caller, &call, head, draft);
+    if snapshot.log_required && draft.logged && shard.health.refuses_records() {
+        return Err(Refusal::log_unavailable().into());
+    }
+    let provider = provider.ok_or_else(|| Refusal::unknown_provider(call.provider))?;
+    draft.provider = &provider.slug;
+    if parse::is_probe(head.method, &call) {
+        return probe(peer, draft).await;
+    }
+    let route = route::plan(snapshot, provider, &caller, &call, &wishes, head, peer.loopback)?;
+    draft.path.clone_from(&route.recorded_path);
+    if route.stored_credential {
+        draft.flags |= flag::STORED_CREDENTIAL;
+    }
+
+    let bounds = bounds(snapshot);
+    let mut body = read_body(shard, peer, head, &route, &bounds, draft).await?;
+    *body_read = matches!(body, Body::Whole(_));
+    note_model(&route, &body, head, draft);
+
+    let host = shard.hosts.find(&route.origin, shard.clock.now());
+    let mut out = shard.buffers.small();
+    write_request(&mut out, head, &route, &host.authority, &caller, &body);
+    let end = (!provider.total_timeout.is_zero()).then(|| draft.received.after(provider.total_timeout));
+    let ask = Ask {
+        method: head.method,
+        head: &out,
+        connect: provider.connect_timeout,
+        first_byte: provider.first_byte_timeout,
+        end,
+        bounds: &bounds,
+        interim: head.version == Version::Http11,
+    };
+    let answer = attempt::attempt(shard, peer, &host, &ask, &mut body, draft).await;
+    let answer = answer.map_err(stopped)?;
+    shard.buffers.give_back(out);
+    if let Body::Whole(body) = body {
+        shard.buffers.give_back(body);
+    }
+    let pace = Pace {
+        idle: provider.idle_timeout,
+        end,
+    };
+    *body_read |= answer.request_whole;
+    let relayed = relay_answer(shard, peer, head, &route, answer, &pace, draft, *body_read).await?;
+    let Relayed { relayed, host_keeps, meter } = relayed;
+    if let Some(connection) = host_keeps {
+        host.keep(connection, shard.clock.now());
+    }
+    let cost = cost(snapshot, call.provider, &wishes, draft, meter);
+    Ok(Ended {
+        outcome: relayed.outcome.unwrap_or_else(|| Outcome::of_status(draft.status)),
+        after: relayed.after,
+        cost,
+    })
+}
+
+fn provider_call<'a>(snapshot: &Snapshot, face: Face<'a>, draft: &mut Draft<'a>) -> Result<Call<'a>, Refusal> {
+    let place = match face {
+        Face::Provider(call) => call.place,
+        Face::Universal(place) | Face::Unified(place) => place,
+        Face::Health | Face::Management | Face::None => return Err(Refusal::no_route()),
+    };
+    if !snapshot.knows_account(place.account) {
+        return Err(Refusal::unknown_account());
+    }
+    draft.gateway = place.gateway;
+    match face {
+        Face::Provider(call) => Ok(call),
+        Face::Universal(_) => Err(Refusal::not_yet("the universal endpoint")),
+        _ => Err(Refusal::not_yet("the unified endpoint")),
+    }
+}
+
+fn find_gateway<'s>(snapshot: &'s Snapshot, call: &Call<'_>) -> Result<&'s Gateway, Refusal> {
+    let id = call.place.gateway;
+    snapshot.gateway(id).ok_or_else(|| Refusal::unknown_gateway(id))
+}
+
+/// From here on the exchange is somebody's: it gets a record, if one is wanted.
+fn open_draft<'a>(
+    shard: &Shard,
+    gateway: &Gateway,
+    caller: &Caller<'a>,
+    call: &Call<'a>,
+    head: &RequestHead<'a>,
+    draft: &mut Draft<'a>,
+) -> Wishes<'a> {
+    let mut wishes = Wishes::read(head);
+    draft.gateway = call.place.gateway;
+    draft.event_id = wishes.event_id;
+    draft.metadata = std::mem::take(&mut wishes.metadata);
+    draft.user_agent = head.field(FieldName::UserAgent).unwrap_or_default();
+    draft.request_type = head.field(FieldName::ContentType).unwrap_or_default();
+    if let Some(key) = caller.key {
+        draft.key = &key.name;
+        draft.flags |= flag::AUTHENTICATED;
+    }
+    draft.logged = wishes.collect_log.unwrap_or(gateway.collect_logs);
+    if draft.logged && wishes.collect_payload.unwrap_or(true) {
+        draft.store_bodies();
+    }
+    shard.touch(call.place.gateway);
+    wishes
+}
+
+/// Some coding agents ask whether anybody is there before they send their first request.
+async fn probe(peer: &mut Downstream, draft: &mut Draft<'_>) -> Result<Ended, Stopped> {
+    draft.status = 200;
+    draft.logged = false;
+    let mut out = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n".to_vec();
+    draft.ids().write(&mut out);
+    out.extend_from_slice(b"\r\n");
+    peer.writer.send(&out).await.map_err(|_| Stopped::Gone)?;
+    Ok(Ended {
+        outcome: Outcome::Ok,
+        after: After::Keep,
+        cost: Costed::nothing(),
+    })
+}
+
+fn bounds(snapshot: &Snapshot) -> Bounds {
+    Bounds {
+        body_bytes: snapshot.limits.body_bytes,
+        gather_bytes: snapshot.limits.gather_bytes,
+        pause: snapshot.limits.body_timeout,
+    }
+}
+
+async fn read_body(
+    shard: &Shard,
+    peer: &mut Downstream,
+    head: &RequestHead<'_>,
+    route: &Route<'_>,
+    bounds: &Bounds,
+    draft: &mut Draft<'_>,
+) -> Result<Body, Stopped> {
+    if route.upgrade.is_some() {
+        return Ok(Body::Whole(Vec::new()));
+    }
+    let started = shard.clock.now();
+    if head.expects_continue && peer.inlet.input().is_empty() {
+        let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
+        peer.writer.send(go_on).await.map_err(|_| Stopped::Gone)?;
+    }
+    let body = body::gather(peer, &shard.clock, &shard.buffers, head.framing, bounds).await;
+    let body = body.map_err(|error| match error {
+        BodyError::Refused(refusal) => Stopped::Refused(refusal),
+        BodyError::Gone => Stopped::Gone,
+    })?;
+    draft.waited_micros += shard.clock.now().micros_since(started);
+    match &body {
+        Body::Whole(bytes) => draft.request_piece(shard, bytes),
+        Body::Passing { first, .. } => {
+            draft.drop_request_body();
+            draft.request_piece(shard, first);
+        }
+    }
+    Ok(body)
+}
+
+/// The model and whether a stream is wanted, by path and body.
+fn note_model(route: &Route<'_>, body: &Body, head: &RequestHead<'_>, draft: &mut Draft<'_>) {
+    let bytes = match body {
+        Body::Whole(bytes) => bytes,
+        Body::Passing { first, .. } => first,
+    };
+    if let Some(model) = &route.model {
+        draft.model.extend_from_slice(model.as_bytes());
+    }
+    if bytes.is_empty() || !draft.model.is_empty() {
+        return;
+    }
+    let content_type = head.field(FieldName::ContentType).unwrap_or_default();
+    let facts = RequestScan::of(content_type, bytes);
+    if let Some(model) = facts.model {
+        draft.model.extend_from_slice(model.as_bytes());
+    }
+}
+
+fn write_request(
+    out: &mut Vec<u8>,
+    head: &RequestHead<'_>,
+    route: &Route<'_>,
+    authority: &str,
+    caller: &Caller<'_>,
+    body: &Body,
+) {
+    let framing = match (body, head.framing) {
+        (Body::Whole(bytes), framing) if !bytes.is_empty() || framing != RequestFraming::None => {
+            Framing::Length(bytes.len() as u64)
+        }
+        (Body::Whole(_), _) => Framing::None,
+        (Body::Passing { rest: body::Rest::Length { total, .. }, .. }, _) => Framing::Length(*total),
+        (Body::Passing { .. }, _) => Framing::Chunked,
+    };
+    let upstream = UpstreamHead {
+        path: &route.path,
+        authority,
+        framing,
+        added: &route.added,
+        upgrade: route.upgrade.as_ref().map(route::UpgradeRoute::as_emit),
+    };
+    let keep = |field: &Field<'_>| {
+        // A field's place tells whether it held a token of ours.
+        let place = head.fields.iter().position(|other| std::ptr::eq(other, field));
+        place.is_some_and(|place| !caller.is_token(place)) && !route.replaces(field)
+    };
+    emit::request(out, head, &upstream, &keep);
+}
+
+fn stopped(error: AttemptError) -> Stopped {
+    match error {
+        AttemptError::Gone => Stopped::Gone,
+        AttemptError::Body(refusal) => Stopped::Refused(refusal),
+        AttemptError::Timeout { .. } => Stopped::Refused(Refusal::upstream_timeout(&error)),
+        AttemptError::Connect(ref connect) if connect.is_timeout() => {
+            Stopped::Refused(Refusal::upstream_timeout(&error))
+        }
+        error => Stopped::Refused(Refusal::upstream_failed(&error)),
+    }
+}
+
+struct Relayed {
+    relayed: relay::Relayed,
+    /// The connection, if it can carry another exchange.
+    host_keeps: Option<super::upstream::connect::Connection>,
+    meter: Option<Meter>,
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parties of a relay, each once")]
+async fn relay_answer(
+    shard: &Rc<Shard>,
+    peer: &mut Downstream,
+    request: &RequestHead<'_>,
+    route: &Route<'_>,
+    answer: Answer,
+    pace: &Pace,
+    draft: &mut Draft<'_>,
+    body_read: bool,
+) -> Result<Relayed, Stopped> {
+    let Answer {
+        mut connection,
+        buffer,
+        head_bytes,
+        request_whole,
+    } = answer;
+    let bytes = buffer.get(..head_bytes).unwrap_or_default();
+    let head = parse_response(bytes, request.method)
+        .map_err(|error| Refusal::upstream_failed(&format_args!("the provider answered with a malformed head: {error}")))?;
+    if head.status == 101 && route.upgrade.is_none() {
+        let why = "the provider switched protocols without being asked to";
+        return Err(Refusal::upstream_failed(&why).into());
+    }
+    let (passage, framing) = Passage::of(head.framing, request.version);
+    let keep = request.keep_alive && body_read && framing != Framing::Close && !shard.is_draining();
+    let mut out = shard.buffers.small();
+    emit::response(
+        &mut out,
+        &head,
+        request.method,
+        &DownstreamHead {
+            framing,
+            keep,
+            ids: draft.ids(),
+            overhead_micros: shard
+                .clock
+                .now()
+                .micros_since(draft.received)
+                .saturating_sub(draft.waited_micros),
+            subprotocol: route.subprotocol(&head),
+        },
+    );
+    let keep_alive = head.keep_alive;
+    let upgraded = head.upgrade.is_some();
+    let mut meter = note_answer(route, &head, draft);
+    if upgraded {
+        draft.flags |= flag::WEB_SOCKET;
+        let relayed = tunnel::tunnel(shard, peer, &mut connection, out, buffer, head_bytes, draft).await;
+        return Ok(Relayed {
+            relayed,
+            host_keeps: None,
+            meter: None,
+        });
+    }
+    let _stream = (draft.flags & flag::STREAM != 0).then(|| shard.stream_open());
+    let relayed = relay::relay(
+        shard, peer, &mut connection, passage, out, buffer, head_bytes, &mut meter, draft, pace,
+    )
+    .await?;
+    let clean = relayed.upstream_clean && keep_alive && request_whole;
+    let after = match relayed.after {
+        After::Keep if !keep => After::Close,
+        after => after,
+    };
+    Ok(Relayed {
+        relayed: relay::Relayed { after, ..relayed },
+        host_keeps: clean.then_some(connection),
+        meter,
+    })
+}
+
+/// Notes what the answer's head says, and opens the meter if there may be something to meter.
+fn note_answer(route: &Route<'_>, head: &ResponseHead<'_>, draft: &mut Draft<'_>) -> Option<Meter> {
+    draft.status = head.status;
+    let mut encoding = Encoding::Identity;
+    let mut shape = Shape::Opaque;
+    for field in &head.fields {
+        match field.id {
+            FieldName::ContentType => {
+                draft.response_type.extend_from_slice(field.value);
+                shape = Shape::of_content_type(field.value);
+            }
+            FieldName::ContentEncoding => {
+                draft.response_encoding.extend_from_slice(field.value);
+                encoding = Encoding::parse(field.value);
+            }
+            FieldName::XRequestId | FieldName::RequestId | FieldName::XAmznRequestId => {
+                draft.upstream_id.clear();
+                draft.upstream_id.extend_from_slice(field.value);
+            }
+            _ => {}
+        }
+    }
+    if matches!(shape, Shape::EventStream | Shape::AmazonEventStream) {
+        draft.flags |= flag::STREAM;
+    }
+    if route.dialect == Dialect::Unknown || !(200..300).contains(&head.status) {
+        return None;
+    }
+    let mut meter = Meter::new(route.dialect, shape, encoding);
+    for field in &head.fields {
+        if matches!(
+            field.id,
+            FieldName::XAmznBedrockInputTokenCount | FieldName::XAmznBedrockOutputTokenCount
+        ) {
+            meter.note_header(field.name, field.value);
+        }
+    }
+    Some(meter)
+}
+
+/// What the exchange used, and what that costs.
+fn cost(
+    snapshot: &Snapshot,
+    slug: &str,
+    wishes: &Wishes<'_>,
+    draft: &Draft<'_>,
+    meter: Option<Meter>,
+) -> Costed {
+    let metered = meter.map(Meter::finish).unwrap_or_default();
+    let asked = String::from_utf8_lossy(&draft.model);
+    let raw = match (asked.is_empty(), &metered.model) {
+        (true, Some(reported)) => Cow::Borrowed(&**reported),
+        _ => asked,
+    };
+    let mut cost = Costed::default();
+    if !raw.is_empty() {
+        crate::provider::model::normalise(slug, &raw, &mut cost.model_name);
+    }
+    if let Some(custom) = &wishes.custom_cost {
+        cost.cost = custom.of(&metered.usage).map(|cost| cost.0);
+        cost.flags |= flag::CUSTOM_COST;
+    } else if !metered.usage.is_unknown()
+        && let Some(priced) = snapshot.prices.lookup(slug, &raw, &cost.model_name, &metered.usage)
+    {
+        cost.cost = priced.prices.cost(&metered.usage).map(|cost| cost.0);
+        priced.key.clone_into(&mut cost.price_key);
+        cost.price_table = snapshot.prices.hash();
+    }
+    cost.metered = metered;
+    cost
+}

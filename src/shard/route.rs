@@ -1,0 +1,238 @@
+//! Stage 4: where a request may go, and what it is given to go there.
+
+use std::borrow::Cow;
+
+use super::{
+    authenticate::Caller,
+    emit::Upgrade,
+    parse::{Call, Wishes},
+    reply::Refusal,
+};
+use crate::{
+    config::secret::Secret,
+    http::{
+        head::{Field, RequestFraming, RequestHead, ResponseHead},
+        header::FieldName,
+    },
+    provider::{
+        address::{self, Origin, Wanted},
+        credential::{self, BEARER, CredentialError, Slot, X_API_KEY},
+        dialect::Dialect,
+        model,
+    },
+    snapshot::{
+        Provider, Snapshot,
+        providers::Kind,
+    },
+};
+
+/// Where one exchange goes.
+pub struct Route<'a> {
+    /// The origin.
+    pub origin: Origin,
+    /// Path and query as they go upstream.
+    pub path: Vec<u8>,
+    /// The same as it is recorded: secrets replaced.
+    pub recorded_path: Vec<u8>,
+    /// Fields that tidegate adds.
+    pub added: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Fields of the caller that ours replace.
+    replaced: Vec<FieldName>,
+    /// A stored credential is used.
+    pub stored_credential: bool,
+    /// The shape of the answer.
+    pub dialect: Dialect,
+    /// The model, where the path names it.
+    pub model: Option<Cow<'a, str>>,
+    /// The switch of protocols that the caller asked for.
+    pub upgrade: Option<UpgradeRoute<'a>>,
+}
+
+/// A switch of protocols that passes through.
+pub struct UpgradeRoute<'a> {
+    protocol: &'a [u8],
+    subprotocols: Vec<u8>,
+    echo: Option<&'a [u8]>,
+}
+
+impl UpgradeRoute<'_> {
+    /// As the upstream head wants it.
+    pub fn as_emit(&self) -> Upgrade<'_> {
+        Upgrade {
+            protocol: self.protocol,
+            subprotocols: &self.subprotocols,
+        }
+    }
+}
+
+impl Route<'_> {
+    /// Says whether a field of the caller's gives way to one of ours.
+    pub fn replaces(&self, field: &Field<'_>) -> bool {
+        self.replaced.contains(&field.id) && field.id != FieldName::Other
+            || self.added.iter().any(|(name, _)| name.eq_ignore_ascii_case(field.name))
+    }
+
+    /// The subprotocol to answer a WebSocket with: the provider's choice, else the item of the
+    /// offer that reveals least.
+    pub fn subprotocol<'h>(&'h self, head: &ResponseHead<'h>) -> Option<&'h [u8]> {
+        let upgrade = self.upgrade.as_ref()?;
+        head.field(FieldName::SecWebSocketProtocol).or(upgrade.echo)
+    }
+}
+
+/// Plans where a call goes and with which credential.
+pub fn plan<'a>(
+    snapshot: &Snapshot,
+    provider: &'a Provider,
+    caller: &Caller<'_>,
+    call: &Call<'a>,
+    wishes: &Wishes<'_>,
+    head: &RequestHead<'a>,
+    loopback: bool,
+) -> Result<Route<'a>, Refusal> {
+    let upgrade = upgrade(head);
+    let mut path = Vec::with_capacity(call.rest.len() + 64);
+    let wanted = Wanted {
+        rest: call.rest,
+        account_id: snapshot.account_id.as_deref().unwrap_or(call.place.account),
+        target_url: head.field(FieldName::XFalTargetUrl),
+    };
+    let (place, dialect, model) = match &provider.kind {
+        Kind::BuiltIn { id, overrides } => {
+            let place = match upgrade {
+                Some(_) => address::resolve_realtime(*id, &wanted, overrides, &mut path),
+                None => address::resolve(*id, &wanted, overrides, &mut path),
+            };
+            (place, model::dialect_of(*id, call.rest), model::model_of(*id, call.rest))
+        }
+        Kind::Custom { base, dialect, .. } => {
+            let place = address::resolve_custom(base, call.rest, &mut path);
+            (place, model::dialect_of_custom(*dialect, call.rest), None)
+        }
+    };
+    let origin = place.map_err(|error| Refusal::bad_address(&error))?.into_origin();
+    let mut recorded_path = Vec::with_capacity(path.len());
+    credential::redact_query(&path, &mut recorded_path);
+    let mut route = Route {
+        origin,
+        path,
+        recorded_path,
+        added: Vec::new(),
+        replaced: vec![FieldName::XFalTargetUrl],
+        stored_credential: false,
+        dialect,
+        model,
+        upgrade,
+    };
+    credentials(provider, caller, call, wishes, head, loopback, &mut route)?;
+    Ok(route)
+}
+
+/// The switch of protocols that a request asks for. One with a body does not get it.
+fn upgrade<'a>(head: &RequestHead<'a>) -> Option<UpgradeRoute<'a>> {
+    let protocol = head.upgrade?;
+    if !protocol.eq_ignore_ascii_case(b"websocket")
+        || !matches!(head.framing, RequestFraming::None | RequestFraming::Length(0))
+    {
+        return None;
+    }
+    let offer = credential::read_offer(head.values(FieldName::SecWebSocketProtocol));
+    let mut subprotocols = Vec::new();
+    credential::write_offer(head.values(FieldName::SecWebSocketProtocol), &mut subprotocols);
+    Some(UpgradeRoute {
+        protocol,
+        subprotocols,
+        echo: offer.echo,
+    })
+}
+
+/// Precedence (contract section 3.2): the caller's own credential, unchanged; else the stored
+/// one, for callers who proved a token or sit on this machine; else none.
+fn credentials(
+    provider: &Provider,
+    caller: &Caller<'_>,
+    call: &Call<'_>,
+    wishes: &Wishes<'_>,
+    head: &RequestHead<'_>,
+    loopback: bool,
+    route: &mut Route<'_>,
+) -> Result<(), Refusal> {
+    if let Kind::Custom { fields, .. } = &provider.kind {
+        for (name, value) in fields {
+            route.added.push((name.as_bytes().to_vec(), value.expose().as_bytes().to_vec()));
+        }
+    }
+    if caller.has_credential {
+        own_credential(provider, call, head, route);
+        return Ok(());
+    }
+    if let Some(alias) = wishes.alias
+        && alias != crate::config::upstream::DEFAULT_ALIAS
+    {
+        return Err(Refusal::unknown_alias(&provider.slug, alias));
+    }
+    let trusted = caller.key.is_some() || loopback;
+    match &provider.credential {
+        Some(secret) if trusted => stored_credential(provider, call, secret, route),
+        _ => match provider.kind {
+            // A provider of the operator's own may need none.
+            Kind::Custom { .. } => Ok(()),
+            Kind::BuiltIn { .. } => Err(Refusal::no_credential(&provider.slug)),
+        },
+    }
+}
+
+/// The caller's credential goes on as it is, unless it came where only a gateway can read it.
+fn own_credential(provider: &Provider, call: &Call<'_>, head: &RequestHead<'_>, route: &mut Route<'_>) {
+    let offer = credential::read_offer(head.values(FieldName::SecWebSocketProtocol));
+    if let Some((slot, secret)) = offer.credential {
+        add(route, slot, secret);
+    }
+    let Kind::BuiltIn { id, .. } = &provider.kind else {
+        return;
+    };
+    for field in &head.fields {
+        if let Some((slot, secret)) = credential::moved(*id, call.rest, field.name, field.value) {
+            route.replaced.push(field.id);
+            add(route, slot, secret);
+        }
+    }
+}
+
+fn stored_credential(
+    provider: &Provider,
+    call: &Call<'_>,
+    secret: &Secret,
+    route: &mut Route<'_>,
+) -> Result<(), Refusal> {
+    let secret = secret.expose().as_bytes();
+    let slot = match &provider.kind {
+        Kind::BuiltIn { id, .. } => {
+            if secret.trim_ascii_start().starts_with(b"{") {
+                let error = match id.slug() {
+                    "aws-bedrock" => CredentialError::NeedsSignature,
+                    "google-vertex-ai" => CredentialError::NeedsAccessToken,
+                    _ => CredentialError::Unprintable,
+                };
+                return Err(Refusal::bad_credential(&provider.slug, &error));
+            }
+            credential::stored_slot(*id, call.rest)
+        }
+        Kind::Custom { dialect: Dialect::Anthropic, .. } => X_API_KEY,
+        Kind::Custom { .. } => BEARER,
+    };
+    let mut value = Vec::new();
+    slot.write_value(secret, &mut value)
+        .map_err(|error| Refusal::bad_credential(&provider.slug, &error))?;
+    route.added.push((slot.header.as_bytes().to_vec(), value));
+    route.stored_credential = true;
+    Ok(())
+}
+
+fn add(route: &mut Route<'_>, slot: Slot, secret: &[u8]) {
+    let mut value = Vec::new();
+    // A secret that no field can hold came out of a field; it cannot fail.
+    if slot.write_value(secret, &mut value).is_ok() {
+        route.added.push((slot.header.as_bytes().to_vec(), value));
+    }
+}
