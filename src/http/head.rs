@@ -142,7 +142,7 @@ pub enum ResponseFraming {
 /// assert_eq!(request.framing, RequestFraming::Length(5));
 /// ```
 pub fn parse_request(head: &[u8]) -> Result<RequestHead<'_>, HeadError> {
-    let head = without_empty_lines(head);
+    let head = without_empty_lines(head)?;
     let mut slots = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut raw = httparse::Request::new(&mut []);
     let end = raw.parse_with_uninit_headers(head, &mut slots);
@@ -318,12 +318,16 @@ impl Version {
     }
 }
 
-/// Drops the empty lines before a request line that [`HeadScan`] has let pass.
-fn without_empty_lines(mut head: &[u8]) -> &[u8] {
+/// Drops the empty lines before a request line that [`HeadScan`] has let pass. The tokeniser would
+/// drop bare line feeds as well.
+fn without_empty_lines(mut head: &[u8]) -> Result<&[u8], HeadError> {
     while let Some(rest) = head.strip_prefix(b"\r\n") {
         head = rest;
     }
-    head
+    if head.starts_with(b"\n") {
+        return Err(HeadError::BareLineFeed);
+    }
+    Ok(head)
 }
 
 /// Takes the fields over from the tokeniser, knowing their names and what they say of framing.
@@ -407,11 +411,13 @@ fn host<'a>(
 
 /// Says in our words why the tokeniser refused a head. Off the hot path: the head is read again.
 fn explain(error: httparse::Error, head: &[u8], start_line: HeadError) -> HeadError {
+    if let Err(byte_fault) = HeadScan::request().find_end(head, usize::MAX) {
+        return byte_fault;
+    }
     match error {
         httparse::Error::TooManyHeaders => HeadError::TooManyFields,
         httparse::Error::Version => unsupported_version(head).unwrap_or(start_line),
-        httparse::Error::Token | httparse::Error::Status => start_line,
-        httparse::Error::NewLine => HeadError::BareCarriageReturn,
+        httparse::Error::Token | httparse::Error::Status | httparse::Error::NewLine => start_line,
         httparse::Error::HeaderName | httparse::Error::HeaderValue => first_field_fault(head),
     }
 }
@@ -419,14 +425,16 @@ fn explain(error: httparse::Error, head: &[u8], start_line: HeadError) -> HeadEr
 /// A start line whose version has the right form and a number we do not speak.
 fn unsupported_version(head: &[u8]) -> Option<HeadError> {
     let line = head.split(|byte| matches!(byte, b'\r' | b'\n')).next()?;
-    let is_version = |word: &[u8]| {
-        word.strip_prefix(b"HTTP/").is_some_and(|number| {
-            matches!(number, [major, b'.', minor]
-                if major.is_ascii_digit() && minor.is_ascii_digit())
-        })
+    let is_unsupported = |word: &[u8]| {
+        word.strip_prefix(b"HTTP/")
+            .is_some_and(|number| match number {
+                b"1.0" | b"1.1" => false,
+                [major, b'.', minor] => major.is_ascii_digit() && minor.is_ascii_digit(),
+                _ => false,
+            })
     };
     line.split(|byte| *byte == b' ')
-        .any(is_version)
+        .any(is_unsupported)
         .then_some(HeadError::VersionUnsupported)
 }
 

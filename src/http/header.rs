@@ -306,11 +306,11 @@ const fn slot_of(name: &[u8]) -> usize {
         Some(middle) => *middle,
         None => 0,
     };
-    let mixed = (name.len() as u32).wrapping_mul(0x9e37_79b1)
-        ^ ((*first | 0x20) as u32).wrapping_mul(0x85eb_ca6b)
-        ^ ((*last | 0x20) as u32).wrapping_mul(0xc2b2_ae35)
-        ^ ((middle | 0x20) as u32).wrapping_mul(0x27d4_eb2f);
-    (mixed >> 22) as usize
+    let mixed = name.len().wrapping_mul(0x9e37_79b1)
+        ^ ((*first | 0x20) as usize).wrapping_mul(0x85eb_ca6b)
+        ^ ((*last | 0x20) as usize).wrapping_mul(0xc2b2_ae35)
+        ^ ((middle | 0x20) as usize).wrapping_mul(0x27d4_eb2f);
+    (mixed >> 22) % SLOTS
 }
 
 #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler alone")]

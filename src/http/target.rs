@@ -103,12 +103,13 @@ fn is_port(port: &[u8]) -> bool {
     let Some(digits) = port.strip_prefix(b":") else {
         return port.is_empty();
     };
-    digits.len() <= 5
-        && digits.iter().all(u8::is_ascii_digit)
-        && digits
-            .iter()
-            .fold(0, |number, digit| number * 10 + u32::from(digit - b'0'))
-            <= u32::from(u16::MAX)
+    if digits.len() > 5 || !digits.iter().all(u8::is_ascii_digit) {
+        return false;
+    }
+    let number = digits
+        .iter()
+        .fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
+    u16::try_from(number).is_ok()
 }
 
 /// Says whether a path, once decoded, has a segment `.` or `..` (data-plane contract 1.2: such a

@@ -170,15 +170,12 @@ fn has_dot_segment_plainly(path: &[u8]) -> bool {
             .and_then(|pair| std::str::from_utf8(pair).ok());
         let pair =
             pair.filter(|pair| path[at] == b'%' && pair.bytes().all(|b| b.is_ascii_hexdigit()));
-        match pair.map(|pair| u8::from_str_radix(pair, 16)) {
-            Some(Ok(byte)) => {
-                decoded.push(byte);
-                at += 3;
-            }
-            _ => {
-                decoded.push(path[at]);
-                at += 1;
-            }
+        if let Some(Ok(byte)) = pair.map(|pair| u8::from_str_radix(pair, 16)) {
+            decoded.push(byte);
+            at += 3;
+        } else {
+            decoded.push(path[at]);
+            at += 1;
         }
     }
     decoded
@@ -413,7 +410,7 @@ fn read_events(input: &[u8], step: usize, limit: usize) -> Events {
     let mut events = Vec::new();
     for piece in input.chunks(step) {
         stream.feed(piece, |event| {
-            events.push((event.name.to_vec(), event.data.to_vec()))
+            events.push((event.name.to_vec(), event.data.to_vec()));
         });
     }
     stream.finish(|event| events.push((event.name.to_vec(), event.data.to_vec())));

@@ -30,9 +30,15 @@ pub(super) struct Facts<'a> {
     pub(super) host: Seen<'a>,
     upgrade: Seen<'a>,
     expects_continue: bool,
-    says_close: bool,
-    says_keep_alive: bool,
-    says_upgrade: bool,
+    connection: Options,
+}
+
+/// The options of all `Connection` fields that concern the connection itself.
+#[derive(Debug, Default)]
+struct Options {
+    close: bool,
+    keep_alive: bool,
+    upgrade: bool,
 }
 
 /// How a message is delimited before its kind is looked at.
@@ -58,9 +64,9 @@ impl<'a> Facts<'a> {
             self.expects_continue |= field.value.eq_ignore_ascii_case(b"100-continue");
         } else if field.id == FieldName::Connection {
             for option in list_items(field.value) {
-                self.says_close |= option.eq_ignore_ascii_case(b"close");
-                self.says_keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-                self.says_upgrade |= option.eq_ignore_ascii_case(b"upgrade");
+                self.connection.close |= option.eq_ignore_ascii_case(b"close");
+                self.connection.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                self.connection.upgrade |= option.eq_ignore_ascii_case(b"upgrade");
             }
         }
     }
@@ -102,10 +108,10 @@ impl<'a> Facts<'a> {
 
     /// Whether the connection stays open after this message (RFC 9112 section 9.3).
     pub(super) fn keep_alive(&self, version: Version) -> bool {
-        !self.says_close
+        !self.connection.close
             && match version {
                 Version::Http11 => true,
-                Version::Http10 => self.says_keep_alive,
+                Version::Http10 => self.connection.keep_alive,
             }
     }
 
@@ -122,7 +128,9 @@ impl<'a> Facts<'a> {
     pub(super) fn upgrade(&self, version: Version) -> Option<&'a [u8]> {
         match self.upgrade {
             Seen::Once(protocols)
-                if self.says_upgrade && version == Version::Http11 && !protocols.is_empty() =>
+                if self.connection.upgrade
+                    && version == Version::Http11
+                    && !protocols.is_empty() =>
             {
                 Some(protocols)
             }
