@@ -4,20 +4,9 @@
 use std::borrow::Cow;
 
 use super::{
-    address::{self, AddressError, Base, Origin, Overrides, Place, Route, Wanted},
-    table::Provider,
+    address::{self, AddressError, Base, Origin, Overrides, Place, Route},
     url_text::{decode, has_dot_segment},
 };
-
-/// Apps by path, below the synchronous host.
-pub(super) fn route<'a, 'o>(
-    line: &'static Provider,
-    path: &'a [u8],
-    wanted: &Wanted<'a>,
-    overrides: &'o Overrides,
-) -> Result<Route<'a, 'o>, AddressError> {
-    address::plain(line, path, wanted, overrides)
-}
 
 /// The target of `x-fal-target-url`: an https URL on `fal.run` or below, so that the header
 /// cannot lead anywhere else.

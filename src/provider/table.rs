@@ -5,8 +5,9 @@
 //! provider adds a line here, and a file beside this one if it has rules of its own.
 
 use super::{
-    Dialect, azure, baseten, bedrock,
+    Dialect,
     address::{self, Base, Realtime, RouteFn, TargetFn},
+    azure, baseten, bedrock,
     credential::{self, Slot, SlotFn},
     fal, gemini,
     model::{self, DialectFn, ModelFn, StreamFn},
@@ -130,7 +131,7 @@ static PROVIDERS: [Provider; PROVIDER_COUNT] = [
     line("fireworks", "api.fireworks.ai", "/inference/v1", &[BEARER]).repeats(&["inference/v1/", "v1/"]).speaks(OpenAi).env(&["FIREWORKS_API_KEY"]).unified(&["fireworks"]),
     line("elevenlabs", "api.elevenlabs.io", "", &[XI]).query_keys(&["xi-api-key", "xi_api_key", "token"]).env(&["ELEVENLABS_API_KEY"]).realtime(At("v1/convai/conversation")).model(model::query_model_id),
     line("cartesia", "api.cartesia.ai", "", &[X_API_KEY, BEARER]).query_keys(&["api_key", "access_token"]).env(&["CARTESIA_API_KEY"]).realtime(At("tts/websocket")).model(model::query_model),
-    line("fal", "fal.run", "", &[KEY, BEARER]).routed(fal::route).targeted(fal::target).query_keys(&["fal_jwt_token"]).env(&["FAL_KEY"]).realtime(FalSocket).model(fal::model),
+    line("fal", "fal.run", "", &[KEY, BEARER]).targeted(fal::target).query_keys(&["fal_jwt_token"]).env(&["FAL_KEY"]).realtime(FalSocket).model(fal::model),
     line("ideogram", "api.ideogram.ai", "", &[API_KEY_HEADER]).env(&["IDEOGRAM_API_KEY"]).model(model::ideogram_model),
     line("deepgram", "api.deepgram.com", "", &[TOKEN, BEARER]).query_keys(&["access_token"]).env(&["DEEPGRAM_API_KEY"]).model(model::query_model),
     line("baseten", "inference.baseten.co", "/v1", &[BEARER, API_KEY]).repeats(&["v1/"]).parts(&["model"]).routed(baseten::route).stored_in(baseten::slot).speaks(OpenAi).dialects(baseten::dialect).env(&["BASETEN_API_KEY"]).unified(&["baseten"]).model(baseten::model),
@@ -287,7 +288,16 @@ mod tests {
 
     #[test]
     fn slugs_are_matched_exactly_and_catalogue_names_are_unknown() {
-        for slug in ["OpenAI", "openai ", "", "alibaba", "minimax", "xai", "compat", "perplexity"] {
+        for slug in [
+            "OpenAI",
+            "openai ",
+            "",
+            "alibaba",
+            "minimax",
+            "xai",
+            "compat",
+            "perplexity",
+        ] {
             assert_eq!(by_slug(slug), None, "{slug}");
         }
     }

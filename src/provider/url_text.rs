@@ -128,10 +128,27 @@ mod tests {
 
     #[test]
     fn dot_segments_are_seen_through_encoding() {
-        for path in ["..", "a/../b", "a/%2e%2E/b", ".", "a/.%2e", "a%2F..%2Fb", "..\\x", "%2e/"] {
+        for path in [
+            "..",
+            "a/../b",
+            "a/%2e%2E/b",
+            ".",
+            "a/.%2e",
+            "a%2F..%2Fb",
+            "..\\x",
+            "%2e/",
+        ] {
             assert!(has_dot_segment(path.as_bytes()), "{path}");
         }
-        for path in ["", "...", "v1/models/gpt-4.1", "a..b/c.", "%252e%252e/x", "%2", "%zz/.a"] {
+        for path in [
+            "",
+            "...",
+            "v1/models/gpt-4.1",
+            "a..b/c.",
+            "%252e%252e/x",
+            "%2",
+            "%zz/.a",
+        ] {
             assert!(!has_dot_segment(path.as_bytes()), "{path}");
         }
     }
