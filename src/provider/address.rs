@@ -109,6 +109,18 @@ pub enum AddressError {
 /// Finds the upstream address of a request and appends its path and query to `out_path`.
 ///
 /// Allocates only for a host made from a template. After an error `out_path` is as it was.
+///
+/// ```
+/// use tidegate::provider::address::{Overrides, Wanted, resolve};
+///
+/// let azure = tidegate::provider::by_slug("azure-openai").unwrap();
+/// let rest = b"my-resource/gpt-4o/chat/completions?api-version=2024-10-21";
+/// let wanted = Wanted { rest, account_id: "", target_url: None };
+/// let (overrides, mut path) = (Overrides::default(), Vec::new());
+/// let place = resolve(azure, &wanted, &overrides, &mut path).unwrap();
+/// assert_eq!(place.origin().authority(), "my-resource.openai.azure.com");
+/// assert!(path.starts_with(b"/openai/deployments/gpt-4o/chat/completions?api-version="));
+/// ```
 pub fn resolve<'o>(
     provider: ProviderId,
     wanted: &Wanted<'_>,
@@ -276,8 +288,7 @@ pub(super) fn plain<'a, 'o>(
     overrides: &'o Overrides,
 ) -> Result<Route<'a, 'o>, AddressError> {
     let base = match (&overrides.base_url, &line.base) {
-        (Some(base), _) => base,
-        (None, Some(base)) => base,
+        (Some(base), _) | (None, Some(base)) => base,
         // The origin brings scheme and host, so any empty base does.
         (None, None) if overrides.origin.is_some() => &EMPTY_BASE,
         (None, None) => return Err(AddressError::NoBase { slug: line.slug }),
@@ -334,7 +345,7 @@ pub(super) fn write<'o>(
     }
     if route.base.open_path {
         fill(route.stem, &route.parts, |piece| {
-            out_path.extend_from_slice(piece)
+            out_path.extend_from_slice(piece);
         });
     } else {
         out_path.extend_from_slice(route.stem.as_bytes());

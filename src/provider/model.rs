@@ -124,10 +124,8 @@ pub(super) fn plain_dialect(native: Dialect, path: &[u8]) -> Dialect {
     let is_chat = path.ends_with(b"chat/completions");
     match native {
         // Anthropic answers OpenAI's SDKs too.
-        Dialect::Anthropic if is_chat => Dialect::OpenAi,
-        Dialect::OpenAi if is_messages => Dialect::Anthropic,
-        Dialect::Unknown if is_messages => Dialect::Anthropic,
-        Dialect::Unknown if is_chat => Dialect::OpenAi,
+        Dialect::Anthropic | Dialect::Unknown if is_chat => Dialect::OpenAi,
+        Dialect::OpenAi | Dialect::Unknown if is_messages => Dialect::Anthropic,
         Dialect::OpenAi
         | Dialect::Anthropic
         | Dialect::Gemini

@@ -145,34 +145,19 @@ const fn line(
     path: &'static str,
     slots: &'static [Slot],
 ) -> Provider {
-    Provider {
-        slug,
-        aliases: &[],
-        author: slug,
-        base: Some(Base::https(host, path)),
-        repeats: &[],
-        parts: &[],
-        slots,
-        query_keys: &[],
-        dialect: Unknown,
-        env: &[],
-        prefixes: &[],
-        realtime: Realtime::AsSent,
-        route: address::plain,
-        target: None,
-        slot: credential::native,
-        model: model::none,
-        streams: model::body_says,
-        dialect_at: model::plain_dialect,
-    }
+    based(slug, Some(Base::https(host, path)), slots)
 }
 
 const fn homeless(slug: &'static str, slots: &'static [Slot]) -> Provider {
+    based(slug, None, slots)
+}
+
+const fn based(slug: &'static str, base: Option<Base>, slots: &'static [Slot]) -> Provider {
     Provider {
         slug,
         aliases: &[],
         author: slug,
-        base: None,
+        base,
         repeats: &[],
         parts: &[],
         slots,

@@ -104,6 +104,9 @@ pub(crate) fn segment_after<'p>(path: &'p [u8], name: &str) -> Option<&'p [u8]> 
 /// An encoded slash and a backslash count as borders too: some providers' front ends decode
 /// before they resolve dots.
 pub(crate) fn has_dot_segment(path: &[u8]) -> bool {
+    if memchr::memchr2(b'.', b'%', path).is_none() {
+        return false;
+    }
     let mut dots = 0;
     let mut only_dots = true;
     for byte in decoded(path).chain([b'/']) {

@@ -12,6 +12,12 @@ use crate::provider::table::by_slug;
 /// Appends the normalised name of what provider `slug` calls `raw`: `claude-haiku-4-5-20251001`
 /// at `anthropic` is `anthropic/claude-haiku-4.5`. Appends nothing for an empty name; a
 /// fine-tune's name stays whole. The raw name is for the record to keep beside it.
+///
+/// ```
+/// let mut name = String::new();
+/// tidegate::provider::model::normalise("openai", "gpt-4o-mini-2024-07-18", &mut name);
+/// assert_eq!(name, "openai/gpt-4o-mini");
+/// ```
 pub fn normalise(slug: &str, raw: &str, out: &mut String) {
     let author = by_slug(slug).map_or(slug, |id| id.provider().author);
     let raw = bounded(raw.trim());
