@@ -97,7 +97,9 @@ pub enum AddressError {
     #[error("aws-bedrock paths start with bedrock-runtime/ or bedrock-mantle/")]
     UnknownService,
     /// `x-fal-target-url` leads elsewhere.
-    #[error("x-fal-target-url must be an https url on fal.run or a subdomain of it, with the default port")]
+    #[error(
+        "x-fal-target-url must be an https url on fal.run or a subdomain of it, with the default port"
+    )]
     TargetUrl,
     /// The `model` parameter of a realtime request names no model.
     #[error("the model parameter must name a model such as @cf/deepgram/nova-3")]
@@ -107,6 +109,18 @@ pub enum AddressError {
 /// Finds the upstream address of a request and appends its path and query to `out_path`.
 ///
 /// Allocates only for a host made from a template. After an error `out_path` is as it was.
+///
+/// ```
+/// use tidegate::provider::address::{Overrides, Wanted, resolve};
+///
+/// let azure = tidegate::provider::by_slug("azure-openai").unwrap();
+/// let rest = b"my-resource/gpt-4o/chat/completions?api-version=2024-10-21";
+/// let wanted = Wanted { rest, account_id: "", target_url: None };
+/// let (overrides, mut path) = (Overrides::default(), Vec::new());
+/// let place = resolve(azure, &wanted, &overrides, &mut path).unwrap();
+/// assert_eq!(place.origin().authority(), "my-resource.openai.azure.com");
+/// assert!(path.starts_with(b"/openai/deployments/gpt-4o/chat/completions?api-version="));
+/// ```
 pub fn resolve<'o>(
     provider: ProviderId,
     wanted: &Wanted<'_>,
@@ -197,11 +211,8 @@ pub(super) type RouteFn = for<'a, 'o> fn(
 ) -> Result<Route<'a, 'o>, AddressError>;
 
 /// How a header that names the whole target becomes an address.
-pub(super) type TargetFn = for<'o> fn(
-    &[u8],
-    &'o Overrides,
-    &mut Vec<u8>,
-) -> Result<Place<'o>, AddressError>;
+pub(super) type TargetFn =
+    for<'o> fn(&[u8], &'o Overrides, &mut Vec<u8>) -> Result<Place<'o>, AddressError>;
 
 /// A path that found its base: what [`write`] joins.
 #[derive(Debug)]
@@ -277,8 +288,7 @@ pub(super) fn plain<'a, 'o>(
     overrides: &'o Overrides,
 ) -> Result<Route<'a, 'o>, AddressError> {
     let base = match (&overrides.base_url, &line.base) {
-        (Some(base), _) => base,
-        (None, Some(base)) => base,
+        (Some(base), _) | (None, Some(base)) => base,
         // The origin brings scheme and host, so any empty base does.
         (None, None) if overrides.origin.is_some() => &EMPTY_BASE,
         (None, None) => return Err(AddressError::NoBase { slug: line.slug }),
@@ -334,7 +344,9 @@ pub(super) fn write<'o>(
         out_path.extend_from_slice(origin.path.as_bytes());
     }
     if route.base.open_path {
-        fill(route.stem, &route.parts, |piece| out_path.extend_from_slice(piece));
+        fill(route.stem, &route.parts, |piece| {
+            out_path.extend_from_slice(piece);
+        });
     } else {
         out_path.extend_from_slice(route.stem.as_bytes());
     }
@@ -373,7 +385,9 @@ fn made_origin(route: &Route<'_, '_>) -> Result<Origin, AddressError> {
 /// Says whether a part of a path may stand in a host label: no dot, so it stays one label.
 fn is_label_part(value: &[u8]) -> bool {
     (1..=PART_BYTES_MAX).contains(&value.len())
-        && value.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
+        && value
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || *b == b'-')
         && !value.starts_with(b"-")
         && !value.ends_with(b"-")
 }

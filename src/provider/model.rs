@@ -20,7 +20,9 @@ pub use name::normalise;
 pub fn model_of(provider: ProviderId, rest: &[u8]) -> Option<Cow<'_, str>> {
     let (path, query) = path_and_query(rest);
     let model = (provider.provider().model)(path, query)?;
-    (1..=MODEL_BYTES_MAX).contains(&model.len()).then_some(model)
+    (1..=MODEL_BYTES_MAX)
+        .contains(&model.len())
+        .then_some(model)
 }
 
 /// Longest model name that is kept. The longest in use are ARNs and repository names with a
@@ -115,14 +117,15 @@ pub(super) fn plain_dialect(native: Dialect, path: &[u8]) -> Dialect {
         .or_else(|| path.strip_prefix(b"api/"))
         .unwrap_or(path);
     let below = below.strip_prefix(b"v1/").unwrap_or(below);
-    let is_messages = matches!(below, b"messages" | b"messages/count_tokens" | b"messages/batches");
+    let is_messages = matches!(
+        below,
+        b"messages" | b"messages/count_tokens" | b"messages/batches"
+    );
     let is_chat = path.ends_with(b"chat/completions");
     match native {
         // Anthropic answers OpenAI's SDKs too.
-        Dialect::Anthropic if is_chat => Dialect::OpenAi,
-        Dialect::OpenAi if is_messages => Dialect::Anthropic,
-        Dialect::Unknown if is_messages => Dialect::Anthropic,
-        Dialect::Unknown if is_chat => Dialect::OpenAi,
+        Dialect::Anthropic | Dialect::Unknown if is_chat => Dialect::OpenAi,
+        Dialect::OpenAi | Dialect::Unknown if is_messages => Dialect::Anthropic,
         Dialect::OpenAi
         | Dialect::Anthropic
         | Dialect::Gemini

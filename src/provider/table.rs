@@ -5,8 +5,9 @@
 //! provider adds a line here, and a file beside this one if it has rules of its own.
 
 use super::{
-    Dialect, azure, baseten, bedrock,
+    Dialect,
     address::{self, Base, Realtime, RouteFn, TargetFn},
+    azure, baseten, bedrock,
     credential::{self, Slot, SlotFn},
     fal, gemini,
     model::{self, DialectFn, ModelFn, StreamFn},
@@ -144,34 +145,19 @@ const fn line(
     path: &'static str,
     slots: &'static [Slot],
 ) -> Provider {
-    Provider {
-        slug,
-        aliases: &[],
-        author: slug,
-        base: Some(Base::https(host, path)),
-        repeats: &[],
-        parts: &[],
-        slots,
-        query_keys: &[],
-        dialect: Unknown,
-        env: &[],
-        prefixes: &[],
-        realtime: Realtime::AsSent,
-        route: address::plain,
-        target: None,
-        slot: credential::native,
-        model: model::none,
-        streams: model::body_says,
-        dialect_at: model::plain_dialect,
-    }
+    based(slug, Some(Base::https(host, path)), slots)
 }
 
 const fn homeless(slug: &'static str, slots: &'static [Slot]) -> Provider {
+    based(slug, None, slots)
+}
+
+const fn based(slug: &'static str, base: Option<Base>, slots: &'static [Slot]) -> Provider {
     Provider {
         slug,
         aliases: &[],
         author: slug,
-        base: None,
+        base,
         repeats: &[],
         parts: &[],
         slots,
@@ -287,7 +273,16 @@ mod tests {
 
     #[test]
     fn slugs_are_matched_exactly_and_catalogue_names_are_unknown() {
-        for slug in ["OpenAI", "openai ", "", "alibaba", "minimax", "xai", "compat", "perplexity"] {
+        for slug in [
+            "OpenAI",
+            "openai ",
+            "",
+            "alibaba",
+            "minimax",
+            "xai",
+            "compat",
+            "perplexity",
+        ] {
             assert_eq!(by_slug(slug), None, "{slug}");
         }
     }

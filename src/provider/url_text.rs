@@ -104,6 +104,9 @@ pub(crate) fn segment_after<'p>(path: &'p [u8], name: &str) -> Option<&'p [u8]> 
 /// An encoded slash and a backslash count as borders too: some providers' front ends decode
 /// before they resolve dots.
 pub(crate) fn has_dot_segment(path: &[u8]) -> bool {
+    if memchr::memchr2(b'.', b'%', path).is_none() {
+        return false;
+    }
     let mut dots = 0;
     let mut only_dots = true;
     for byte in decoded(path).chain([b'/']) {
@@ -128,10 +131,27 @@ mod tests {
 
     #[test]
     fn dot_segments_are_seen_through_encoding() {
-        for path in ["..", "a/../b", "a/%2e%2E/b", ".", "a/.%2e", "a%2F..%2Fb", "..\\x", "%2e/"] {
+        for path in [
+            "..",
+            "a/../b",
+            "a/%2e%2E/b",
+            ".",
+            "a/.%2e",
+            "a%2F..%2Fb",
+            "..\\x",
+            "%2e/",
+        ] {
             assert!(has_dot_segment(path.as_bytes()), "{path}");
         }
-        for path in ["", "...", "v1/models/gpt-4.1", "a..b/c.", "%252e%252e/x", "%2", "%zz/.a"] {
+        for path in [
+            "",
+            "...",
+            "v1/models/gpt-4.1",
+            "a..b/c.",
+            "%252e%252e/x",
+            "%2",
+            "%zz/.a",
+        ] {
             assert!(!has_dot_segment(path.as_bytes()), "{path}");
         }
     }

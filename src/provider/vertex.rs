@@ -11,6 +11,10 @@ use super::{
 
 /// `v1/projects/{p}/locations/{region}/publishers/…`; without a location (express mode: a key,
 /// no project) the global host serves.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "one signature for every provider's route"
+)]
 pub(super) fn route<'a, 'o>(
     line: &'static Provider,
     path: &'a [u8],

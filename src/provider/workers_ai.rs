@@ -25,8 +25,7 @@ pub(super) fn route<'a, 'o>(
         return Err(AddressError::BadPart { part: "account id" });
     }
     let path_below_run = path.strip_prefix(b"run/").unwrap_or(path);
-    let route = Route::new(base, path_below_run)
-        .parts([("account_id", account), address::NO_PART]);
+    let route = Route::new(base, path_below_run).parts([("account_id", account), address::NO_PART]);
     Ok(if path.starts_with(b"v1/") {
         route.without_tail("/run")
     } else if base.path().ends_with("/ai") {
@@ -41,9 +40,7 @@ pub(super) fn realtime(query: &[u8]) -> Result<(String, Vec<u8>), AddressError> 
     let model = parameter(query, "model").and_then(decode);
     let model = model.ok_or(AddressError::RealtimeModel)?;
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"@/._-".contains(&b);
-    if !model.starts_with('@')
-        || !model.bytes().all(is_plain)
-        || has_dot_segment(model.as_bytes())
+    if !model.starts_with('@') || !model.bytes().all(is_plain) || has_dot_segment(model.as_bytes())
     {
         return Err(AddressError::RealtimeModel);
     }

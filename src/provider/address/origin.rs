@@ -315,8 +315,16 @@ mod tests {
         check("https://[2001:DB8::1]", "[2001:db8::1]", "");
         check("http://my_service:65535", "my_service:65535", "");
         check("https://h/a%20b/@x", "h", "/a%20b/@x");
-        check("https://bedrock.{region}.amazonaws.com.cn/x", "bedrock.{region}.amazonaws.com.cn", "/x");
-        check("http://{region}.h:81/{region}", "{region}.h:81", "/{region}");
+        check(
+            "https://bedrock.{region}.amazonaws.com.cn/x",
+            "bedrock.{region}.amazonaws.com.cn",
+            "/x",
+        );
+        check(
+            "http://{region}.h:81/{region}",
+            "{region}.h:81",
+            "/{region}",
+        );
     }
 
     #[test]

@@ -6,6 +6,12 @@ use super::super::url_text::{decoded, is_name, split_parameter, split_query};
 /// `token`, `access_token`, `sig`, every `X-Amz-…`, and what providers of the table take as a key
 /// in a query. Names are compared in any case and with percent-encoding undone; all else is
 /// copied as it stands.
+///
+/// ```
+/// let mut out = Vec::new();
+/// tidegate::provider::credential::redact_query(b"/v1/models?alt=sse&key=AIza", &mut out);
+/// assert_eq!(out, b"/v1/models?alt=sse&key=***");
+/// ```
 pub fn redact_query(path_and_query: &[u8], out: &mut Vec<u8>) {
     let (path, query) = split_query(path_and_query);
     out.extend_from_slice(path);

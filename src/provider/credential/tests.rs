@@ -20,13 +20,37 @@ fn check_stored(slug: &str, rest: &str, expected: &str) {
 fn every_provider_gets_its_stored_credential_where_it_reads_it() {
     check_stored("openai", "chat/completions", "authorization: Bearer k");
     check_stored("anthropic", "v1/messages", "x-api-key: k");
-    check_stored("google-ai-studio", "v1beta/models/m:generateContent", "x-goog-api-key: k");
-    check_stored("google-vertex-ai", "v1/projects/p/locations/r/x", "authorization: Bearer k");
-    check_stored("google-vertex-ai", "v1/publishers/google/models/m:x", "x-goog-api-key: k");
+    check_stored(
+        "google-ai-studio",
+        "v1beta/models/m:generateContent",
+        "x-goog-api-key: k",
+    );
+    check_stored(
+        "google-vertex-ai",
+        "v1/projects/p/locations/r/x",
+        "authorization: Bearer k",
+    );
+    check_stored(
+        "google-vertex-ai",
+        "v1/publishers/google/models/m:x",
+        "x-goog-api-key: k",
+    );
     check_stored("azure-openai", "r/d/chat/completions", "api-key: k");
-    check_stored("aws-bedrock", "bedrock-runtime/r/model/m/invoke", "authorization: Bearer k");
-    check_stored("aws-bedrock", "bedrock-mantle/r/anthropic/v1/messages?x", "x-api-key: k");
-    check_stored("aws-bedrock", "/bedrock-mantle/r/v1/chat/completions", "authorization: Bearer k");
+    check_stored(
+        "aws-bedrock",
+        "bedrock-runtime/r/model/m/invoke",
+        "authorization: Bearer k",
+    );
+    check_stored(
+        "aws-bedrock",
+        "bedrock-mantle/r/anthropic/v1/messages?x",
+        "x-api-key: k",
+    );
+    check_stored(
+        "aws-bedrock",
+        "/bedrock-mantle/r/v1/chat/completions",
+        "authorization: Bearer k",
+    );
     check_stored("workers-ai", "@cf/a/b", "authorization: Bearer k");
     check_stored("huggingface", "o/m", "authorization: Bearer k");
     check_stored("groq", "chat/completions", "authorization: Bearer k");
@@ -35,7 +59,11 @@ fn every_provider_gets_its_stored_credential_where_it_reads_it() {
     check_stored("mistral", "v1/chat/completions", "authorization: Bearer k");
     check_stored("deepseek", "chat/completions", "authorization: Bearer k");
     check_stored("grok", "chat/completions", "authorization: Bearer k");
-    check_stored("perplexity-ai", "chat/completions", "authorization: Bearer k");
+    check_stored(
+        "perplexity-ai",
+        "chat/completions",
+        "authorization: Bearer k",
+    );
     check_stored("openrouter", "chat/completions", "authorization: Bearer k");
     check_stored("cerebras", "chat/completions", "authorization: Bearer k");
     check_stored("fireworks", "chat/completions", "authorization: Bearer k");
@@ -54,14 +82,25 @@ fn every_provider_gets_its_stored_credential_where_it_reads_it() {
 fn credentials_that_cannot_stand_in_a_head_are_refused_and_leave_nothing() {
     let check = |slug: &str, credential: &[u8], error| {
         let mut out = b"before".to_vec();
-        assert_eq!(write_stored(id(slug), b"x", credential, &mut out), Err(error));
+        assert_eq!(
+            write_stored(id(slug), b"x", credential, &mut out),
+            Err(error)
+        );
         assert_eq!(out, b"before");
     };
     check("openai", b"a\r\nb: c", CredentialError::Unprintable);
     check("openai", b" ", CredentialError::Unprintable);
     check("openai", "ü".as_bytes(), CredentialError::Unprintable);
-    check("aws-bedrock", b"{\"accessKeyId\":1}", CredentialError::NeedsSignature);
-    check("google-vertex-ai", b" {\"type\":1}", CredentialError::NeedsAccessToken);
+    check(
+        "aws-bedrock",
+        b"{\"accessKeyId\":1}",
+        CredentialError::NeedsSignature,
+    );
+    check(
+        "google-vertex-ai",
+        b" {\"type\":1}",
+        CredentialError::NeedsAccessToken,
+    );
 }
 
 #[test]
@@ -101,7 +140,10 @@ fn credentials_are_read_from_native_headers_and_authorization() {
 #[test]
 fn credentials_in_the_query_count() {
     let given = |slug: &str, rest: &str| is_given(id(slug), rest.as_bytes(), []);
-    assert!(given("google-ai-studio", "v1beta/models/m:generateContent?key=k"));
+    assert!(given(
+        "google-ai-studio",
+        "v1beta/models/m:generateContent?key=k"
+    ));
     assert!(given("google", "?alt=sse&api_key=k"));
     assert!(given("cartesia", "?cartesia_version=1&api_key=k"));
     assert!(given("aws-bedrock", "x?x-amz-signature=k"));
@@ -117,22 +159,42 @@ fn credentials_in_the_query_count() {
 fn a_bedrock_key_moves_for_mantle_and_a_signature_does_not() {
     let bedrock = id("aws-bedrock");
     let mantle = b"bedrock-mantle/us-east-1/anthropic/v1/messages";
-    let moved_to = |rest: &[u8], name: &[u8], value: &'static [u8]| moved(bedrock, rest, name, value);
+    let moved_to =
+        |rest: &[u8], name: &[u8], value: &'static [u8]| moved(bedrock, rest, name, value);
     assert_eq!(
         moved_to(mantle, b"Authorization", b"bearer k"),
         Some((X_API_KEY, &b"k"[..]))
     );
-    assert_eq!(moved_to(mantle, b"authorization", b"AWS4-HMAC-SHA256 x"), None);
+    assert_eq!(
+        moved_to(mantle, b"authorization", b"AWS4-HMAC-SHA256 x"),
+        None
+    );
     assert_eq!(moved_to(mantle, b"x-api-key", b"k"), None);
-    assert_eq!(moved_to(b"bedrock-runtime/r/model/m/invoke", b"authorization", b"Bearer k"), None);
-    assert_eq!(moved(id("anthropic"), b"v1/messages", b"authorization", b"Bearer k"), None);
+    assert_eq!(
+        moved_to(
+            b"bedrock-runtime/r/model/m/invoke",
+            b"authorization",
+            b"Bearer k"
+        ),
+        None
+    );
+    assert_eq!(
+        moved(
+            id("anthropic"),
+            b"v1/messages",
+            b"authorization",
+            b"Bearer k"
+        ),
+        None
+    );
 }
 
 #[track_caller]
 fn check_offer(values: &[&str], token: &str, credential: &str, echo: &str, upstream: &str) {
     let bytes = || values.iter().map(|value| value.as_bytes());
     let offer = read_offer(bytes());
-    let text = |found: Option<&[u8]>| String::from_utf8(found.unwrap_or_default().to_vec()).unwrap();
+    let text =
+        |found: Option<&[u8]>| String::from_utf8(found.unwrap_or_default().to_vec()).unwrap();
     assert_eq!(text(offer.gateway_token), token);
     let field = offer.credential.map(|(slot, secret)| {
         let mut out = Vec::new();
@@ -179,7 +241,13 @@ fn subprotocols_are_parted_into_token_credential_and_protocols() {
         "openai-insecure-api-key.K, realtime, openai-beta.realtime-v1",
     );
     check_offer(&["token, K, token"], "", "", "token", "token, K, token");
-    check_offer(&["cf-aig-authorization., ,x"], "", "", "cf-aig-authorization.", "cf-aig-authorization., x");
+    check_offer(
+        &["cf-aig-authorization., ,x"],
+        "",
+        "",
+        "cf-aig-authorization.",
+        "cf-aig-authorization., x",
+    );
 }
 
 #[test]
@@ -205,10 +273,19 @@ fn secrets_in_queries_are_replaced_and_all_else_is_copied() {
     check_redacted("/m?key=abc", "/m?key=***");
     check_redacted("/m?alt=sse&KEY=abc&x=%20", "/m?alt=sse&KEY=***&x=%20");
     check_redacted("/m?%6b%65%79=abc", "/m?%6b%65%79=***");
-    check_redacted("/m?api_key=a&token=b&access_token=c&sig=d", "/m?api_key=***&token=***&access_token=***&sig=***");
-    check_redacted("/m?X-Amz-Signature=a&x-amz-credential=b&X%2DAmz%2DDate=c", "/m?X-Amz-Signature=***&x-amz-credential=***&X%2DAmz%2DDate=***");
+    check_redacted(
+        "/m?api_key=a&token=b&access_token=c&sig=d",
+        "/m?api_key=***&token=***&access_token=***&sig=***",
+    );
+    check_redacted(
+        "/m?X-Amz-Signature=a&x-amz-credential=b&X%2DAmz%2DDate=c",
+        "/m?X-Amz-Signature=***&x-amz-credential=***&X%2DAmz%2DDate=***",
+    );
     check_redacted("/m?a=1;key=b=c;d", "/m?a=1;key=***;d");
-    check_redacted("/m?keys=a&monkey=b&tokens=c&key&key=", "/m?keys=a&monkey=b&tokens=c&key&key=");
+    check_redacted(
+        "/m?keys=a&monkey=b&tokens=c&key&key=",
+        "/m?keys=a&monkey=b&tokens=c&key&key=",
+    );
     check_redacted("/m?q=a?key=b&&key=c", "/m?q=a?key=b&&key=***");
     check_redacted("/key=a?x", "/key=a?x");
 }
