@@ -5,7 +5,8 @@
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a command-line tool speaks on its standard streams"
+    clippy::cast_precision_loss,
+    reason = "a command-line tool speaks on its standard streams, and prints rates to four digits"
 )]
 
 use std::process::ExitCode;

@@ -64,7 +64,7 @@ pub(crate) fn prepare(core: Option<usize>) -> Result<(), LoadError> {
         .map_err(LoadError::system("raise the descriptor limit"))
 }
 
-/// Runs `work` on this thread: io_uring where the kernel gives it, epoll otherwise or when
+/// Runs `work` on this thread: `io_uring` where the kernel gives it, epoll otherwise or when
 /// `LOAD_DRIVER=epoll` asks for it.
 pub(crate) fn on_runtime(work: impl Future<Output = Report>) -> Report {
     let epoll_wanted = env::var("LOAD_DRIVER").is_ok_and(|driver| driver == "epoll");

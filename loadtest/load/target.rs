@@ -36,7 +36,7 @@ impl TargetOptions {
                 .split_once(':')
                 .filter(|_| !header.contains(['\r', '\n']))
                 .ok_or_else(|| LoadError::Header(header.clone()))?;
-            header_lines.push_str(&format!("{}: {}\r\n", name.trim(), value.trim()));
+            header_lines.extend([name.trim(), ": ", value.trim(), "\r\n"]);
         }
         let path = if path.is_empty() { "/" } else { path };
         Ok(Target {

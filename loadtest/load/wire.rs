@@ -216,9 +216,10 @@ impl ResponseHead {
     fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, Fault> {
         let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
         let mut head = httparse::Response::new(&mut fields);
-        let Ok(httparse::Status::Complete(length)) = head.parse(bytes).map_err(|_| Fault::Head)
-        else {
-            return incomplete(bytes.len(), head.parse(bytes).is_err());
+        let parsed = head.parse(bytes).map_err(|_| Fault::Head)?;
+        let httparse::Status::Complete(length) = parsed else {
+            let full = bytes.len() >= UNREAD_BYTES_MAX;
+            return if full { Err(Fault::Head) } else { Ok(None) };
         };
         let facts = Fields::read(head.headers)?;
         let framing = facts.framing().unwrap_or(Framing::UntilClose);
@@ -233,13 +234,6 @@ impl ResponseHead {
             length,
         )))
     }
-}
-
-fn incomplete<T>(bytes: usize, malformed: bool) -> Result<Option<T>, Fault> {
-    if malformed || bytes >= UNREAD_BYTES_MAX {
-        return Err(Fault::Head);
-    }
-    Ok(None)
 }
 
 /// The fields that decide about framing and reuse.
