@@ -137,7 +137,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 const RING_ENTRIES: u32 = 4096;
 
 /// Linux hands out about 28,000 ephemeral ports for each source address; a third leaves room for
-/// ports still in TIME_WAIT.
+/// ports of connections that were just closed.
 const CONNECTIONS_PER_SOURCE: usize = 8_000;
 
 /// Longest run of any verb: a forgotten one must end.

@@ -409,3 +409,42 @@ const CATCH_UP: Duration = Duration::from_secs(5);
 /// A target that fails so often without one answer between stays dead.
 const FAULTS_IN_A_ROW_MAX: u32 = 50;
 const FAULT_PAUSE: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads a stream of `numbers` and the closing events in pieces of `step` bytes.
+    #[track_caller]
+    fn check(numbers: &[u64], step: usize, expected: Result<(), Fault>) {
+        let mut wire = Vec::new();
+        for number in numbers {
+            let mut event = Event::template();
+            Event::fill(&mut event, *number, stamp_micros());
+            wire.extend(event);
+        }
+        wire.extend_from_slice(USAGE_EVENT);
+        wire.extend_from_slice(DONE_EVENT);
+        let mut tally = Tally::new();
+        let mut events = Events::default();
+        let read = wire
+            .chunks(step)
+            .try_for_each(|piece| events.take(piece, &mut tally))
+            .and_then(|()| events.finish(3));
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn a_whole_stream_is_right_however_it_is_cut() {
+        for step in 1..300 {
+            check(&[0, 1, 2], step, Ok(()));
+        }
+    }
+
+    #[test]
+    fn missing_doubled_and_exchanged_events_are_faults() {
+        for numbers in [&[0, 1][..], &[0, 1, 1, 2], &[0, 2, 1], &[0, 1, 2, 3]] {
+            check(numbers, 64, Err(Fault::Order));
+        }
+    }
+}

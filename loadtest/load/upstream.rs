@@ -297,7 +297,7 @@ async fn stream(upstream: &Upstream, link: &mut Link, wanted: Wanted) -> Result<
 
 async fn events(upstream: &Upstream, link: &mut Link, wanted: Wanted) -> Result<(), Fault> {
     let start = Instant::now();
-    let mut event = Event::template();
+    let event = Event::template();
     let size_line = format!("{:x}\r\n", event.len());
     let mut chunk = [size_line.as_bytes(), &event, b"\r\n"].concat();
     for number in 0..wanted.events {
@@ -308,15 +308,14 @@ async fn events(upstream: &Upstream, link: &mut Link, wanted: Wanted) -> Result<
         let body = size_line.len()..size_line.len() + event.len();
         Event::fill(&mut chunk[body], number, stamp_micros());
         if number == 0 {
-            event = [STREAM_HEAD, &chunk].concat();
-            send(link, event).await?;
-            event = Event::template();
+            send(link, [STREAM_HEAD, &chunk].concat()).await?;
         } else {
             let (sent, buffer) = link.send(chunk).await;
             chunk = buffer;
             sent.map_err(|_| Fault::Broken)?;
         }
         bump(&upstream.events);
+        add(&upstream.bytes_out, chunk.len() as u64);
     }
     let mut end = Vec::with_capacity(512);
     if wanted.events == 0 {

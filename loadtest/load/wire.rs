@@ -383,3 +383,61 @@ pub(crate) const UNREAD_BYTES_MAX: usize = 256 * 1024;
 
 /// Longest chunk-size or trailer line.
 const LINE_BYTES_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BODY: &[u8] = b"5\r\nhello\r\n6;x=y\r\n world\r\n0\r\ntrailer: x\r\n\r\n";
+
+    /// Feeds `wire` in pieces of `step` bytes; the payload, once all chunks were read.
+    #[track_caller]
+    fn check(wire: &[u8], step: usize, expected: Result<&[u8], Fault>) {
+        let mut chunks = Chunks::default();
+        let mut payload = Vec::new();
+        let mut unread = Vec::new();
+        let mut fault = None;
+        for piece in wire.chunks(step) {
+            unread.extend_from_slice(piece);
+            let fed = chunks.feed(&unread, &mut |bytes| {
+                payload.extend_from_slice(bytes);
+                Ok(())
+            });
+            match fed {
+                Ok(used) => drop(unread.drain(..used)),
+                Err(found) => fault = fault.or(Some(found)),
+            }
+        }
+        match expected {
+            Ok(expected) => {
+                assert_eq!((fault, chunks.finished()), (None, true));
+                assert_eq!((payload.as_slice(), unread.len()), (expected, 0));
+            }
+            Err(expected) => assert_eq!(fault, Some(expected)),
+        }
+    }
+
+    #[test]
+    fn chunks_cut_anywhere_give_the_same_payload() {
+        for step in 1..=BODY.len() {
+            check(BODY, step, Ok(b"hello world"));
+        }
+    }
+
+    #[test]
+    fn data_longer_than_its_chunk_is_a_fault() {
+        check(b"3\r\nhello\r\n", 64, Err(Fault::Framing));
+        check(b"\r\n", 64, Err(Fault::Framing));
+    }
+
+    #[test]
+    fn a_head_without_framing_ends_with_the_connection() {
+        let (head, bytes) = ResponseHead::parse(b"HTTP/1.1 200 OK\r\n\r\nrest")
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (head.framing, head.keep, bytes),
+            (Framing::UntilClose, false, 19)
+        );
+    }
+}
