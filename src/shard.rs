@@ -1,5 +1,300 @@
 //! The data plane: one shard is one core, one ring, one thread, and shares nothing.
+//!
+//! In the order in which a request meets it: [`accept`], [`connection`], [`exchange`] (one
+//! request on one screen) and its stages [`parse`], [`authenticate`], [`body`], [`route`],
+//! [`upstream`], [`relay`] or [`tunnel`], [`record`]; [`reply`] where tidegate itself answers,
+//! [`management`] where a side thread does. Below them: [`emit`] (heads written anew),
+//! [`stream`] and [`tls`] (bytes on sockets), [`buffer`], [`clock`], [`runtime`].
 
-pub mod clock;
+pub mod accept;
+pub mod connection;
+pub mod exchange;
+pub mod parse;
+pub mod authenticate;
+pub mod body;
+pub mod route;
+pub mod upstream;
+pub mod relay;
+pub mod tunnel;
+pub mod record;
+pub mod reply;
+pub mod management;
+pub mod emit;
 pub mod stream;
 pub mod tls;
+pub mod buffer;
+pub mod clock;
+pub mod runtime;
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Waker},
+};
+
+use crossbeam_channel::Sender;
+
+use self::{
+    buffer::Buffers,
+    clock::{Clock, Deadlines, Moment},
+    upstream::host::Hosts,
+};
+use crate::{
+    domain::id::{RequestId, RequestIds},
+    handoff::{
+        counters::{Counters, Plain},
+        log_health::LogHealth,
+        log_queue::LogSender,
+        mailbox::{ApiAnswer, Post, Question},
+    },
+    snapshot::Snapshot,
+};
+
+/// Everything that one shard owns. Nothing of it is seen by another thread.
+pub struct Shard {
+    /// Its number, from 0.
+    pub number: usize,
+    /// Its clock.
+    pub clock: Clock,
+    /// Its deadlines.
+    pub deadlines: Rc<Deadlines>,
+    /// Its free buffers.
+    pub buffers: Buffers,
+    /// The origins that it has called.
+    pub hosts: Hosts,
+    /// What it counts.
+    pub counters: RefCell<Counters>,
+    /// Its way into the log.
+    pub log: RefCell<LogSender>,
+    /// How the log is.
+    pub health: Arc<LogHealth>,
+    /// Where names are looked up.
+    pub resolve: Post<Question>,
+    /// Where management requests are answered.
+    pub api: Post<Question>,
+    /// Certificates that providers must show, protocols to offer.
+    pub tls: Arc<rustls::ClientConfig>,
+    ids: RefCell<RequestIds>,
+    snapshot: RefCell<Rc<Held>>,
+    tickets: RefCell<Tickets>,
+    draining: Cell<bool>,
+    connections: Cell<usize>,
+    in_flight: Cell<usize>,
+}
+
+/// What a shard is made of.
+pub struct Parts {
+    /// Its number, from 0.
+    pub number: usize,
+    /// The configuration to begin with.
+    pub snapshot: Arc<Snapshot>,
+    /// Where configurations go that nobody uses any more.
+    pub worn: Sender<Arc<Snapshot>>,
+    /// Random, and different for each shard.
+    pub seed: [u8; 6],
+    /// Its way into the log.
+    pub log: LogSender,
+    /// How the log is.
+    pub health: Arc<LogHealth>,
+    /// Where names are looked up.
+    pub resolve: Post<Question>,
+    /// Where management requests are answered.
+    pub api: Post<Question>,
+    /// Certificates that providers must show, protocols to offer.
+    pub tls: Arc<rustls::ClientConfig>,
+}
+
+/// A configuration in use. The last exchange to let go of it sends it back: freeing one takes
+/// longer than a shard should stand still.
+struct Held {
+    snapshot: Option<Arc<Snapshot>>,
+    worn: Sender<Arc<Snapshot>>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(snapshot) = self.snapshot.take() {
+            // Nobody there to take it: the server is ending.
+            let _ = self.worn.try_send(snapshot);
+        }
+    }
+}
+
+/// The configuration that an exchange began with, to its end.
+pub struct SnapshotRef(Rc<Held>);
+
+impl std::ops::Deref for SnapshotRef {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        // Taken in `Held::drop` only.
+        self.0.snapshot.as_ref().expect("a held snapshot is there")
+    }
+}
+
+/// Management requests that wait for their answer.
+#[derive(Default)]
+struct Tickets {
+    next: u64,
+    open: HashMap<u64, Ticket>,
+}
+
+#[derive(Default)]
+struct Ticket {
+    answer: Option<ApiAnswer>,
+    waker: Option<Waker>,
+}
+
+impl Shard {
+    /// Makes the shard on its own thread.
+    pub fn new(parts: Parts) -> Self {
+        let held = Held {
+            snapshot: Some(parts.snapshot),
+            worn: parts.worn,
+        };
+        Self {
+            number: parts.number,
+            clock: Clock::start(),
+            deadlines: Rc::default(),
+            buffers: Buffers::default(),
+            hosts: Hosts::default(),
+            counters: RefCell::default(),
+            log: RefCell::new(parts.log),
+            health: parts.health,
+            resolve: parts.resolve,
+            api: parts.api,
+            tls: parts.tls,
+            ids: RefCell::new(RequestIds::new(parts.seed)),
+            snapshot: RefCell::new(Rc::new(held)),
+            tickets: RefCell::default(),
+            draining: Cell::new(false),
+            connections: Cell::new(0),
+            in_flight: Cell::new(0),
+        }
+    }
+
+    /// The configuration now.
+    pub fn snapshot(&self) -> SnapshotRef {
+        SnapshotRef(Rc::clone(&self.snapshot.borrow()))
+    }
+
+    /// Takes over a new configuration; exchanges in flight keep theirs.
+    pub fn replace_snapshot(&self, snapshot: Arc<Snapshot>) {
+        let worn = self.snapshot.borrow().worn.clone();
+        let held = Held {
+            snapshot: Some(snapshot),
+            worn,
+        };
+        *self.snapshot.borrow_mut() = Rc::new(held);
+    }
+
+    /// Makes the id of the exchange that began at `moment`.
+    pub fn next_id(&self, moment: Moment) -> RequestId {
+        let millis = self.clock.unix_micros(moment) / 1_000;
+        self.ids.borrow_mut().next(millis)
+    }
+
+    /// Counts one.
+    pub fn count(&self, plain: Plain) {
+        self.counters.borrow_mut().bump(plain);
+    }
+
+    /// Counts a request that was none.
+    pub fn count_malformed(&self) {
+        self.count(Plain::Malformed);
+    }
+
+    /// Notes that an exchange is in flight for as long as the value lives.
+    pub fn in_flight(self: &Rc<Self>) -> Gauge {
+        self.in_flight.set(self.in_flight.get() + 1);
+        Gauge::new(self, Plain::ExchangesInFlight)
+    }
+
+    /// Notes that a stream is being relayed for as long as the value lives.
+    pub fn stream_open(self: &Rc<Self>) -> Gauge {
+        Gauge::new(self, Plain::StreamsOpen)
+    }
+
+    /// Says whether the shard finishes what runs and takes nothing new.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Begins to drain: idle connections end, others with their exchange.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        self.hosts.close_idle();
+        self.deadlines.wake_all();
+    }
+
+    /// Connections open now.
+    pub fn connections(&self) -> usize {
+        self.connections.get()
+    }
+
+    /// Opens a ticket for a management request.
+    pub fn open_ticket(&self) -> u64 {
+        let mut tickets = self.tickets.borrow_mut();
+        tickets.next += 1;
+        let ticket = tickets.next;
+        tickets.open.insert(ticket, Ticket::default());
+        ticket
+    }
+
+    /// Takes the answer to a ticket, if it is there; else the task is woken when it comes.
+    pub fn take_answer(&self, ticket: u64, cx: &mut Context<'_>) -> Option<ApiAnswer> {
+        let mut tickets = self.tickets.borrow_mut();
+        let ticket = tickets.open.get_mut(&ticket)?;
+        if ticket.answer.is_none() {
+            ticket.waker = Some(cx.waker().clone());
+        }
+        ticket.answer.take()
+    }
+
+    /// Forgets a ticket.
+    pub fn close_ticket(&self, ticket: u64) {
+        self.tickets.borrow_mut().open.remove(&ticket);
+    }
+
+    fn answered(&self, ticket: u64, answer: ApiAnswer) {
+        let mut tickets = self.tickets.borrow_mut();
+        // Its caller may have gone away meanwhile.
+        if let Some(ticket) = tickets.open.get_mut(&ticket) {
+            ticket.answer = Some(answer);
+            if let Some(waker) = ticket.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+/// Raises a gauge for as long as it lives.
+pub struct Gauge {
+    shard: Rc<Shard>,
+    plain: Plain,
+}
+
+impl Gauge {
+    fn new(shard: &Rc<Shard>, plain: Plain) -> Self {
+        shard.count(plain);
+        Self {
+            shard: Rc::clone(shard),
+            plain,
+        }
+    }
+}
+
+impl Drop for Gauge {
+    fn drop(&mut self) {
+        // A panic may have left the counters borrowed; a wrong gauge is the lesser harm.
+        if let Ok(mut counters) = self.shard.counters.try_borrow_mut() {
+            counters.lower(self.plain);
+        }
+        if self.plain == Plain::ExchangesInFlight {
+            let left = self.shard.in_flight.get().saturating_sub(1);
+            self.shard.in_flight.set(left);
+        }
+    }
+}

@@ -228,6 +228,11 @@ impl LogSender {
         }
     }
 
+    /// Says whether bodies wait in the chunk for the next [`LogSender::tick`].
+    pub fn has_bodies(&self) -> bool {
+        self.parts.has_chunk()
+    }
+
     /// The counters, for whoever reads them.
     pub fn counters(&self) -> &Arc<LogCounters> {
         &self.counters

@@ -146,6 +146,11 @@ impl<T> Letterbox<T> {
         self.receiver.try_recv().ok()
     }
 
+    /// Says whether there is no message.
+    pub fn is_empty(&self) -> bool {
+        self.receiver.is_empty()
+    }
+
     /// Waits for a message; for side threads only. `None` after `timeout`.
     pub fn wait(&self, timeout: std::time::Duration) -> Option<T> {
         if let Some(message) = self.take() {

@@ -119,6 +119,15 @@ impl Deadlines {
         }
     }
 
+    /// Wakes every task that waits on a deadline, passed or not: something else has changed.
+    pub fn wake_all(&self) {
+        for entry in self.entries.borrow_mut().iter_mut() {
+            if let Some(waker) = entry.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
     /// Wakes the tasks whose deadline has passed. Called once a tick.
     pub fn tick(&self, now: Moment) {
         if now.0 < self.earliest.get() {

@@ -32,6 +32,8 @@ pub struct Downstream {
     pub deadline: Deadline,
     /// The listener is on a loopback address.
     pub loopback: bool,
+    /// The listener is the one for management.
+    pub admin: bool,
 }
 
 /// The receiving side: bytes that have arrived, and the read in flight that brings more or tells
@@ -162,6 +164,15 @@ impl Downstream {
     }
 }
 
+/// What a listener is to the connections that come through it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Door {
+    /// It can be reached from this machine only.
+    pub loopback: bool,
+    /// It serves management, and nothing else.
+    pub admin: bool,
+}
+
 /// What the next head is.
 enum Next {
     /// A whole head of that length stands at the start of the input.
@@ -175,7 +186,7 @@ enum Next {
 }
 
 /// Serves one connection to its end.
-pub async fn serve(shard: Rc<Shard>, stream: Stream, loopback: bool) {
+pub async fn serve(shard: Rc<Shard>, stream: Stream, door: Door) {
     let mut peer = Downstream {
         inlet: Inlet {
             reader: stream.reader,
@@ -184,7 +195,8 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, loopback: bool) {
         },
         writer: stream.writer,
         deadline: shard.deadlines.open(),
-        loopback,
+        loopback: door.loopback,
+        admin: door.admin,
     };
     loop {
         match next_head(&shard, &mut peer).await {

@@ -24,11 +24,12 @@ use crate::{
     http::{
         head::{Field, Method, RequestFraming, RequestHead, ResponseHead, Version, parse_request, parse_response},
         header::FieldName,
+        target::has_dot_segment,
     },
     provider::{
         dialect::{Dialect, Shape},
         meter::{Encoding, Meter},
-        scanner::RequestScan,
+        scanner::{RequestFacts, RequestScan},
     },
     snapshot::{Gateway, Snapshot},
 };
@@ -131,13 +132,19 @@ async fn exchange<'a>(
     draft: &mut Draft<'a>,
     body_read: &mut bool,
 ) -> Result<Ended, Stopped> {
+    if has_dot_segment(head.path) {
+        return Err(Refusal::dot_segments().into());
+    }
+    if peer.admin {
+        return Err(Refusal::no_route().into());
+    }
     let call = provider_call(snapshot, face, draft)?;
     let gateway = find_gateway(snapshot, &call)?;
     let provider = snapshot.providers.find(call.provider);
     let kind = provider.map(|provider| &provider.kind);
     let caller = authenticate::authenticate(snapshot, gateway, kind, head, call.rest, peer.loopback)?;
 
-    let wishes = open_draft(shard, gateway, &caller, &call, head, draft);
+    let wishes = open_draft(gateway, &caller, &call, head, draft);
     if snapshot.log_required && draft.logged && shard.health.refuses_records() {
         return Err(Refusal::log_unavailable().into());
     }
@@ -218,7 +225,6 @@ fn find_gateway<'s>(snapshot: &'s Snapshot, call: &Call<'_>) -> Result<&'s Gatew
 
 /// From here on the exchange is somebody's: it gets a record, if one is wanted.
 fn open_draft<'a>(
-    shard: &Shard,
     gateway: &Gateway,
     caller: &Caller<'a>,
     call: &Call<'a>,
@@ -239,7 +245,6 @@ fn open_draft<'a>(
     if draft.logged && wishes.collect_payload.unwrap_or(true) {
         draft.store_bodies();
     }
-    shard.touch(call.place.gateway);
     wishes
 }
 
@@ -311,10 +316,16 @@ fn note_model(route: &Route<'_>, body: &Body, head: &RequestHead<'_>, draft: &mu
         return;
     }
     let content_type = head.field(FieldName::ContentType).unwrap_or_default();
-    let facts = RequestScan::of(content_type, bytes);
+    let facts = facts_of(content_type, bytes);
     if let Some(model) = facts.model {
         draft.model.extend_from_slice(model.as_bytes());
     }
+}
+
+fn facts_of(content_type: &[u8], body: &[u8]) -> RequestFacts {
+    let mut scan = RequestScan::of_content_type(content_type);
+    scan.feed(body);
+    scan.facts()
 }
 
 fn write_request(
@@ -452,7 +463,7 @@ fn note_answer(route: &Route<'_>, head: &ResponseHead<'_>, draft: &mut Draft<'_>
             }
             FieldName::ContentEncoding => {
                 draft.response_encoding.extend_from_slice(field.value);
-                encoding = Encoding::parse(field.value);
+                encoding = Encoding::of_header(field.value);
             }
             FieldName::XRequestId | FieldName::RequestId | FieldName::XAmznRequestId => {
                 draft.upstream_id.clear();
@@ -487,7 +498,7 @@ fn cost(
     draft: &Draft<'_>,
     meter: Option<Meter>,
 ) -> Costed {
-    let metered = meter.map(Meter::finish).unwrap_or_default();
+    let metered = meter.map(|mut meter| meter.finish()).unwrap_or_default();
     let asked = String::from_utf8_lossy(&draft.model);
     let raw = match (asked.is_empty(), &metered.model) {
         (true, Some(reported)) => Cow::Borrowed(&**reported),

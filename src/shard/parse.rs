@@ -52,6 +52,8 @@ pub struct Call<'a> {
 }
 
 /// Finds the face that `path` (path and query, as sent) addresses.
+///
+/// The caller has made sure that no segment is `.` or `..`.
 pub fn face(path: &[u8]) -> Face<'_> {
     let Ok(text) = std::str::from_utf8(path) else {
         return Face::None;

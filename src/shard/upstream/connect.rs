@@ -131,7 +131,7 @@ impl Dialer<'_> {
                 }
                 Lookup::Failed(why) => {
                     return Err(ConnectError::Resolve {
-                        host: host.origin.host.clone(),
+                        host: host.origin.host.as_ref().into(),
                         why,
                     });
                 }
@@ -143,7 +143,7 @@ impl Dialer<'_> {
             }
         }
         Err(ConnectError::Resolve {
-            host: host.origin.host.clone(),
+            host: host.origin.host.as_ref().into(),
             why: "the name server does not answer".into(),
         })
     }

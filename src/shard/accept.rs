@@ -1,0 +1,273 @@
+//! Stage 1: a shard's thread from its first turn to its last: listeners, orders, ticks, drain.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    net::TcpListener as StdListener,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use monoio::{
+    io::{CancelHandle, Canceller},
+    net::{TcpListener, UnixStream},
+    time::sleep,
+};
+use rustls::ServerConfig;
+
+use super::{
+    Shard,
+    connection::{self, Door},
+    stream::Stream,
+    tls,
+};
+use crate::handoff::{
+    counters::Plain,
+    mailbox::{Letterbox, Order},
+};
+
+/// A listener of one shard.
+pub struct Listener {
+    /// The bound socket.
+    pub socket: StdListener,
+    /// What it is to its connections.
+    pub door: Door,
+    /// Serve TLS.
+    pub tls: Option<Arc<ServerConfig>>,
+}
+
+/// Orders taken in one turn; a shard that gets more rings its own bell and lets others run.
+const ORDERS_A_TURN: usize = 256;
+
+/// The tick: how exact deadlines are.
+const TICK: Duration = Duration::from_millis(20);
+
+/// The tick while bodies wait to be handed to the log.
+const LOG_TICK: Duration = Duration::from_millis(5);
+
+/// Ticks between two looks at what changes slowly.
+const SLOW_TICKS: u32 = 50;
+
+/// Rest after an accept that failed: without it, a full descriptor table would spin.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// Longest TLS handshake.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Runs a shard until it is told to stop, or has drained.
+pub async fn run(shard: Rc<Shard>, listeners: Vec<Listener>, orders: Letterbox<Order>) -> io::Result<()> {
+    let certificates = Rc::new(std::cell::RefCell::new(
+        listeners.iter().find_map(|listener| listener.tls.clone()),
+    ));
+    let mut accepts = Vec::new();
+    for listener in listeners {
+        let canceller = Canceller::new();
+        let handle = canceller.handle();
+        accepts.push(canceller);
+        let certificate = listener.tls.is_some().then(|| Rc::clone(&certificates));
+        let socket = TcpListener::from_std(listener.socket)?;
+        spawn(&shard, accept(Rc::clone(&shard), socket, listener.door, certificate, handle));
+    }
+    spawn(&shard, tick(Rc::clone(&shard)));
+
+    let bell = UnixStream::from_std(std::os::unix::net::UnixStream::from(orders.bell.try_clone_fd()?))?;
+    loop {
+        for taken in 0.. {
+            if taken == ORDERS_A_TURN {
+                orders.bell.ring_always();
+                break;
+            }
+            let Some(order) = orders.take() else {
+                break;
+            };
+            match order {
+                Order::Snapshot(snapshot) => shard.replace_snapshot(snapshot),
+                Order::Certificate(config) => *certificates.borrow_mut() = Some(config),
+                Order::Drain => {
+                    for canceller in accepts.drain(..) {
+                        canceller.cancel();
+                    }
+                    shard.drain();
+                }
+                Order::Stop => return Ok(()),
+                Order::Addresses { host, addresses } => {
+                    shard.hosts.resolved(&host, &addresses, shard.clock.now());
+                }
+                Order::Answer { ticket, answer } => shard.answered(ticket, answer),
+                Order::Count(reply) => {
+                    let counters = Box::new(shard.counters.borrow().clone());
+                    // Who asked may have given up.
+                    let _ = reply.try_send(counters);
+                }
+            }
+        }
+        if shard.is_draining() && shard.connections() == 0 {
+            return Ok(());
+        }
+        orders.bell.prepare_sleep();
+        if orders.is_empty() {
+            // A drain ends with its last connection, which rings no bell.
+            if shard.is_draining() {
+                sleep(TICK).await;
+            } else {
+                bell.readable(false).await?;
+            }
+        }
+        orders.bell.awake();
+    }
+}
+
+type Certificate = Rc<std::cell::RefCell<Option<Arc<ServerConfig>>>>;
+
+async fn accept(
+    shard: Rc<Shard>,
+    socket: TcpListener,
+    door: Door,
+    certificate: Option<Certificate>,
+    cancel: CancelHandle,
+) {
+    loop {
+        // A cancelled accept may have completed all the same: what came is served.
+        let accepted = socket.cancelable_accept(cancel.clone()).await;
+        match accepted {
+            Ok((connection, _)) => {
+                let config = certificate.as_ref().and_then(|config| config.borrow().clone());
+                shard.count(Plain::ConnectionsAccepted);
+                let guard = Open::new(&shard);
+                let stream = Stream::plain(connection);
+                spawn(&shard, serve(Rc::clone(&shard), stream, door, config, guard));
+            }
+            Err(_) if shard.is_draining() => return,
+            Err(_) => {
+                shard.count(Plain::AcceptFailures);
+                sleep(ACCEPT_REST).await;
+            }
+        }
+        if shard.is_draining() {
+            return;
+        }
+    }
+}
+
+async fn serve(
+    shard: Rc<Shard>,
+    stream: Stream,
+    door: Door,
+    config: Option<Arc<ServerConfig>>,
+    _open: Open,
+) {
+    let stream = match config {
+        None => stream,
+        Some(config) => {
+            let deadline = shard.deadlines.open();
+            deadline.set(Some(shard.clock.now().after(HANDSHAKE_LIMIT)));
+            let mut shake = Box::pin(tls::accept(stream, config));
+            let shaken = poll_fn(|cx| match shake.as_mut().poll(cx) {
+                Poll::Pending if deadline.is_past(shard.clock.now(), cx) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(result) => Poll::Ready(result.ok()),
+            })
+            .await;
+            match shaken {
+                Some(stream) => stream,
+                None => return,
+            }
+        }
+    };
+    connection::serve(shard, stream, door).await;
+}
+
+/// Counts a connection for as long as it is open.
+struct Open(Rc<Shard>);
+
+impl Open {
+    fn new(shard: &Rc<Shard>) -> Self {
+        shard.connections.set(shard.connections.get() + 1);
+        shard.count(Plain::ConnectionsOpen);
+        Self(Rc::clone(shard))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.set(self.0.connections.get().saturating_sub(1));
+        if let Ok(mut counters) = self.0.counters.try_borrow_mut() {
+            counters.lower(Plain::ConnectionsOpen);
+        }
+    }
+}
+
+async fn tick(shard: Rc<Shard>) {
+    let mut ticks = 0u32;
+    loop {
+        let bodies_wait = shard.log.borrow().has_bodies();
+        sleep(if bodies_wait { LOG_TICK } else { TICK }).await;
+        let now = shard.clock.now();
+        shard.deadlines.tick(now);
+        shard.log.borrow_mut().tick();
+        ticks = ticks.wrapping_add(1);
+        if ticks.is_multiple_of(SLOW_TICKS) {
+            shard.clock.follow_wall();
+            shard.hosts.sweep(now);
+        }
+    }
+}
+
+/// Spawns a task whose panic ends it and nothing else.
+fn spawn(shard: &Rc<Shard>, task: impl Future<Output = ()> + 'static) {
+    let task = Guarded {
+        task: Some(Box::pin(task)),
+        shard: Rc::clone(shard),
+    };
+    // The task lives on when its handle is dropped.
+    drop(monoio::spawn(task));
+}
+
+/// A task under guard: its polls and its destruction.
+struct Guarded {
+    task: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    shard: Rc<Shard>,
+}
+
+impl Future for Guarded {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(task) = &mut self.task else {
+            return Poll::Ready(());
+        };
+        // What a panic leaves half done is this connection's own; shared state is changed by
+        // assignments that cannot panic.
+        match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(())) => {
+                self.end();
+                Poll::Ready(())
+            }
+            Err(_) => {
+                self.end();
+                if let Ok(mut counters) = self.shard.counters.try_borrow_mut() {
+                    counters.bump(Plain::Panics);
+                }
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+impl Guarded {
+    fn end(&mut self) {
+        let task = self.task.take();
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(task)));
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
