@@ -1,0 +1,12 @@
+//! The control plane: side threads, which may block, lock, read and write files.
+//!
+//! Nothing here is on the path of a request. Reading order: [`data_dir`] (the one folder, locked
+//! by one server), [`logs`] (the log store).
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "side threads may block"
+)]
+
+pub mod data_dir;
+pub mod logs;
