@@ -1,8 +1,13 @@
-//! The control plane: everything that runs on side threads and may block.
+//! The control plane: side threads, which may block, lock, read and write files.
+//!
+//! Nothing here is on the path of a request. Reading order: [`data_dir`] (the one folder, locked
+//! by one server), [`logs`] (the log store), [`resolve`] (host names).
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "side threads may block"
 )]
 
+pub mod data_dir;
+pub mod logs;
 pub mod resolve;

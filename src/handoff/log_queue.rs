@@ -276,10 +276,7 @@ impl LogSender {
                 | TrySendError::Disconnected(LogMessage::Bodies(mut chunk)),
             ) => {
                 // Its readers find the gap by the sequence of the parts.
-                bump(
-                    &self.counters.sender.bodies_dropped,
-                    u64::from(chunk.parts),
-                );
+                bump(&self.counters.sender.bodies_dropped, u64::from(chunk.parts));
                 chunk.clear();
                 self.parts.set_chunk(chunk);
             }

@@ -1,0 +1,174 @@
+//! The log store: records and bodies on disk, from the shards' queue to the answer of a question.
+//!
+//! ```text
+//! data_dir/lock                    one server at a time
+//! data_dir/log/journal-<n>.seg     row frames
+//! data_dir/log/<date>/<n>.body     body frames, rewritten compressed later
+//! ```
+//!
+//! Reading order: [`frame`] (the format), [`segment`] (one file), [`recovery`] (what a start
+//! does), `writer` and `sync` (the threads), [`compress`] (the third); then the readers, which
+//! need no server: [`query`], [`filter`], [`bodies`].
+
+use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
+
+use crate::{
+    control::data_dir::DataDir,
+    handoff::{
+        log_health::LogHealth,
+        log_queue::{LogSender, LogStop, log_queue},
+    },
+};
+
+pub mod frame;
+pub mod segment;
+pub mod recovery;
+mod writer;
+mod sync;
+pub mod compress;
+pub mod query;
+pub mod filter;
+pub mod bodies;
+
+use compress::Compressor;
+use recovery::Recovery;
+use segment::{LogDir, WriteAt};
+use sync::SyncQueue;
+use writer::WriterParts;
+
+/// How the log store of a server runs.
+#[derive(Debug, Clone)]
+pub struct LogOptions {
+    /// How many shards send records.
+    pub shards: usize,
+    /// Time between two syncs to disk (`log_sync_ms`).
+    pub sync: Duration,
+    /// Age at which bodies are compressed (`log_compress_after`); `None` never.
+    pub compress_after: Option<Duration>,
+}
+
+impl LogOptions {
+    /// The defaults for `shards` shards.
+    pub fn new(shards: usize) -> Self {
+        Self {
+            shards,
+            sync: Duration::from_millis(200),
+            compress_after: Some(Duration::from_hours(1)),
+        }
+    }
+}
+
+/// Why the log store cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum LogStartError {
+    /// Its folder or the files in it cannot be used.
+    #[error("cannot use the log folder {path}: {source}")]
+    Folder {
+        /// The folder.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A thread or its bell cannot be made.
+    #[error("cannot start the log writer: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// The threads of the log store.
+#[derive(Debug)]
+pub struct Logs {
+    health: Arc<LogHealth>,
+    stop: LogStop,
+    sync: Arc<SyncQueue>,
+    compressor: Option<Compressor>,
+    writer: JoinHandle<()>,
+    syncer: JoinHandle<()>,
+    recovery: Recovery,
+}
+
+/// Recovers the log store and starts its threads. Gives one sender for each shard.
+pub fn start(
+    data_dir: &DataDir,
+    options: &LogOptions,
+) -> Result<(Vec<LogSender>, Logs), LogStartError> {
+    start_with(data_dir, options, segment::write_at())
+}
+
+fn start_with(
+    data_dir: &DataDir,
+    options: &LogOptions,
+    write_at: WriteAt,
+) -> Result<(Vec<LogSender>, Logs), LogStartError> {
+    let log = LogDir::of(data_dir.path());
+    let folder_error = |source| LogStartError::Folder {
+        path: log.path().display().to_string(),
+        source,
+    };
+    let recovery = recovery::recover(&log).map_err(folder_error)?;
+    for cut in &recovery.cut {
+        tracing::warn!("a torn end was cut off: {cut}");
+    }
+    for damage in &recovery.damages {
+        tracing::warn!("{damage}");
+    }
+    let (senders, receiver) = log_queue(options.shards).map_err(LogStartError::Thread)?;
+    let stop = receiver.stop_handle();
+    let health = Arc::new(LogHealth::default());
+    health.add_disk_bytes(recovery.disk_bytes);
+    let sync = Arc::new(SyncQueue::default());
+    let writer = writer::start(WriterParts {
+        log: log.clone(),
+        receiver,
+        health: Arc::clone(&health),
+        sync: Arc::clone(&sync),
+        write_at,
+        next_journal: recovery.next_journal,
+        next_body_file: recovery.next_body_file,
+    })
+    .map_err(folder_error)?;
+    let syncer = sync::start(Arc::clone(&sync), Arc::clone(&health), options.sync)
+        .map_err(LogStartError::Thread)?;
+    let compressor = options
+        .compress_after
+        .map(|after| Compressor::start(log.clone(), after, Arc::clone(&health)))
+        .transpose()
+        .map_err(LogStartError::Thread)?;
+    let logs = Logs {
+        health,
+        stop,
+        sync,
+        compressor,
+        writer,
+        syncer,
+        recovery,
+    };
+    Ok((senders, logs))
+}
+
+impl Logs {
+    /// How the log store is, for shards, metrics and health checks.
+    pub fn health(&self) -> &Arc<LogHealth> {
+        &self.health
+    }
+
+    /// What the start found.
+    pub fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    /// Writes and syncs all that was sent, and ends the threads. To be called when the shards
+    /// have ended: what they send later is lost.
+    pub fn stop(self) {
+        self.stop.stop();
+        // A thread that panicked has said so; there is nothing more to do about it here.
+        let _ = self.writer.join();
+        self.sync.stop();
+        let _ = self.syncer.join();
+        if let Some(compressor) = self.compressor {
+            compressor.stop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,398 @@
+//! Compresses bodies once they are old: a side thread rewrites each finished file with lz4.
+//!
+//! The new file is written beside the old one under a draft's name, synced, and takes the old
+//! one's name in one rename; a crash leaves the old file or the new one, and perhaps a draft that
+//! the next pass clears away. Readers read either. A file with damage stays as it is: nothing that
+//! cannot be verified is copied, and nothing is thrown away.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, SystemTime},
+};
+
+use super::{
+    frame::{FLAG_LZ4, FrameBuffer, HEADER_BYTES, Header, Kind, padded},
+    recovery::remove_drafts,
+    segment::{self, Appender, Found, LogDir, Segment},
+};
+use crate::handoff::{
+    body_parts::{Direction, PART_DROPPED, PART_LAST, parts},
+    log_health::LogHealth,
+};
+
+/// Time between two passes.
+const PASS_INTERVAL: Duration = Duration::from_mins(1);
+
+/// What a pass did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Compressed {
+    /// Files rewritten.
+    pub files: u64,
+    /// Their bytes before.
+    pub bytes_in: u64,
+    /// Their bytes after.
+    pub bytes_out: u64,
+    /// Exchanges in them: ends of answers.
+    pub exchanges: u64,
+    /// CPU time of the thread, if the system tells it.
+    pub cpu: Option<Duration>,
+}
+
+/// Rewrites all finished body files that were last written at least `age` ago. Files in `skip`
+/// are passed over, and those found damaged are added to it.
+pub fn pass(
+    log: &LogDir,
+    age: Duration,
+    skip: &mut BTreeSet<PathBuf>,
+    stop: &AtomicBool,
+) -> io::Result<Compressed> {
+    let cpu_before = thread_cpu();
+    let mut done = Compressed::default();
+    let files = log.body_files()?;
+    let days: BTreeSet<&Path> = files.iter().filter_map(|(_, path)| path.parent()).collect();
+    for day in days {
+        remove_drafts(day)?;
+    }
+    for (_, path) in &files {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        if skip.contains(path) || !is_older(path, age) {
+            continue;
+        }
+        match rewrite(path, &mut done)? {
+            Rewritten::Done => done.files += 1,
+            Rewritten::NotYet => {}
+            Rewritten::Never => {
+                skip.insert(path.clone());
+            }
+        }
+    }
+    let spent = |(before, after): (Duration, Duration)| after.saturating_sub(before);
+    done.cpu = cpu_before.zip(thread_cpu()).map(spent);
+    Ok(done)
+}
+
+fn is_older(path: &Path, age: Duration) -> bool {
+    let written = fs::metadata(path).and_then(|metadata| metadata.modified());
+    written.is_ok_and(|written| {
+        SystemTime::now()
+            .duration_since(written)
+            .is_ok_and(|since| since >= age)
+    })
+}
+
+enum Rewritten {
+    /// The file is compressed now.
+    Done,
+    /// It is still written.
+    NotYet,
+    /// It was compressed before, or is damaged.
+    Never,
+}
+
+fn rewrite(path: &Path, done: &mut Compressed) -> io::Result<Rewritten> {
+    // While this segment is open, its shared lock keeps others from cutting the file.
+    let mut segment = Segment::open(path)?;
+    if segment.is_live() {
+        return Ok(Rewritten::NotYet);
+    }
+    let Some(header) = segment.file_header()? else {
+        return Ok(Rewritten::Never);
+    };
+    if header.compressed {
+        return Ok(Rewritten::Never);
+    }
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(Rewritten::Never);
+    };
+    let draft = folder.join(format!(
+        ".{}.{}.new",
+        name.to_string_lossy(),
+        std::process::id()
+    ));
+    let mut appender = Appender::draft(
+        &draft,
+        path,
+        Kind::Bodies,
+        true,
+        header.created_micros,
+        segment::write_at(),
+    )?;
+    let before = segment.length()?;
+    let copied = copy(&mut segment, &mut appender);
+    match copied {
+        Ok(Some(exchanges)) => {
+            appender.file().sync_all()?;
+            fs::rename(&draft, path)?;
+            File::open(folder)?.sync_all()?;
+            done.bytes_in += before;
+            done.bytes_out += appender.offset();
+            done.exchanges += exchanges;
+            Ok(Rewritten::Done)
+        }
+        Ok(None) => {
+            fs::remove_file(&draft)?;
+            Ok(Rewritten::Never)
+        }
+        Err(error) => {
+            // A full disk, most likely: the draft must not make it fuller.
+            let _ = fs::remove_file(&draft);
+            Err(error)
+        }
+    }
+}
+
+/// Copies every frame of bodies, compressed where that makes it smaller. Gives the number of
+/// exchanges, or `None` if a frame is damaged.
+fn copy(segment: &mut Segment, appender: &mut Appender) -> io::Result<Option<u64>> {
+    let mut exchanges = 0;
+    let mut offset = 0;
+    let mut buffer = FrameBuffer::new();
+    loop {
+        let frame = match segment.next(&mut offset)? {
+            Found::Frame(frame) => frame,
+            Found::Damage(damage) => {
+                tracing::warn!("not compressed: {damage}");
+                return Ok(None);
+            }
+            Found::End => return Ok(Some(exchanges)),
+        };
+        if frame.header.kind != Kind::Bodies as u8 {
+            continue;
+        }
+        let payload = match segment.payload(&frame)? {
+            Ok(payload) => payload,
+            Err(damage) => {
+                tracing::warn!("not compressed: {damage}");
+                return Ok(None);
+            }
+        };
+        exchanges += parts(payload)
+            .filter(|part| {
+                part.direction == Some(Direction::Response)
+                    && part.flags & (PART_LAST | PART_DROPPED) != 0
+            })
+            .count() as u64;
+        let header = compress(&frame.header, payload, &mut buffer)?;
+        appender.append(&mut buffer, header)?;
+    }
+}
+
+/// Makes the new frame, all but its seal, in `buffer`.
+fn compress(header: &Header, payload: &[u8], buffer: &mut FrameBuffer) -> io::Result<Header> {
+    const SIZE_BYTES: usize = 4;
+    let room = HEADER_BYTES + SIZE_BYTES;
+    buffer.clear();
+    buffer.resize(
+        room + lz4_flex::block::get_maximum_output_size(payload.len()),
+        0,
+    );
+    let mut length = payload.len();
+    let mut flags = header.flags;
+    let compressed = lz4_flex::block::compress_into(payload, &mut buffer[room..])
+        .map_err(io::Error::other)?
+        + SIZE_BYTES;
+    if header.flags & FLAG_LZ4 == 0 && compressed < payload.len() {
+        buffer[HEADER_BYTES..room].copy_from_slice(&header.length.to_le_bytes());
+        flags |= FLAG_LZ4;
+        length = compressed;
+    } else {
+        buffer[HEADER_BYTES..HEADER_BYTES + length].copy_from_slice(payload);
+    }
+    let end = HEADER_BYTES + length;
+    buffer.resize(end, 0);
+    buffer.resize(padded(length), 0);
+    Ok(Header {
+        flags,
+        length: u32::try_from(length).map_err(io::Error::other)?,
+        ..*header
+    })
+}
+
+/// CPU time that the calling thread has used so far.
+fn thread_cpu() -> Option<Duration> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let nanos = text.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(Duration::from_nanos(nanos))
+}
+
+/// The thread that makes a pass every minute.
+#[derive(Debug)]
+pub(super) struct Compressor {
+    stop: Arc<Stop>,
+    thread: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Stop {
+    now: AtomicBool,
+    lock: Mutex<()>,
+    wake: Condvar,
+}
+
+impl Compressor {
+    pub(super) fn start(log: LogDir, age: Duration, health: Arc<LogHealth>) -> io::Result<Self> {
+        let stop = Arc::new(Stop::default());
+        let stopped = Arc::clone(&stop);
+        let thread = thread::Builder::new()
+            .name("logs-compress".into())
+            .spawn(move || {
+                let mut skip = BTreeSet::new();
+                while stopped.wait(PASS_INTERVAL) {
+                    match pass(&log, age, &mut skip, &stopped.now) {
+                        Ok(done) => {
+                            health.add_disk_bytes(done.bytes_out);
+                            health.remove_disk_bytes(done.bytes_in);
+                        }
+                        Err(error) => tracing::warn!("cannot compress bodies: {error}"),
+                    }
+                }
+            })?;
+        Ok(Self { stop, thread })
+    }
+
+    pub(super) fn stop(self) {
+        self.stop.now.store(true, Ordering::Relaxed);
+        drop(self.stop.lock.lock());
+        self.stop.wake.notify_all();
+        let _ = self.thread.join();
+    }
+}
+
+impl Stop {
+    /// Waits for `interval`; `false` when it is time to end.
+    fn wait(&self, interval: Duration) -> bool {
+        let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = self
+            .wake
+            .wait_timeout_while(guard, interval, |()| !self.now.load(Ordering::Relaxed));
+        !self.now.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        control::logs::{
+            bodies::{Bodies, BodyEnd},
+            segment::write_at,
+        },
+        domain::id::RequestId,
+        handoff::body_parts::{BodyChunk, BodyCursor, BodyParts},
+    };
+
+    fn id(n: u8) -> RequestId {
+        let mut id = [n; 16];
+        id[..6].fill(0);
+        RequestId(id)
+    }
+
+    /// A body file with one compressible and one random answer.
+    fn write(path: &Path) -> Vec<u8> {
+        let mut appender = Appender::create(path, Kind::Bodies, 7, write_at()).unwrap();
+        let mut noise = Vec::new();
+        for n in 0..2_000u64 {
+            noise.extend_from_slice(&xxhash_rust::xxh3::xxh3_64(&n.to_le_bytes()).to_le_bytes());
+        }
+        for (n, body) in [(1, vec![b'a'; 50_000]), (2, noise.clone())] {
+            let mut parts = BodyParts::default();
+            parts.set_chunk(Box::new(BodyChunk::new()));
+            let mut cursor = BodyCursor::new(id(n), Direction::Response);
+            parts.append(&mut cursor, &body);
+            parts.finish(&mut cursor);
+            let mut chunk = parts.take_filled().unwrap();
+            let length = chunk.bytes.len() - HEADER_BYTES;
+            chunk.bytes.resize(padded(length), 0);
+            let header = Header {
+                kind: Kind::Bodies as u8,
+                flags: 0,
+                rows: chunk.parts,
+                length: u32::try_from(length).unwrap(),
+                min_micros: chunk.min_micros,
+                max_micros: chunk.max_micros,
+                sequence: 0,
+                segment: 0,
+                payload_hash: 0,
+            };
+            appender.append(&mut chunk.bytes, header).unwrap();
+        }
+        noise
+    }
+
+    fn compress_all(log: &LogDir) -> Compressed {
+        let mut skip = BTreeSet::new();
+        pass(log, Duration::ZERO, &mut skip, &AtomicBool::new(false)).unwrap()
+    }
+
+    #[test]
+    fn bodies_are_the_same_after_compression() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = LogDir::of(dir.path());
+        let path = log.body_file(1, 0);
+        let noise = write(&path);
+        let done = compress_all(&log);
+        assert_eq!((done.files, done.exchanges), (1, 2));
+        assert!(done.bytes_out < done.bytes_in / 2, "{done:?}");
+        assert_eq!(fs::metadata(&path).unwrap().len(), done.bytes_out);
+        for (n, body) in [(1, vec![b'a'; 50_000]), (2, noise)] {
+            let bodies = Bodies::find(&log, id(n), 0, 0).unwrap();
+            let response = bodies.response.unwrap();
+            assert!(response.bytes == body);
+            assert_eq!(response.end, BodyEnd::Whole);
+            assert!(bodies.request.is_none());
+        }
+        assert_eq!(compress_all(&log).files, 0, "once is enough");
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_draft_of_a_crash_is_cleared_away_and_the_file_is_compressed() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = LogDir::of(dir.path());
+        let path = log.body_file(1, 0);
+        write(&path);
+        fs::write(path.with_file_name(".1.body.99.new"), b"half a file").unwrap();
+        assert_eq!(compress_all(&log).files, 1);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_damaged_file_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = LogDir::of(dir.path());
+        let path = log.body_file(1, 0);
+        write(&path);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[40_000] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(compress_all(&log).files, 0);
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+        let bodies = Bodies::find(&log, id(2), 0, 0).unwrap();
+        assert!(bodies.response.is_some() && bodies.damages.len() == 1);
+    }
+
+    #[test]
+    fn a_file_that_is_written_or_young_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = LogDir::of(dir.path());
+        let path = log.body_file(1, 0);
+        let live = Appender::create(&path, Kind::Bodies, 0, write_at()).unwrap();
+        assert_eq!(compress_all(&log).files, 0);
+        drop(live);
+        let mut skip = BTreeSet::new();
+        let hour = Duration::from_hours(1);
+        let done = pass(&log, hour, &mut skip, &AtomicBool::new(false)).unwrap();
+        assert_eq!((done.files, skip.len()), (0, 0));
+        assert!(done.cpu.is_some());
+    }
+}

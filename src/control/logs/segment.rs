@@ -1,0 +1,715 @@
+//! One log file: how it is named, opened, walked frame by frame, and appended to.
+//!
+//! Who writes a file holds an exclusive `flock` on it as long as it is live. A reader that gets a
+//! shared one knows that the file is finished and maps it; otherwise it reads what is there with
+//! `pread`. Nobody truncates a file without the exclusive lock, so nothing mapped is ever cut.
+
+use std::{
+    fmt,
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::frame::{
+    self, FileHeader, FrameBuffer, HEADER_BYTES, Header, HeaderError, Kind, PayloadError,
+};
+use crate::{control::data_dir::make_dir, sys::mmap::Map};
+
+/// The folder of the log store, and the names in it.
+#[derive(Debug, Clone)]
+pub struct LogDir {
+    path: PathBuf,
+}
+
+/// A file's place in its sequence, and its path.
+pub type Numbered = (u64, PathBuf);
+
+impl LogDir {
+    /// The log store of the data folder `data_dir`.
+    pub fn of(data_dir: &Path) -> Self {
+        Self {
+            path: data_dir.join("log"),
+        }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of journal `number`.
+    pub fn journal(&self, number: u64) -> PathBuf {
+        self.path.join(format!("journal-{number}.seg"))
+    }
+
+    /// The path of body file `number`, started on the day of `unix_micros` (UTC).
+    pub fn body_file(&self, number: u64, unix_micros: u64) -> PathBuf {
+        self.path
+            .join(date(unix_micros))
+            .join(format!("{number}.body"))
+    }
+
+    /// The journals, oldest first. A folder that is not there has none.
+    pub fn journals(&self) -> io::Result<Vec<Numbered>> {
+        let mut found = Vec::new();
+        for (name, path) in names(&self.path)? {
+            let number = name
+                .strip_prefix("journal-")
+                .and_then(|rest| rest.strip_suffix(".seg"));
+            if let Some(number) = number.and_then(|number| number.parse().ok()) {
+                found.push((number, path));
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// The body files of all days, oldest first.
+    pub fn body_files(&self) -> io::Result<Vec<Numbered>> {
+        let mut found = Vec::new();
+        for (_, day) in names(&self.path)?.into_iter().filter(|(_, p)| p.is_dir()) {
+            for (name, path) in names(&day)? {
+                let number = name.strip_suffix(".body");
+                if let Some(number) = number.and_then(|number| number.parse().ok()) {
+                    found.push((number, path));
+                }
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+}
+
+/// Names and paths in a folder; none if the folder is not there.
+fn names(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if let Ok(name) = entry.file_name().into_string() {
+            found.push((name, entry.path()));
+        }
+    }
+    Ok(found)
+}
+
+/// The day of a time, UTC: `2026-11-21`.
+fn date(unix_micros: u64) -> String {
+    i64::try_from(unix_micros)
+        .ok()
+        .and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok())
+        .unwrap_or_default()
+        .strftime("%Y-%m-%d")
+        .to_string()
+}
+
+/// A stretch of a file that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub path: PathBuf,
+    /// Where it begins.
+    pub offset: u64,
+    /// How many bytes are passed over.
+    pub bytes: u64,
+    /// What is wrong.
+    pub what: DamageKind,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: damaged at byte {}, {} bytes passed over: {}",
+            self.path.display(),
+            self.offset,
+            self.bytes,
+            self.what
+        )
+    }
+}
+
+/// What is wrong with a stretch of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DamageKind {
+    /// No header where one belongs.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// The frame was written for another file.
+    #[error("the frame belongs to another file")]
+    Foreign,
+    /// The file ends before its frame does.
+    #[error("the file ends within a frame")]
+    Torn,
+    /// The payload's checksum is wrong.
+    #[error("the payload's checksum does not match")]
+    Payload,
+    /// The payload cannot be read although its checksum is right.
+    #[error(transparent)]
+    Content(#[from] PayloadError),
+}
+
+/// A frame's header and where it lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameAt {
+    /// Offset of the header in the file.
+    pub offset: u64,
+    /// The header.
+    pub header: Header,
+}
+
+/// One step of a walk.
+#[derive(Debug)]
+pub enum Found {
+    /// A frame; its payload is not checked yet.
+    Frame(FrameAt),
+    /// Something that is no frame was passed over.
+    Damage(Damage),
+    /// Nothing more; in a live file: nothing more yet.
+    End,
+}
+
+/// A log file that is read.
+#[derive(Debug)]
+pub struct Segment {
+    path: PathBuf,
+    source: Source,
+    /// Identity of the file, once a frame told it.
+    identity: Option<u64>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Bytes(FrameBuffer),
+    Finished { map: Map, _lock: File },
+    Live { file: File, window: Window },
+}
+
+/// What was last read of a live file.
+#[derive(Debug, Default)]
+struct Window {
+    start: u64,
+    bytes: FrameBuffer,
+}
+
+/// Bytes read at once while walking the headers of a live file.
+const WINDOW_BYTES: usize = 256 << 10;
+
+impl Segment {
+    /// Opens a file for reading; finds out by its lock whether it is live.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let source = match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => {
+                let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+                Source::Finished {
+                    map: Map::of_finished(&file, length)?,
+                    _lock: file,
+                }
+            }
+            // Locked by its writer; or on a file system without locks, where reading is safe too.
+            Err(_) => Source::Live {
+                file,
+                window: Window::default(),
+            },
+        };
+        Ok(Self {
+            path: path.into(),
+            source,
+            identity: None,
+        })
+    }
+
+    /// Reads a file that the caller holds the lock of, without a map.
+    pub(super) fn of_file(path: &Path, file: File) -> Self {
+        Self {
+            path: path.into(),
+            source: Source::Live {
+                file,
+                window: Window::default(),
+            },
+            identity: None,
+        }
+    }
+
+    /// Reads bytes as a finished file.
+    pub fn of_bytes(image: &[u8]) -> Self {
+        let mut bytes = FrameBuffer::with_capacity(image.len());
+        bytes.extend_from_slice(image);
+        Self {
+            path: PathBuf::from("memory"),
+            source: Source::Bytes(bytes),
+            identity: None,
+        }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Says whether somebody may still write to it.
+    pub fn is_live(&self) -> bool {
+        matches!(self.source, Source::Live { .. })
+    }
+
+    /// Length of the file now.
+    pub fn length(&self) -> io::Result<u64> {
+        match &self.source {
+            Source::Bytes(bytes) => Ok(bytes.len() as u64),
+            Source::Finished { map, .. } => Ok(map.len() as u64),
+            Source::Live { file, .. } => Ok(file.metadata()?.len()),
+        }
+    }
+
+    /// Finds the frame at `offset` and moves `offset` behind it. What is no frame is passed over
+    /// up to the next valid header. At the end `offset` stays, so that the walk of a live file
+    /// can go on later.
+    pub fn next(&mut self, offset: &mut u64) -> io::Result<Found> {
+        let start = *offset;
+        let length = self.length()?;
+        if start >= length {
+            self.forget();
+            return Ok(Found::End);
+        }
+        let what = match self.header(start, length)? {
+            Ok(header) => {
+                *offset = start + header.frame_bytes();
+                return Ok(Found::Frame(FrameAt {
+                    offset: start,
+                    header,
+                }));
+            }
+            Err(what) => what,
+        };
+        let next = self.search(start, length)?;
+        if next.is_none() && self.is_live() {
+            self.forget();
+            return Ok(Found::End);
+        }
+        *offset = next.unwrap_or(length);
+        Ok(Found::Damage(Damage {
+            path: self.path.clone(),
+            offset: start,
+            bytes: *offset - start,
+            what,
+        }))
+    }
+
+    /// The next offset after `from` at which a valid header lies.
+    fn search(&mut self, from: u64, length: u64) -> io::Result<Option<u64>> {
+        let step = HEADER_BYTES as u64;
+        let mut at = from.next_multiple_of(step);
+        if at == from {
+            at += step;
+        }
+        while at + step <= length {
+            if self.header(at, length)?.is_ok() {
+                return Ok(Some(at));
+            }
+            at += step;
+        }
+        Ok(None)
+    }
+
+    /// The header at `offset`, if it and the whole frame lie in the file.
+    fn header(&mut self, offset: u64, length: u64) -> io::Result<Result<Header, DamageKind>> {
+        let identity = self.identity;
+        let Some(bytes) = self.read(offset, HEADER_BYTES, WINDOW_BYTES)? else {
+            return Ok(Err(DamageKind::Torn));
+        };
+        let Some(bytes) = bytes.first_chunk::<HEADER_BYTES>() else {
+            return Ok(Err(DamageKind::Torn));
+        };
+        let header = match Header::read(bytes, offset) {
+            Ok(header) => header,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        if identity.is_some_and(|identity| identity != header.segment) {
+            return Ok(Err(DamageKind::Foreign));
+        }
+        if offset + header.frame_bytes() > length {
+            return Ok(Err(DamageKind::Torn));
+        }
+        self.identity = Some(header.segment);
+        Ok(Ok(header))
+    }
+
+    /// The payload of a frame, its checksum verified, not decompressed.
+    pub fn payload(&mut self, frame: &FrameAt) -> io::Result<Result<&[u8], Damage>> {
+        let damage = |path: &Path, what| Damage {
+            path: path.into(),
+            offset: frame.offset,
+            bytes: frame.header.frame_bytes(),
+            what,
+        };
+        let path = self.path.clone();
+        let start = frame.offset + HEADER_BYTES as u64;
+        let length = frame.header.length as usize;
+        let Some(bytes) = self.read(start, length, length)? else {
+            return Ok(Err(damage(&path, DamageKind::Torn)));
+        };
+        if !frame.header.matches(bytes) {
+            return Ok(Err(damage(&path, DamageKind::Payload)));
+        }
+        Ok(Ok(bytes))
+    }
+
+    /// A damage report for a frame of this file.
+    pub fn damage(&self, frame: &FrameAt, what: impl Into<DamageKind>) -> Damage {
+        Damage {
+            path: self.path.clone(),
+            offset: frame.offset,
+            bytes: frame.header.frame_bytes(),
+            what: what.into(),
+        }
+    }
+
+    /// What the file says of itself, if its first frame is whole.
+    pub fn file_header(&mut self) -> io::Result<Option<FileHeader>> {
+        let mut offset = 0;
+        let Found::Frame(frame) = self.next(&mut offset)? else {
+            return Ok(None);
+        };
+        if Kind::from_number(frame.header.kind) != Some(Kind::FileHeader) {
+            return Ok(None);
+        }
+        Ok(self.payload(&frame)?.ok().and_then(FileHeader::read))
+    }
+
+    /// Reads a live file anew from here on: a frame may just be on its way into it.
+    pub fn forget(&mut self) {
+        if let Source::Live { window, .. } = &mut self.source {
+            window.bytes.clear();
+        }
+    }
+
+    /// `length` bytes at `offset`, a multiple of 64; `None` if the file ends before. A live file
+    /// is read in pieces of at least `ahead`.
+    fn read(&mut self, offset: u64, length: usize, ahead: usize) -> io::Result<Option<&[u8]>> {
+        match &mut self.source {
+            Source::Bytes(bytes) => Ok(within(bytes, offset, length)),
+            Source::Finished { map, .. } => Ok(within(map, offset, length)),
+            Source::Live { file, window } => {
+                if window.get(offset, length).is_none() {
+                    window.fill(file, offset, length.max(ahead))?;
+                }
+                Ok(window.get(offset, length))
+            }
+        }
+    }
+}
+
+fn within(bytes: &[u8], offset: u64, length: usize) -> Option<&[u8]> {
+    let start = usize::try_from(offset).ok()?;
+    bytes.get(start..start.checked_add(length)?)
+}
+
+impl Window {
+    fn get(&self, offset: u64, length: usize) -> Option<&[u8]> {
+        within(&self.bytes, offset.checked_sub(self.start)?, length)
+    }
+
+    fn fill(&mut self, file: &File, offset: u64, length: usize) -> io::Result<()> {
+        self.start = offset;
+        self.bytes.resize(length, 0);
+        let mut filled = 0;
+        while filled < length {
+            match file.read_at(&mut self.bytes[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.bytes.resize(filled, 0);
+        Ok(())
+    }
+}
+
+/// How bytes get to a file; tests put faults here.
+pub type WriteAt = Arc<dyn Fn(&File, &[u8], u64) -> io::Result<usize> + Send + Sync>;
+
+/// The real way.
+pub fn write_at() -> WriteAt {
+    Arc::new(|file, bytes, offset| file.write_at(bytes, offset))
+}
+
+/// A log file that is written.
+pub struct Appender {
+    path: PathBuf,
+    file: Arc<File>,
+    write_at: WriteAt,
+    segment: u64,
+    sequence: u64,
+    offset: u64,
+    created_micros: u64,
+}
+
+impl fmt::Debug for Appender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Appender")
+            .field("path", &self.path)
+            .field("offset", &self.offset)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Appender {
+    /// Starts a new file: it appears under its name locked and with its header, or not at all.
+    /// An existing file of that name is an error of kind `AlreadyExists`.
+    pub fn create(
+        path: &Path,
+        contents: Kind,
+        created_micros: u64,
+        write_at: WriteAt,
+    ) -> io::Result<Self> {
+        let (folder, name) = match (path.parent(), path.file_name()) {
+            (Some(folder), Some(name)) => (folder, name.to_string_lossy()),
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        make_dir(folder)?;
+        let draft = folder.join(format!(".{name}.{}.new", std::process::id()));
+        let made = Self::draft(&draft, path, contents, false, created_micros, write_at)
+            .and_then(|appender| publish_new(&draft, path).map(|()| appender));
+        let _ = fs::remove_file(&draft);
+        made
+    }
+
+    /// Starts a file at `draft` that is to become `path`.
+    pub(super) fn draft(
+        draft: &Path,
+        path: &Path,
+        contents: Kind,
+        compressed: bool,
+        created_micros: u64,
+        write_at: WriteAt,
+    ) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(draft)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        let mut identity = [0u8; 8];
+        getrandom::fill(&mut identity).map_err(io::Error::other)?;
+        let mut appender = Self {
+            path: path.into(),
+            file: Arc::new(file),
+            write_at,
+            segment: u64::from_le_bytes(identity),
+            sequence: 0,
+            offset: 0,
+            created_micros,
+        };
+        let mut buffer = FrameBuffer::new();
+        buffer.resize(HEADER_BYTES, 0);
+        let header = FileHeader {
+            contents,
+            compressed,
+            created_micros,
+            version: env!("CARGO_PKG_VERSION").into(),
+        };
+        header.write(&mut buffer);
+        let length = buffer.len() - HEADER_BYTES;
+        buffer.resize(frame::padded(length), 0);
+        appender.append(
+            &mut buffer,
+            Header {
+                kind: Kind::FileHeader as u8,
+                flags: 0,
+                rows: 0,
+                length: u32::try_from(length).map_err(io::Error::other)?,
+                min_micros: created_micros,
+                max_micros: created_micros,
+                sequence: 0,
+                segment: 0,
+                payload_hash: 0,
+            },
+        )?;
+        Ok(appender)
+    }
+
+    /// Appends one frame (see [`frame::seal`]) by one write. If that fails, the file stays as it
+    /// was: what was written of the frame is cut off, or overwritten by the next.
+    pub fn append(&mut self, frame: &mut [u8], header: Header) -> io::Result<u64> {
+        let header = Header {
+            sequence: self.sequence,
+            segment: self.segment,
+            ..header
+        };
+        frame::seal(frame, header, self.offset);
+        if let Err(error) = self.write_all(frame) {
+            let _ = self.file.set_len(self.offset);
+            return Err(error);
+        }
+        self.offset += frame.len() as u64;
+        self.sequence += 1;
+        Ok(frame.len() as u64)
+    }
+
+    fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        let mut offset = self.offset;
+        while !bytes.is_empty() {
+            match (self.write_at)(&self.file, bytes, offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    bytes = bytes.get(written..).unwrap_or_default();
+                    offset += written as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The file, for whoever syncs it.
+    pub fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its length so far.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// When it was started: microseconds since the Unix epoch.
+    pub fn created_micros(&self) -> u64 {
+        self.created_micros
+    }
+}
+
+/// Gives `draft` its name; never replaces a file.
+fn publish_new(draft: &Path, path: &Path) -> io::Result<()> {
+    match fs::hard_link(draft, path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        // A file system without hard links: the data folder's lock keeps others away.
+        Err(_) if !path.exists() => fs::rename(draft, path),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::record::Record;
+
+    fn append(appender: &mut Appender, n: u64) -> io::Result<u64> {
+        let record = Box::new(Record {
+            at_micros: n,
+            ..Record::default()
+        });
+        let (mut buffer, header) = frame::encode_rows(&[record], FrameBuffer::new()).unwrap();
+        appender.append(&mut buffer, header)
+    }
+
+    fn times(segment: &mut Segment) -> Vec<u64> {
+        let mut offset = 0;
+        let mut found = Vec::new();
+        loop {
+            match segment.next(&mut offset).unwrap() {
+                Found::Frame(frame) if frame.header.kind == Kind::Rows as u8 => {
+                    let payload = segment.payload(&frame).unwrap().unwrap();
+                    let rows = frame::rows(&frame.header, payload).unwrap();
+                    found.extend(rows.iter().map(|row| row.at_micros.to_native()));
+                }
+                Found::Frame(_) => {}
+                Found::Damage(damage) => panic!("{damage}"),
+                Found::End => return found,
+            }
+        }
+    }
+
+    #[test]
+    fn a_live_file_is_read_by_its_side_and_mapped_once_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = LogDir::of(dir.path()).journal(1);
+        let mut appender = Appender::create(&path, Kind::Rows, 5, write_at()).unwrap();
+        let mut live = Segment::open(&path).unwrap();
+        assert!(live.is_live());
+        append(&mut appender, 1).unwrap();
+        append(&mut appender, 2).unwrap();
+        assert_eq!(times(&mut live), [1, 2]);
+        append(&mut appender, 3).unwrap();
+        assert_eq!(times(&mut live), [1, 2, 3], "goes on where it ended");
+        drop(appender);
+        let mut finished = Segment::open(&path).unwrap();
+        assert!(!finished.is_live());
+        assert_eq!(times(&mut finished), [1, 2, 3]);
+        let header = finished.file_header().unwrap().unwrap();
+        assert_eq!((header.contents, header.created_micros), (Kind::Rows, 5));
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_is_never_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = LogDir::of(dir.path()).journal(1);
+        drop(Appender::create(&path, Kind::Rows, 0, write_at()).unwrap());
+        let error = Appender::create(&path, Kind::Rows, 0, write_at()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_file_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = LogDir::of(dir.path()).journal(1);
+        let budget = Arc::new(std::sync::atomic::AtomicUsize::new(usize::MAX));
+        let left = Arc::clone(&budget);
+        let faulty: WriteAt = Arc::new(move |file, bytes, offset| {
+            use std::sync::atomic::Ordering::Relaxed;
+            match left.load(Relaxed) {
+                0 => Err(io::Error::from_raw_os_error(28)),
+                room => {
+                    let written = file.write_at(&bytes[..bytes.len().min(room)], offset)?;
+                    left.fetch_sub(written, Relaxed);
+                    Ok(written)
+                }
+            }
+        });
+        let mut appender = Appender::create(&path, Kind::Rows, 0, faulty).unwrap();
+        append(&mut appender, 1).unwrap();
+        budget.store(100, std::sync::atomic::Ordering::Relaxed);
+        let error = append(&mut appender, 2).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(28));
+        assert_eq!(fs::metadata(&path).unwrap().len(), appender.offset());
+        budget.store(usize::MAX, std::sync::atomic::Ordering::Relaxed);
+        append(&mut appender, 3).unwrap();
+        assert_eq!(times(&mut Segment::open(&path).unwrap()), [1, 3]);
+    }
+
+    #[test]
+    fn files_are_listed_by_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = LogDir::of(dir.path());
+        assert!(log.journals().unwrap().is_empty() && log.body_files().unwrap().is_empty());
+        for number in [10, 9, 2] {
+            Appender::create(&log.journal(number), Kind::Rows, 0, write_at()).unwrap();
+            let day = number * 86_400_000_000;
+            Appender::create(&log.body_file(number, day), Kind::Bodies, 0, write_at()).unwrap();
+        }
+        fs::write(log.path().join("journal-x.seg"), b"").unwrap();
+        let numbers = |files: Vec<Numbered>| files.into_iter().map(|(n, _)| n).collect::<Vec<_>>();
+        assert_eq!(numbers(log.journals().unwrap()), [2, 9, 10]);
+        assert_eq!(numbers(log.body_files().unwrap()), [2, 9, 10]);
+        assert!(log.body_file(2, 0).ends_with("log/1970-01-01/2.body"));
+    }
+}

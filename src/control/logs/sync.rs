@@ -1,0 +1,130 @@
+//! Brings what was written to the disk, on a thread of its own: an fdatasync takes milliseconds,
+//! and the writer has ten.
+//!
+//! A written frame survives the end of the process at once; the sync makes it survive the end of
+//! the machine, at most `log_sync_ms` later.
+
+use std::{
+    fs::File,
+    io, mem,
+    os::unix::fs::MetadataExt,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use crate::handoff::log_health::{LogHealth, LogWork};
+
+/// Files that wait for their sync.
+#[derive(Debug, Default)]
+pub(super) struct SyncQueue {
+    state: Mutex<SyncState>,
+    wake: Condvar,
+    file_gone: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct SyncState {
+    dirty: Vec<Arc<File>>,
+    stop: bool,
+}
+
+impl SyncQueue {
+    /// Notes that `file` was written to.
+    pub(super) fn mark(&self, file: &Arc<File>) {
+        let mut state = self.lock();
+        if !state.dirty.iter().any(|dirty| Arc::ptr_eq(dirty, file)) {
+            state.dirty.push(Arc::clone(file));
+            self.wake.notify_one();
+        }
+    }
+
+    /// Says, once, that a file being written has been deleted: its writer starts another.
+    pub(super) fn take_file_gone(&self) -> bool {
+        self.file_gone.load(Ordering::Relaxed) && self.file_gone.swap(false, Ordering::Relaxed)
+    }
+
+    /// Asks the thread to sync what is left and end.
+    pub(super) fn stop(&self) {
+        self.lock().stop = true;
+        self.wake.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SyncState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for dirty files, gathers more for `interval`, and gives them out; `None` at the end.
+    fn take(&self, interval: Duration) -> Option<Vec<Arc<File>>> {
+        let mut state = self.lock();
+        while state.dirty.is_empty() {
+            if state.stop {
+                return None;
+            }
+            state = self
+                .wake
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        let (mut state, _) = self
+            .wake
+            .wait_timeout_while(state, interval, |state| !state.stop)
+            .unwrap_or_else(PoisonError::into_inner);
+        Some(mem::take(&mut state.dirty))
+    }
+}
+
+/// Starts the thread.
+pub(super) fn start(
+    queue: Arc<SyncQueue>,
+    health: Arc<LogHealth>,
+    interval: Duration,
+) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new()
+        .name("logs-sync".into())
+        .spawn(move || {
+            while let Some(files) = queue.take(interval) {
+                let mut failed = false;
+                for file in files {
+                    if let Err(error) = file.sync_data() {
+                        health.failed(LogWork::Sync, &error);
+                        failed = true;
+                    }
+                    // No name left: what goes into it is lost when it is closed.
+                    if file.metadata().is_ok_and(|metadata| metadata.nlink() == 0) {
+                        queue.file_gone.store(true, Ordering::Relaxed);
+                    }
+                }
+                if !failed {
+                    health.succeeded(LogWork::Sync);
+                }
+            }
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deleted_file_is_noticed_and_the_rest_is_synced_at_the_end() {
+        let queue = Arc::new(SyncQueue::default());
+        let health = Arc::new(LogHealth::default());
+        let thread = start(
+            Arc::clone(&queue),
+            Arc::clone(&health),
+            Duration::from_secs(3600),
+        )
+        .unwrap();
+        let file = Arc::new(tempfile::tempfile().unwrap()); // has no name
+        queue.mark(&file);
+        queue.mark(&file);
+        queue.stop();
+        thread.join().unwrap();
+        assert!(queue.take_file_gone() && !queue.take_file_gone());
+        assert!(!health.is_degraded());
+    }
+}
