@@ -4,7 +4,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    missing_docs,
     reason = "a bench, which may fail and may touch files"
 )]
 

@@ -394,6 +394,10 @@ fn export(
     tell(face, &report)
 }
 
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a mean over fewer exchanges than 2⁵³"
+)]
 fn compress_now(
     args: &CompressArgs,
     log: &LogDir,
@@ -406,13 +410,13 @@ fn compress_now(
         COMPRESS_AGE
     };
     let done = compress::pass(log, age, &mut BTreeSet::new(), &AtomicBool::new(false))?;
-    let cpu_micros = done.cpu.map(|cpu| cpu.as_micros());
-    let per_exchange = cpu_micros
+    let per_exchange = done
+        .cpu
         .filter(|_| done.exchanges > 0)
-        .map(|cpu| format!("{:.3}", cpu as f64 / done.exchanges as f64));
+        .map(|cpu| format!("{:.3}", cpu.as_secs_f64() * 1e6 / done.exchanges as f64));
     match output {
         Output::Json | Output::Ndjson => {
-            let seconds = cpu_micros.map(|cpu| format!("{:.6}", cpu as f64 / 1e6));
+            let seconds = done.cpu.map(|cpu| format!("{:.6}", cpu.as_secs_f64()));
             let number = |text: Option<String>| {
                 text.map_or(serde_json::Value::Null, |text| row::decimal(&text))
             };

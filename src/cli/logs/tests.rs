@@ -25,12 +25,16 @@ fn id(n: u8) -> RequestId {
 }
 
 fn record(n: u8) -> Record {
-    let model = if n % 2 == 0 {
+    let model = if n.is_multiple_of(2) {
         "gpt-4o"
     } else {
         "claude-sonnet"
     };
-    let provider = if n % 2 == 0 { "openai" } else { "anthropic" };
+    let provider = if n.is_multiple_of(2) {
+        "openai"
+    } else {
+        "anthropic"
+    };
     let metadata = format!(r#"{{"user":{n},"team":"a, \"b\""}}"#);
     let mut texts: [&[u8]; TEXTS] = [b""; TEXTS];
     texts[Text::Gateway as usize] = b"default";
@@ -114,7 +118,7 @@ fn run_on(dir: &Path, words: &[&str], terminal: Option<usize>) -> String {
     let mut text = String::from_utf8(out).unwrap();
     text.push_str(&String::from_utf8(notes).unwrap());
     if let Err(error) = result {
-        text.push_str(&format!("error: {error}\n"));
+        text = format!("{text}error: {error}\n");
     }
     text
 }

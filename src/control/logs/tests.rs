@@ -1,5 +1,5 @@
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fs,
     io::{BufRead, BufReader, Write},
     ops::ControlFlow,
@@ -48,8 +48,8 @@ fn wait(mut condition: impl FnMut() -> bool) {
 }
 
 /// All records of a store by their `cost`, and how often each is there.
-fn all(data_dir: &Path) -> HashMap<u64, u32> {
-    let mut found = HashMap::new();
+fn all(data_dir: &Path) -> BTreeMap<u64, u32> {
+    let mut found = BTreeMap::new();
     let mut visit = |record: &ArchivedRecord| {
         let cost = record.cost.as_ref().unwrap().to_native();
         *found.entry(cost).or_insert(0) += 1;
