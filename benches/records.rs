@@ -210,6 +210,19 @@ fn read(c: &mut Criterion) {
             start.elapsed()
         });
     });
+    group.bench_function("one record until it is safe from a kill", |b| {
+        b.iter_custom(|count| {
+            let start = std::time::Instant::now();
+            for n in 0..count {
+                let written = logs.health().records_written();
+                assert!(senders[0].record(record(n)));
+                while logs.health().records_written() == written {
+                    std::thread::yield_now();
+                }
+            }
+            start.elapsed()
+        });
+    });
     group.finish();
     drop(senders);
     logs.stop();

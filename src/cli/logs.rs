@@ -114,8 +114,9 @@ struct TailArgs {
     #[command(flatten)]
     filter: FilterArgs,
     /// How many records to begin with.
-    #[arg(long, default_value_t = PAGE, value_name = "COUNT")]
-    lines: usize,
+    #[arg(long, default_value_t = PAGE, value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(..=PAGE_MAX))]
+    lines: u32,
     /// End after them.
     #[arg(long)]
     no_follow: bool,
@@ -134,9 +135,10 @@ struct ShowArgs {
 struct QueryArgs {
     #[command(flatten)]
     filter: FilterArgs,
-    /// Most records to print; 0 for all.
-    #[arg(long, default_value_t = PAGE, value_name = "COUNT")]
-    limit: usize,
+    /// Most records to print; `export` prints all.
+    #[arg(long, default_value_t = PAGE, value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(1..=PAGE_MAX))]
+    limit: u32,
     /// Sum up by `model`, `provider`, `gateway`, `key`, `outcome`, `status`, `day` or `meta.NAME`.
     #[arg(long, value_name = "KEY")]
     group_by: Option<sum::GroupKey>,
@@ -150,7 +152,10 @@ struct CompressArgs {
 }
 
 /// Records of a page.
-const PAGE: usize = 20;
+const PAGE: u32 = 20;
+
+/// Most records of a page, which is held in memory: some 100 MB. What is more is exported.
+const PAGE_MAX: i64 = 100_000;
 
 /// Time between two looks for new records.
 const FOLLOW_POLL: Duration = Duration::from_millis(200);
@@ -284,28 +289,24 @@ fn tail(
         other => other,
     };
     let (mut follower, ends) = Follower::from_end(log)?;
-    let (records, report) = query::newest(log, &filter, args.lines, Some(&ends))?;
+    let lines = usize::try_from(args.lines).unwrap_or(usize::MAX);
+    let (records, report) = query::newest(log, &filter, lines, Some(&ends))?;
     tell(face, &report)?;
-    let mut printer = Printer::new(output, face.terminal);
+    let table = if args.no_follow {
+        Table::new(face.terminal)
+    } else {
+        Table::open_ended(face.terminal)
+    };
+    let mut printer = Printer::new(output, table);
     printer.print(&records, face.out)?;
     if args.no_follow {
         return Ok(printer.end(face.out)?);
     }
     face.out.flush()?;
     while again() {
-        let mut records = Vec::new();
-        let mut visit = |record: &ArchivedRecord| {
-            if filter.matches(record) {
-                records.extend(query::owned(record));
-            }
-            ControlFlow::Continue(())
-        };
-        let report = follower.poll(&mut visit)?;
+        let report = printer.print_matching(&filter, face.out, |visit| follower.poll(visit))?;
         tell(face, &report)?;
-        if !records.is_empty() {
-            printer.print(&records, face.out)?;
-            face.out.flush()?;
-        }
+        face.out.flush()?;
     }
     Ok(())
 }
@@ -317,10 +318,7 @@ fn page(
     face: &mut Face<'_>,
 ) -> Result<(), LogsError> {
     let filter = args.filter.compile()?;
-    let limit = match args.limit {
-        0 => usize::MAX,
-        limit => limit,
-    };
+    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let (mut records, report) = query::newest(log, &filter, limit, None)?;
     records.reverse();
     tell(face, &report)?;
@@ -332,7 +330,7 @@ fn page(
         )?;
         return Ok(());
     }
-    let mut printer = Printer::new(output, face.terminal);
+    let mut printer = Printer::new(output, Table::new(face.terminal));
     printer.print(&records, face.out)?;
     printer.end(face.out)?;
     Ok(())
@@ -367,29 +365,11 @@ fn export(
     face: &mut Face<'_>,
 ) -> Result<(), LogsError> {
     let filter = filter.compile()?;
-    let mut printer = Printer::new(output, None);
-    let mut failed = None;
-    let out = &mut *face.out;
-    let mut visit = |record: &ArchivedRecord| {
-        if !filter.matches(record) {
-            return ControlFlow::Continue(());
-        }
-        let Some(record) = query::owned(record) else {
-            return ControlFlow::Continue(());
-        };
-        match printer.print(&[record], out) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
-            }
-        }
-    };
+    let mut printer = Printer::new(output, Table::open_ended(None));
     let micros = filter.micros();
-    let report = query::scan(log, Order::OldestFirst, &micros, None, &mut visit)?;
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
+    let report = printer.print_matching(&filter, face.out, |visit| {
+        query::scan(log, Order::OldestFirst, &micros, None, visit)
+    })?;
     printer.end(face.out)?;
     tell(face, &report)
 }
@@ -462,12 +442,38 @@ struct Printer {
 }
 
 impl Printer {
-    fn new(output: Output, terminal: Option<usize>) -> Self {
+    fn new(output: Output, table: Table) -> Self {
         Self {
             output,
-            table: Table::new(terminal),
+            table,
             printed: 0,
         }
+    }
+
+    /// Prints what `read` visits and the filter passes, one by one, so that no number of records
+    /// takes memory.
+    fn print_matching(
+        &mut self,
+        filter: &Filter,
+        out: &mut dyn Write,
+        read: impl FnOnce(&mut dyn FnMut(&ArchivedRecord) -> ControlFlow<()>) -> io::Result<ScanReport>,
+    ) -> io::Result<ScanReport> {
+        let mut failed = None;
+        let mut visit = |record: &ArchivedRecord| {
+            if !filter.matches(record) {
+                return ControlFlow::Continue(());
+            }
+            let printed = query::owned(record).map_or(Ok(()), |record| self.print(&[record], out));
+            match printed {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        };
+        let report = read(&mut visit)?;
+        failed.map_or(Ok(report), Err)
     }
 
     fn print(&mut self, records: &[Record], out: &mut dyn Write) -> io::Result<()> {

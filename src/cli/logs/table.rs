@@ -19,6 +19,8 @@ const GAP: usize = 2;
 
 struct Column {
     title: &'static str,
+    /// Width where later rows are not known yet.
+    least: usize,
     align: Align,
     /// Columns with the greatest number go first when the terminal is narrow.
     dispensable: u8,
@@ -34,72 +36,84 @@ enum Align {
 const COLUMNS: [Column; 12] = [
     Column {
         title: "TIME",
+        least: 23,
         align: Align::Left,
         dispensable: 0,
         cell: |record| time(record.at_micros).replace('T', " ").replace('Z', ""),
     },
     Column {
         title: "STATUS",
+        least: 10,
         align: Align::Left,
         dispensable: 0,
         cell: status,
     },
     Column {
         title: "GATEWAY",
+        least: 8,
         align: Align::Left,
         dispensable: 7,
         cell: |record| record.text(Text::Gateway).into_owned(),
     },
     Column {
         title: "PROVIDER",
+        least: 9,
         align: Align::Left,
         dispensable: 3,
         cell: |record| record.text(Text::Provider).into_owned(),
     },
     Column {
         title: "MODEL",
+        least: 20,
         align: Align::Left,
         dispensable: 0,
         cell: |record| record.text(Text::Model).into_owned(),
     },
     Column {
         title: "IN",
+        least: 6,
         align: Align::Right,
         dispensable: 2,
         cell: |record| number(record.tokens_input),
     },
     Column {
         title: "OUT",
+        least: 5,
         align: Align::Right,
         dispensable: 2,
         cell: |record| number(record.tokens_output),
     },
     Column {
         title: "COST $",
+        least: 11,
         align: Align::Right,
         dispensable: 0,
         cell: |record| record.cost().map_or_else(unknown, |cost| cost.to_string()),
     },
     Column {
         title: "TTFT",
+        least: 7,
         align: Align::Right,
         dispensable: 6,
         cell: |record| record.first_token_micros.map_or_else(unknown, span),
     },
     Column {
         title: "DURATION",
+        least: 8,
         align: Align::Right,
         dispensable: 1,
         cell: |record| span(record.duration_micros),
     },
     Column {
         title: "KEY",
+        least: 6,
         align: Align::Left,
         dispensable: 5,
         cell: |record| record.text(Text::Key).into_owned(),
     },
     Column {
         title: "ID",
+        least: 36,
         align: Align::Left,
         dispensable: 0,
         cell: |record| record.id().to_string(),
@@ -144,16 +158,26 @@ fn span(micros: u64) -> String {
 #[derive(Debug)]
 pub struct Table {
     terminal: Option<usize>,
+    more_to_come: bool,
     /// Index and width of every column shown; empty before the first page.
     shown: Vec<(usize, usize)>,
 }
 
 impl Table {
-    /// A table as wide as the terminal, or as it needs to be.
+    /// A table of one page, as wide as the terminal, or as it needs to be.
     pub fn new(terminal: Option<usize>) -> Self {
         Self {
             terminal,
+            more_to_come: false,
             shown: Vec::new(),
+        }
+    }
+
+    /// A table to which rows will be added: its columns have room for them.
+    pub fn open_ended(terminal: Option<usize>) -> Self {
+        Self {
+            more_to_come: true,
+            ..Self::new(terminal)
         }
     }
 
@@ -186,7 +210,10 @@ impl Table {
         self.shown = COLUMNS
             .iter()
             .enumerate()
-            .map(|(index, column)| (index, width(index).max(column.title.len())))
+            .map(|(index, column)| {
+                let least = if self.more_to_come { column.least } else { 0 };
+                (index, width(index).max(column.title.len()).max(least))
+            })
             .collect();
         let Some(terminal) = self.terminal else {
             return;

@@ -7,6 +7,7 @@
 use std::{
     collections::VecDeque,
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -64,9 +65,11 @@ pub(super) struct WriterParts {
 pub(super) fn start(parts: WriterParts) -> io::Result<JoinHandle<()>> {
     let mut writer = Writer::new(parts);
     writer.open_journal(unix_micros())?;
-    thread::Builder::new()
-        .name("logs".into())
-        .spawn(move || writer.run())
+    thread::Builder::new().name("logs".into()).spawn(move || {
+        while catch_unwind(AssertUnwindSafe(|| writer.run())).is_err() {
+            writer.recover_from_panic();
+        }
+    })
 }
 
 struct Writer {
@@ -101,7 +104,7 @@ impl Writer {
         }
     }
 
-    fn run(mut self) {
+    fn run(&mut self) {
         let stop = self.parts.receiver.stop_handle();
         loop {
             // Asked before the look at the channels: what was sent before the stop is seen.
@@ -114,7 +117,22 @@ impl Writer {
                 self.parts.receiver.rest(worked);
             }
         }
+    }
+
+    /// Gives up what was in hand when a fault of ours struck, and goes on with new files: records
+    /// of later requests must not be lost with it.
+    fn recover_from_panic(&mut self) {
+        let error = io::Error::other("the log writer panicked");
+        self.parts.health.failed(LogWork::WriteRecords, &error);
         self.parts.health.lost_records(self.batch.len() as u64);
+        self.batch.clear();
+        for (shard, chunk) in self.chunks.drain(..) {
+            self.parts.health.lost_chunk();
+            self.parts.receiver.give_back(shard, chunk);
+        }
+        self.journal = None;
+        self.body_file = None;
+        self.retry_at = Some(Instant::now() + RETRY);
     }
 
     /// Looks at the channels once. `true` if it did something, or something is left to do.
