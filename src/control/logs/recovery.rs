@@ -264,6 +264,7 @@ mod tests {
                 }
             }
             let served = served(&damaged);
+            assert_eq!(frame::read_any(&damaged).0, served.len() as u64);
             for (read, times) in served.values() {
                 assert_eq!(*times, 1, "seed {seed}");
                 let n = read.at_micros - 1_000_000;

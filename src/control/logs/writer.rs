@@ -90,6 +90,16 @@ struct Writer {
     retry_at: Option<Instant>,
 }
 
+/// What a look at the channels came to.
+enum Turn {
+    /// There was nothing.
+    Idle,
+    /// There was something, or something waits for its time.
+    Worked,
+    /// There was more than one turn takes: the next follows at once.
+    More,
+}
+
 impl Writer {
     fn new(parts: WriterParts) -> Self {
         Self {
@@ -109,12 +119,12 @@ impl Writer {
         loop {
             // Asked before the look at the channels: what was sent before the stop is seen.
             let stopping = stop.is_stopped();
-            let worked = self.turn(stopping);
-            if stopping && !worked {
-                break;
-            }
-            if !stopping {
-                self.parts.receiver.rest(worked);
+            match self.turn(stopping) {
+                Turn::More => {}
+                Turn::Idle if stopping => break,
+                Turn::Worked if stopping => {}
+                Turn::Worked => self.parts.receiver.rest(true),
+                Turn::Idle => self.parts.receiver.rest(false),
             }
         }
     }
@@ -135,11 +145,11 @@ impl Writer {
         self.retry_at = Some(Instant::now() + RETRY);
     }
 
-    /// Looks at the channels once. `true` if it did something, or something is left to do.
-    fn turn(&mut self, stopping: bool) -> bool {
+    /// Looks at the channels once, and writes what it finds.
+    fn turn(&mut self, stopping: bool) -> Turn {
         let due = self.retry_at.is_none_or(|at| Instant::now() >= at);
         if !due && !stopping {
-            return true;
+            return Turn::Worked;
         }
         if self.parts.sync.take_file_gone() {
             self.journal = None;
@@ -147,6 +157,7 @@ impl Writer {
         }
         // A batch that could not be written is written before more is taken.
         let took = self.batch.is_empty() && self.take();
+        let is_behind = self.batch.len() >= BATCH_RECORDS_MAX;
         self.parts
             .health
             .set_queued(self.parts.receiver.queued() as u64);
@@ -165,12 +176,18 @@ impl Writer {
                 }
                 Err(_) => {
                     self.retry_at = Some(Instant::now() + RETRY);
-                    return true;
+                    return Turn::Worked;
                 }
             }
         }
         let wrote = self.write_chunks();
-        took || wrote
+        if is_behind || !self.chunks.is_empty() {
+            Turn::More
+        } else if took || wrote {
+            Turn::Worked
+        } else {
+            Turn::Idle
+        }
     }
 
     /// Fills the batch, and takes chunks on the way; `true` if there was anything.
