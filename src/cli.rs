@@ -4,7 +4,6 @@
 //! that tests read what people would.
 #![expect(
     clippy::disallowed_methods,
-    clippy::disallowed_types,
     reason = "a verb runs on a thread of its own and may block"
 )]
 
