@@ -59,7 +59,7 @@ fn the_full_example_has_every_key() {
     let full = include_str!("configs/full.toml");
     let keys = mirror
         .lines()
-        .filter_map(|line| line.strip_prefix("    pub "))
+        .filter_map(|line| line.strip_prefix("    pub(super) "))
         .filter_map(|line| line.split_once(':'))
         .filter(|(_, kind)| {
             kind.contains("Field<") || kind.contains("Vec<") || kind.contains("Map<")

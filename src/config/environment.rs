@@ -5,9 +5,10 @@
 
 use std::path::PathBuf;
 
-use super::check::{Report, address};
+use super::address::address;
 use super::limit;
 use super::redact::shown;
+use super::report::Report;
 use super::secret::{self, Reference, Secret};
 use super::upstream::Credential;
 use super::{Config, Driver, Sources};

@@ -18,7 +18,8 @@ use crate::config::redact::shown;
 use crate::config::secret;
 use crate::domain::id::is_gateway_id;
 
-use super::{Checker, Gates, flag, set, span};
+use super::field::{flag, set, span};
+use super::{Checker, Gates};
 
 const TECHNIQUES: [(&str, Technique); 2] =
     [("fixed", Technique::Fixed), ("sliding", Technique::Sliding)];
