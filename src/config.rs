@@ -40,6 +40,10 @@ use self::upstream::{CustomProvider, ProviderSettings};
 
 /// Everything the server is told at start, valid as a whole.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches of the file, each with its name"
+)]
 pub struct Config {
     /// Addresses of the main listener; at least one.
     pub listen: Vec<SocketAddr>,

@@ -1,7 +1,11 @@
 //! From the mirror of the file to a [`Config`]: every value checked, every problem reported.
 //!
 //! Reading order: this page (the keys at the top of the file), then `field` (single values) and
-//! the parts with many keys: `token`, `gateway`, `provider`.
+//! the parts with many keys: `token`, `gateway` with its `rule`s, `provider`; `unbuilt` warns.
+#![expect(
+    clippy::ref_option,
+    reason = "fields of the mirror are handed on as they are, which keeps the calls short"
+)]
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -23,13 +27,22 @@ use super::{Config, DEFAULT_GATEWAY, Sources, Tls};
 mod field;
 mod token;
 mod gateway;
+mod rule;
+mod unbuilt;
 mod provider;
 
 use self::field::{flag, set, span};
 
 /// What the file says about the authentication of its gateways, to be judged once the final
-/// listener is known: id, place and value where it says something.
-pub(super) struct Gates(Vec<(String, Option<(Range<usize>, bool)>)>);
+/// listener is known.
+pub(super) struct Gates(Vec<Gate>);
+
+/// One gateway's part of [`Gates`].
+struct Gate {
+    id: String,
+    /// The value of `authentication` and its place, where the file has one.
+    authentication: Option<(Range<usize>, bool)>,
+}
 
 /// Checks the whole file into `config`.
 pub(super) fn file(
@@ -59,11 +72,11 @@ pub(super) fn file(
 /// that is safe.
 pub(super) fn access(gates: &Gates, config: &mut Config, report: &mut Report<'_>) {
     let loopback = config.is_loopback();
-    for (id, authentication) in &gates.0 {
-        let Some((span, authentication)) = authentication else {
+    for gate in &gates.0 {
+        let Some((span, authentication)) = &gate.authentication else {
             // Only `default` opens by itself, and only where nobody else can reach it.
-            if let Some(gateway) = config.gateways.get_mut(id) {
-                gateway.authentication = !(loopback && id == DEFAULT_GATEWAY);
+            if let Some(gateway) = config.gateways.get_mut(&gate.id) {
+                gateway.authentication = !(loopback && gate.id == DEFAULT_GATEWAY);
             }
             continue;
         };
@@ -76,14 +89,12 @@ pub(super) fn access(gates: &Gates, config: &mut Config, report: &mut Report<'_>
             .find(|address| !address.ip().to_canonical().is_loopback());
         let open = open.map(ToString::to_string).unwrap_or_default();
         let message = format!("whoever reaches {open} can use this gateway without a token");
-        match config.allow_open {
-            true => report.warn(span.clone(), message, String::new()),
-            false => report.problem(
-                span.clone(),
-                message,
-                "set authentication = true, listen on 127.0.0.1 only, or start with --allow-open"
-                    .to_owned(),
-            ),
+        if config.allow_open {
+            report.warn(span.clone(), message, String::new());
+        } else {
+            let help =
+                "set authentication = true, listen on 127.0.0.1 only, or start with --allow-open";
+            report.problem(span.clone(), message, help.to_owned());
         }
     }
     if let Some(admin) = config.admin

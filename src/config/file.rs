@@ -71,6 +71,10 @@ pub(super) struct Tls {
 /// `[[tokens]]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the key is called that in the file"
+)]
 pub(super) struct Token {
     pub(super) name: Field<String>,
     pub(super) token: Field<String>,
@@ -393,16 +397,18 @@ impl Visitor<'_> for Scalar {
     }
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<String, E> {
-        match self.integers {
-            true => Ok(number.to_string()),
-            false => Err(E::invalid_type(de::Unexpected::Signed(number), &self)),
+        if self.integers {
+            Ok(number.to_string())
+        } else {
+            Err(E::invalid_type(de::Unexpected::Signed(number), &self))
         }
     }
 
     fn visit_f64<E: de::Error>(self, number: f64) -> Result<String, E> {
-        match self.floats {
-            true => Ok(number.to_string()),
-            false => Err(E::invalid_type(de::Unexpected::Float(number), &self)),
+        if self.floats {
+            Ok(number.to_string())
+        } else {
+            Err(E::invalid_type(de::Unexpected::Float(number), &self))
         }
     }
 }

@@ -103,13 +103,15 @@ fn syntax_problems(text: &str, errors: &[toml::de::Error]) -> Vec<FormProblem> {
         let duplicate = error.message() == "duplicate key";
         problems.push(FormProblem {
             span,
-            message: match duplicate {
-                true => "this key or table is already there".to_owned(),
-                false => format!("not valid TOML: {}", error.message()),
+            message: if duplicate {
+                "this key or table is already there".to_owned()
+            } else {
+                format!("not valid TOML: {}", error.message())
             },
-            help: match duplicate {
-                true => "keep one of the two".to_owned(),
-                false => String::new(),
+            help: if duplicate {
+                "keep one of the two".to_owned()
+            } else {
+                String::new()
             },
         });
     }

@@ -134,9 +134,10 @@ impl Source<'_> {
 
     /// The path of the key or value at these bytes; empty where there is none.
     pub(super) fn path(&self, span: &Range<usize>) -> String {
-        match self.broken {
-            true => String::new(),
-            false => path_at(self.tree, span).unwrap_or_default(),
+        if self.broken {
+            String::new()
+        } else {
+            path_at(self.tree, span).unwrap_or_default()
         }
     }
 
@@ -144,14 +145,13 @@ impl Source<'_> {
         let rest = self.text.get(line_start..).unwrap_or_default();
         let line = rest.split('\n').next().unwrap_or_default();
         let mut place = line_start..line_start + line.len();
-        let hidden = match self.broken {
-            true => hidden_by_guess(self.text, &place),
-            false => {
-                if let Some(at) = comment_start(self.tree, self.text, &place) {
-                    place.end = at;
-                }
-                hidden_by_tree(self.tree, &place)
+        let hidden = if self.broken {
+            Vec::from_iter(hidden_by_guess(self.text, &place))
+        } else {
+            if let Some(at) = comment_start(self.tree, self.text, &place) {
+                place.end = at;
             }
+            hidden_by_tree(self.tree, &place)
         };
         let line = self.text.get(place).unwrap_or_default().trim_end();
         let mut text = String::new();
@@ -237,7 +237,7 @@ fn path_at(tree: &DeTable<'_>, span: &Range<usize>) -> Option<String> {
                     }
                     push_key(&mut path, key);
                 }
-                Step::Index(index) => path.push_str(&format!("[{index}]")),
+                Step::Index(index) => path.extend(["[", &index.to_string(), "]"]),
             }
         }
         path
@@ -254,9 +254,10 @@ fn push_key(path: &mut String, key: &str) {
         && key
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    match bare {
-        true => path.push_str(&clipped(key)),
-        false => path.push_str(&format!("\"{}\"", clipped(key))),
+    if bare {
+        path.push_str(&clipped(key));
+    } else {
+        path.extend(["\"", &clipped(key), "\""]);
     }
 }
 

@@ -174,7 +174,7 @@ fn hide_in_value(
     match value.get_ref() {
         DeValue::Table(table) => hide_in_table(table, line, place, hidden),
         DeValue::Array(items) => {
-            for item in items.iter() {
+            for item in items {
                 hide_in_value(item, line, place, hidden);
             }
         }
@@ -219,7 +219,7 @@ fn written_in_value(
     match value.get_ref() {
         DeValue::Table(table) => written_in_table(table, line, written),
         DeValue::Array(items) => {
-            for item in items.iter() {
+            for item in items {
                 written_in_value(item, line, written);
             }
         }
@@ -235,31 +235,32 @@ fn overlap(one: &Range<usize>, other: &Range<usize>) -> bool {
     one.start < other.end && other.start < one.end
 }
 
-/// The parts of a line that may hold secrets in a text that does not parse: what follows the
+/// The part of a line that may hold secrets in a text that does not parse: what follows the
 /// first `=` where the line, the table above it or the value that it continues may hold one; and
 /// all of a line that looks like a key itself.
-pub(super) fn hidden_by_guess(text: &str, line: &Range<usize>) -> Vec<Range<usize>> {
+pub(super) fn hidden_by_guess(text: &str, line: &Range<usize>) -> Option<Range<usize>> {
     let content = text.get(line.clone()).unwrap_or_default();
     let before = text.get(..line.start).unwrap_or_default();
     let is_header = |line: &&str| line.starts_with('[') && !line.contains('=');
     if is_header(&content) && !content.contains(['"', '\'']) && !looks_secret(content) {
-        return Vec::new();
+        return None;
     }
     let table = before.rsplit('\n').find(is_header).unwrap_or_default();
     let guarded = SECRET_TABLES.iter().any(|name| table.contains(name));
     // The line that the value started on: this one, or the nearest above that has a key.
-    let owner = match content.contains('=') {
-        true => content,
-        false => before
-            .rsplit('\n')
+    let mut above = before.rsplit('\n');
+    let owner = if content.contains('=') {
+        content
+    } else {
+        above
             .find(|line| line.contains('=') || is_header(line))
-            .unwrap_or_default(),
+            .unwrap_or_default()
     };
     let named = SECRET_PIECES.iter().any(|piece| owner.contains(piece))
         || SECRET_TABLES.iter().any(|piece| owner.contains(piece));
     let secret = named || guarded || looks_secret(content);
     if !secret {
-        return Vec::new();
+        return None;
     }
     // Only a bare key is shown; anything else before the `=`, or without one, may be the secret.
     let is_bare = |key: &str| {
@@ -271,7 +272,7 @@ pub(super) fn hidden_by_guess(text: &str, line: &Range<usize>) -> Vec<Range<usiz
         Some(_) | None => 0,
     };
     let start = line.start + shown;
-    vec![start..line.end.max(start)]
+    Some(start..line.end.max(start))
 }
 
 #[cfg(test)]

@@ -102,12 +102,12 @@ impl<'a> Report<'a> {
                 list.push(Problem::elsewhere(self.source.name, message, String::new()));
             }
         }
-        match self.problems.is_empty() {
-            true => Ok(Loaded {
+        if self.problems.is_empty() {
+            return Ok(Loaded {
                 config,
                 warnings: self.warnings,
-            }),
-            false => Err(Problems(self.problems)),
+            });
         }
+        Err(Problems(self.problems))
     }
 }

@@ -30,27 +30,6 @@ impl Checker<'_, '_> {
         None
     }
 
-    /// Warns of keys that ask for something that does not exist yet; `None` is not asked for.
-    pub(super) fn unbuilt(&mut self, feature: &str, keys: &[(&str, Option<Range<usize>>)]) {
-        let asked: Vec<_> = keys
-            .iter()
-            .filter_map(|(key, span)| Some((*key, span.clone()?)))
-            .collect();
-        let Some((_, span)) = asked.first() else {
-            return;
-        };
-        let names: Vec<&str> = asked.iter().map(|(key, _)| *key).collect();
-        let verb = match names.len() {
-            1 => "has",
-            _ => "have",
-        };
-        let message = format!(
-            "not built yet: {feature}; {} {verb} no effect",
-            names.join(", ")
-        );
-        self.report.warn(span.clone(), message, String::new());
-    }
-
     pub(super) fn number(
         &mut self,
         field: &Field<i64>,
@@ -183,10 +162,11 @@ impl Checker<'_, '_> {
 
     pub(super) fn dollars(&mut self, field: &Spanned<AmountText>) -> Option<PicoDollars> {
         let source = self.report.text(field.span());
-        let amount = match source.starts_with(['"', '\'']) {
-            true => parse_dollars(&field.get_ref().0),
+        let amount = if source.starts_with(['"', '\'']) {
+            parse_dollars(&field.get_ref().0)
+        } else {
             // A bare number is taken from the text, where it is still exact.
-            false => parse_dollars(&source.replace('_', "")),
+            parse_dollars(&source.replace('_', ""))
         };
         if amount.is_none() {
             self.problem(

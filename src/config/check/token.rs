@@ -34,8 +34,8 @@ impl Checker<'_, '_> {
                 continue;
             };
             let file = item.get_ref();
-            let name_span = span(&file.name).unwrap_or(item.span());
-            let token_span = span(&file.token).unwrap_or(item.span());
+            let name_span = span(&file.name).unwrap_or_else(|| item.span());
+            let token_span = span(&file.token).unwrap_or_else(|| item.span());
             if !names.insert(token.name.clone()) {
                 self.problem(name_span, "another token has this name", "");
                 continue;
