@@ -187,7 +187,10 @@ pub fn start(options: Options) -> Result<Server, StartError> {
     let (worn, _worn_out) = unbounded();
     let (resolve, names) = letterbox().map_err(system("make an eventfd"))?;
     let (api, _calls) = letterbox().map_err(system("make an eventfd"))?;
-    let tls = Arc::new(client_config());
+    let tls = client_config();
+    let mut tls_h2 = tls.clone();
+    tls_h2.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let (tls, tls_h2) = (Arc::new(tls), Arc::new(tls_h2));
 
     let mut starts = Vec::new();
     let mut orders = Vec::new();
@@ -207,6 +210,7 @@ pub fn start(options: Options) -> Result<Server, StartError> {
             resolve: resolve.clone(),
             api: api.clone(),
             tls: Arc::clone(&tls),
+            tls_h2: Arc::clone(&tls_h2),
         };
         let start = ShardStart {
             core: cores.get(number % cores.len().max(1)).copied(),

@@ -1,10 +1,12 @@
 //! Calls of the operating system, each behind a safe function; the only unsafe code of the crate.
 //!
 //! Reading order: [`affinity`] (which cores), [`socket`] (what the runtime does not offer),
-//! [`bell`] (waking a thread that sleeps), [`mmap`] (reading finished files in place).
+//! [`rent`] (buffers that its traits hand over), [`bell`] (waking a thread that sleeps), [`mmap`]
+//! (reading finished files in place).
 #![expect(unsafe_code, reason = "the one place that may hold it")]
 
 pub mod affinity;
 pub mod socket;
+pub mod rent;
 pub mod bell;
 pub mod mmap;

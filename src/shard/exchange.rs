@@ -16,7 +16,7 @@ use super::{
     reply::{self, Refusal},
     route::{self, Route},
     tunnel,
-    upstream::attempt::{self, Answer, Ask, AttemptError},
+    upstream::attempt::{self, Answer, Ask, AttemptError, Carrier},
 };
 use crate::{
     domain::{outcome::Outcome, record::flag},
@@ -171,6 +171,7 @@ async fn exchange<'a>(
     let ask = Ask {
         method: head.method,
         head: &out,
+        http2: provider.http2 && route.upgrade.is_none(),
         connect: provider.connect_timeout,
         first_byte: provider.first_byte_timeout,
         end,
@@ -390,7 +391,7 @@ async fn relay_answer(
     body_read: bool,
 ) -> Result<Relayed, Stopped> {
     let Answer {
-        mut connection,
+        mut carrier,
         buffer,
         head_bytes,
         request_whole,
@@ -424,9 +425,9 @@ async fn relay_answer(
     let keep_alive = head.keep_alive;
     let upgraded = head.upgrade.is_some();
     let mut meter = note_answer(route, &head, draft);
-    if upgraded {
+    if upgraded && let Carrier::Http1(connection) = &mut carrier {
         draft.flags |= flag::WEB_SOCKET;
-        let relayed = tunnel::tunnel(shard, peer, &mut connection, out, buffer, head_bytes, draft).await;
+        let relayed = tunnel::tunnel(shard, peer, connection, out, buffer, head_bytes, draft).await;
         return Ok(Relayed {
             relayed,
             host_keeps: None,
@@ -435,7 +436,7 @@ async fn relay_answer(
     }
     let _stream = (draft.flags & flag::STREAM != 0).then(|| shard.stream_open());
     let relayed = relay::relay(
-        shard, peer, &mut connection, passage, out, buffer, head_bytes, &mut meter, draft, pace,
+        shard, peer, &mut carrier, passage, out, buffer, head_bytes, &mut meter, draft, pace,
     )
     .await?;
     let clean = relayed.upstream_clean && keep_alive && request_whole;
@@ -445,7 +446,7 @@ async fn relay_answer(
     };
     Ok(Relayed {
         relayed: relay::Relayed { after, ..relayed },
-        host_keeps: clean.then_some(connection),
+        host_keeps: if clean { carrier.into_connection() } else { None },
         meter,
     })
 }
