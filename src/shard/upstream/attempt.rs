@@ -167,18 +167,21 @@ pub async fn attempt(
     let way = find_way(shard, peer, host, ask, offer, draft).await?;
     let reused = way.is_reused();
     let tried = go(shard, peer, host, ask, request.clone(), body, draft, way).await;
-    let again = match &tried {
-        Err(AttemptError::Refused { .. }) => true,
-        Err(AttemptError::Closed { .. }) => {
-            reused && matches!(ask.method, Method::Get | Method::Head | Method::Options)
+    let way = match &tried {
+        // What refused is not shared any more, so this finds or opens another.
+        Err(AttemptError::Refused { .. }) if matches!(body, Body::Whole(_)) => {
+            find_way(shard, peer, host, ask, offer, draft).await?
         }
-        _ => false,
+        Err(AttemptError::Closed { .. }) if reused && is_repeatable(ask.method) && matches!(body, Body::Whole(_)) => {
+            dial(shard, peer, host, ask, offer, draft).await?
+        }
+        _ => return tried,
     };
-    if !again || !matches!(body, Body::Whole(_)) {
-        return tried;
-    }
-    let way = dial(shard, peer, host, ask, offer, draft).await?;
     go(shard, peer, host, ask, request, body, draft, way).await
+}
+
+fn is_repeatable(method: Method<'_>) -> bool {
+    matches!(method, Method::Get | Method::Head | Method::Options)
 }
 
 /// What a request goes out on.

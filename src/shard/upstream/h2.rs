@@ -23,7 +23,7 @@ use std::{
 
 use bytes::Bytes;
 use monoio_http::h2::{
-    Ping, PingPong,
+    Error, Ping, PingPong, Reason,
     client::{Builder, Connection as Driven, SendRequest},
 };
 
@@ -131,6 +131,15 @@ impl Lease {
         self.link.sender.borrow().clone()
     }
 
+    /// The exchange failed. What the provider says of one stream concerns no other; anything else
+    /// makes the connection one to leave.
+    fn note_error(&self, error: &Error) {
+        let its_own = error.is_reset() && error.is_remote() && error.reason() != Some(Reason::REFUSED_STREAM);
+        if !its_own {
+            self.link.retire();
+        }
+    }
+
     /// Time has run out. If nothing at all came meanwhile, the next one is not to wait here too.
     pub(super) fn note_timeout(&self) {
         if self.link.heard.get() == self.heard {
@@ -156,7 +165,7 @@ impl Drop for Lease {
 /// Begins HTTP/2 on a connection that agreed on it, and starts the task that drives it.
 ///
 /// `head_bytes` bounds the head of an answer.
-pub async fn open(shard: &Rc<Shard>, connection: Connection, head_bytes: usize) -> Result<Rc<Link>, monoio_http::h2::Error> {
+pub async fn open(shard: &Rc<Shard>, connection: Connection, head_bytes: usize) -> Result<Rc<Link>, Error> {
     let outbox = Rc::new(Outbox::default());
     let link = Rc::new(Link {
         sender: RefCell::default(),

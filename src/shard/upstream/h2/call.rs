@@ -153,9 +153,17 @@ impl Call {
         let Some(head) = self.head.take() else {
             return Poll::Pending;
         };
-        let (parts, body) = head?.into_parts();
-        self.body = Some(body);
-        Poll::Ready(Ok(parts))
+        match head {
+            Ok(head) => {
+                let (parts, body) = head.into_parts();
+                self.body = Some(body);
+                Poll::Ready(Ok(parts))
+            }
+            Err(error) => {
+                self.lease.note_error(&error);
+                Poll::Ready(Err(error.into()))
+            }
+        }
     }
 
     /// Starts a read of the answer's body that appends to `buffer`, at most up to its capacity.
@@ -222,7 +230,11 @@ impl Call {
                     // The answer was whole and the provider does not want the rest of the
                     // request (RFC 9113 section 8.1).
                     let early = self.send.is_some() && error.is_remote() && error.is_reset() && error.reason() == Some(Reason::NO_ERROR);
-                    return Poll::Ready(if early { Ok(()) } else { Err(cut(&error)) });
+                    if early {
+                        return Poll::Ready(Ok(()));
+                    }
+                    self.lease.note_error(&error);
+                    return Poll::Ready(Err(cut(&error)));
                 }
                 None => return Poll::Ready(Ok(())),
             }
