@@ -5,3 +5,4 @@
 #![warn(clippy::indexing_slicing, clippy::wildcard_enum_match_arm)]
 
 pub mod dialect;
+pub mod scanner;

@@ -1,0 +1,689 @@
+//! Finds a few members of a JSON document while its bytes pass, in pieces of any size.
+//!
+//! A [`Scanner`] walks a static tree of [`Path`]s beside the document. What no path names is
+//! skipped at memory speed; what one names is kept as a number, a flag or a bounded text. Strings
+//! cannot fool it, depth cannot overflow it (a counter, no recursion), and it allocates for kept
+//! texts alone. It reads, it does not validate: of a document that is no JSON it keeps whatever
+//! it met before.
+//!
+//! Laws:
+//! * The result does not depend on how the document was cut.
+//! * Of members with the same name the last one counts, as with the providers' parsers.
+//! * A value counts when its last byte was seen; one that was cut short leaves the value before.
+//! * Names may be written with escapes.
+//! * Arrays are transparent: a path goes on through the elements of an array, the root included.
+//!
+//! Reading order: this file, then [`request`] (the scan of a request's body) and `multipart`.
+
+mod multipart;
+mod request;
+#[cfg(test)]
+mod tests;
+
+pub use request::{RequestFacts, RequestScan};
+
+use memchr::{memchr, memchr2};
+
+/// Containers that are followed rather than skipped at one time: the longest path we look for has
+/// four names, and each may lie behind one array.
+const LEVELS_MAX: usize = 9;
+
+/// Longest member name that can match; ours are shorter.
+const NAME_BYTES_MAX: usize = 40;
+
+/// Bytes of a value that is read as a number or a flag: 20 digits of a `u64` and `.0` fit.
+const SCRATCH_BYTES_MAX: usize = 24;
+
+/// A text this small keeps its buffer for the next one; a greater one gives it back.
+const TEXT_BYTES_KEPT: usize = 4096;
+
+/// What becomes of the value at the end of a path. The first field is the slot it goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Take {
+    /// A whole number; a value of another kind makes it unknown again.
+    Number(u8),
+    /// A whole number; a value of another kind leaves the number known so far. For streams whose
+    /// later documents say `null`.
+    LatestNumber(u8),
+    /// Whole numbers, added up.
+    Sum(u8),
+    /// 1 for `true`, 0 for `false`, else unknown.
+    Flag(u8),
+    /// 1 once a value was neither null, false, nor empty.
+    Presence(u8),
+    /// The raw bytes of a value of up to `max` bytes, quotes included; a longer one makes it
+    /// unknown again.
+    Text {
+        /// Which text.
+        slot: u8,
+        /// Longest value that is kept, in bytes.
+        max: u32,
+    },
+}
+
+/// A member to look for, by name, in the place that its position in the tree gives.
+#[derive(Debug)]
+pub struct Path {
+    name: &'static str,
+    take: Option<Take>,
+    inside: &'static [Path],
+}
+
+impl Path {
+    /// A member whose value is taken.
+    pub const fn to(name: &'static str, take: Take) -> Self {
+        Self {
+            name,
+            take: Some(take),
+            inside: &[],
+        }
+    }
+
+    /// A member in which to look further.
+    pub const fn into(name: &'static str, inside: &'static [Self]) -> Self {
+        Self {
+            name,
+            take: None,
+            inside,
+        }
+    }
+
+    /// A member that is looked into if it is an object or an array, and taken if it is not.
+    pub const fn either(name: &'static str, take: Take, inside: &'static [Self]) -> Self {
+        Self {
+            name,
+            take: Some(take),
+            inside,
+        }
+    }
+}
+
+/// Where the scanner stands in the document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Before a value: of the root, of a member, of an element.
+    Value,
+    /// In an object, before a name or its end.
+    Name,
+    /// Inside a name.
+    InName,
+    /// Between a name and its value.
+    Colon,
+    /// Inside a string that is a value.
+    InString,
+    /// Inside a number or a literal.
+    InScalar,
+    /// Inside a container that no path follows.
+    Skip,
+    /// Inside a string within such a container.
+    SkipString,
+    /// After a value, inside a container.
+    After,
+    /// The root is closed, or there never was one.
+    Done,
+}
+
+/// One container that is followed.
+#[derive(Debug, Clone, Copy)]
+struct Level {
+    inside: &'static [Path],
+    array: bool,
+}
+
+const NO_LEVEL: Level = Level {
+    inside: &[],
+    array: false,
+};
+
+/// How far an escape inside a name has been read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Escape {
+    None,
+    Backslash,
+    Hex { digits: u8, value: u16 },
+}
+
+/// An incremental scanner that keeps `NUMBERS` numbers and `TEXTS` texts.
+#[derive(Debug)]
+pub struct Scanner<const NUMBERS: usize, const TEXTS: usize> {
+    root: &'static [Path],
+    state: State,
+    levels: [Level; LEVELS_MAX],
+    depth: u8,
+    /// What the value that comes next, or is being read, is wanted for.
+    take: Option<Take>,
+    /// Where to look inside it.
+    inside: &'static [Path],
+    /// Open containers in skipped territory.
+    nested: u32,
+    /// The last piece ended in an odd number of backslashes inside a string.
+    slash: bool,
+    escape: Escape,
+    /// The name being read, or the first bytes of the value being read.
+    scratch: [u8; NAME_BYTES_MAX],
+    scratch_len: u8,
+    /// The name or value is longer than the scratch, or the text longer than its bound.
+    too_long: bool,
+    numbers: [Option<u64>; NUMBERS],
+    texts: [Vec<u8>; TEXTS],
+    /// The text being read.
+    pending: Vec<u8>,
+}
+
+impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
+    /// A scanner at the start of a document, which knows nothing.
+    pub fn new(root: &'static [Path]) -> Self {
+        Self {
+            root,
+            state: State::Value,
+            levels: [NO_LEVEL; LEVELS_MAX],
+            depth: 0,
+            take: None,
+            inside: root,
+            nested: 0,
+            slash: false,
+            escape: Escape::None,
+            scratch: [0; NAME_BYTES_MAX],
+            scratch_len: 0,
+            too_long: false,
+            numbers: [None; NUMBERS],
+            texts: [const { Vec::new() }; TEXTS],
+            pending: Vec::new(),
+        }
+    }
+
+    /// Stands at the start of another document; what is known stays known.
+    pub fn restart(&mut self) {
+        self.state = State::Value;
+        self.depth = 0;
+        self.take = None;
+        self.inside = self.root;
+    }
+
+    /// Says whether the document's root is closed.
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// The number in a slot, if known.
+    pub fn number(&self, slot: u8) -> Option<u64> {
+        self.numbers.get(usize::from(slot)).copied().flatten()
+    }
+
+    /// The text in a slot, raw as the document has it; empty if unknown.
+    pub fn text(&self, slot: u8) -> &[u8] {
+        self.texts.get(usize::from(slot)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Moves a text out, which makes it unknown.
+    pub fn take_text(&mut self, slot: u8) -> Vec<u8> {
+        self.texts
+            .get_mut(usize::from(slot))
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
+    /// Reads the next piece of the document.
+    pub fn feed(&mut self, piece: &[u8]) {
+        let mut rest = piece;
+        while !rest.is_empty() {
+            let used = match self.state {
+                State::Value => self.value(rest),
+                State::Name => self.name(rest),
+                State::InName => self.in_name(rest),
+                State::Colon => self.colon(rest),
+                State::InString => self.in_string(rest),
+                State::InScalar => self.in_scalar(rest),
+                State::Skip | State::SkipString => self.skip(rest),
+                State::After => self.after(rest),
+                State::Done => return,
+            };
+            rest = rest.get(used..).unwrap_or_default();
+        }
+    }
+
+    fn value(&mut self, rest: &[u8]) -> usize {
+        let Some(at) = rest.iter().position(|byte| !is_blank(*byte)) else {
+            return rest.len();
+        };
+        let first = rest.get(at).copied().unwrap_or_default();
+        match first {
+            b'{' | b'[' => self.open(first),
+            b'"' => {
+                self.slash = false;
+                self.begin(first);
+                self.state = State::InString;
+            }
+            b']' | b'}' => self.close(),
+            b',' => {} // of a malformed document
+            // A byte order mark, or no JSON at all: the root is never a bare scalar of interest.
+            _ if self.depth == 0 => {
+                if !matches!(first, 0xef | 0xbb | 0xbf) {
+                    self.state = State::Done;
+                }
+            }
+            _ => {
+                self.begin(first);
+                self.state = State::InScalar;
+            }
+        }
+        at + 1
+    }
+
+    /// Enters a container: follows it if a path leads inside, else skips it, keeping it if wanted.
+    fn open(&mut self, bracket: u8) {
+        let room = usize::from(self.depth) < LEVELS_MAX;
+        if !self.inside.is_empty() && room {
+            if let Some(level) = self.levels.get_mut(usize::from(self.depth)) {
+                level.inside = self.inside;
+                level.array = bracket == b'[';
+            }
+            self.depth += 1;
+            // Elements are followed where their array is; what is taken is never an element.
+            self.take = None;
+            self.state = if bracket == b'[' {
+                State::Value
+            } else {
+                State::Name
+            };
+            return;
+        }
+        self.begin(bracket);
+        self.nested = 1;
+        self.state = State::Skip;
+    }
+
+    /// Leaves the innermost container that is followed.
+    fn close(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+        self.state = if self.depth == 0 {
+            State::Done
+        } else {
+            State::After
+        };
+    }
+
+    fn top(&self) -> Level {
+        usize::from(self.depth)
+            .checked_sub(1)
+            .and_then(|index| self.levels.get(index))
+            .copied()
+            .unwrap_or(NO_LEVEL)
+    }
+
+    fn name(&mut self, rest: &[u8]) -> usize {
+        let Some(at) = rest
+            .iter()
+            .position(|byte| matches!(byte, b'"' | b'}' | b']'))
+        else {
+            return rest.len();
+        };
+        let after = at + 1;
+        if rest.get(at) != Some(&b'"') {
+            self.close();
+            return after;
+        }
+        let tail = rest.get(after..).unwrap_or_default();
+        // Nearly every name lies whole in the piece and has no escapes: it is matched in place.
+        if let Some(end) = memchr2(b'"', b'\\', tail)
+            && tail.get(end) == Some(&b'"')
+        {
+            self.found_name(tail.get(..end).unwrap_or_default());
+            return after + end + 1;
+        }
+        self.scratch_len = 0;
+        self.too_long = false;
+        self.escape = Escape::None;
+        self.state = State::InName;
+        after
+    }
+
+    fn in_name(&mut self, rest: &[u8]) -> usize {
+        for (index, byte) in rest.iter().enumerate() {
+            match self.escape {
+                Escape::None if *byte == b'"' => {
+                    let scratch = self.scratch;
+                    let len = if self.too_long {
+                        0 // no name that we look for is that long
+                    } else {
+                        usize::from(self.scratch_len)
+                    };
+                    self.found_name(scratch.get(..len).unwrap_or_default());
+                    return index + 1;
+                }
+                Escape::None if *byte == b'\\' => self.escape = Escape::Backslash,
+                Escape::None => self.note(&[*byte]),
+                Escape::Backslash if *byte == b'u' => {
+                    self.escape = Escape::Hex {
+                        digits: 0,
+                        value: 0,
+                    };
+                }
+                // No name we look for holds a quote, a solidus or a control character.
+                Escape::Backslash => {
+                    self.note(&[0]);
+                    self.escape = Escape::None;
+                }
+                Escape::Hex { digits, value } => self.hex_digit(digits, value, *byte),
+            }
+        }
+        rest.len()
+    }
+
+    fn hex_digit(&mut self, digits: u8, value: u16, byte: u8) {
+        let Some(digit) = char::from(byte).to_digit(16) else {
+            self.note(&[0]);
+            self.escape = Escape::None;
+            return;
+        };
+        let value = (value << 4) | u16::try_from(digit).unwrap_or_default();
+        if digits < 3 {
+            self.escape = Escape::Hex {
+                digits: digits + 1,
+                value,
+            };
+            return;
+        }
+        self.escape = Escape::None;
+        // Names we look for are ASCII; any other character just must not match.
+        self.note(&[u8::try_from(value).ok().filter(u8::is_ascii).unwrap_or(0)]);
+    }
+
+    fn found_name(&mut self, name: &[u8]) {
+        self.state = State::Colon;
+        self.take = None;
+        self.inside = &[];
+        for path in self.top().inside {
+            if path.name.as_bytes() == name {
+                self.take = path.take;
+                self.inside = path.inside;
+                return;
+            }
+        }
+    }
+
+    fn colon(&mut self, rest: &[u8]) -> usize {
+        let Some(at) = rest.iter().position(|byte| *byte == b':') else {
+            return rest.len();
+        };
+        self.state = State::Value;
+        at + 1
+    }
+
+    fn in_string(&mut self, rest: &[u8]) -> usize {
+        let end = string_end(rest, &mut self.slash);
+        let used = end.unwrap_or(rest.len());
+        self.keep(rest.get(..used).unwrap_or_default());
+        if end.is_some() {
+            self.finish();
+        }
+        used
+    }
+
+    fn in_scalar(&mut self, rest: &[u8]) -> usize {
+        let end = rest
+            .iter()
+            .position(|byte| is_blank(*byte) || matches!(byte, b',' | b'}' | b']'));
+        let used = end.unwrap_or(rest.len());
+        self.keep(rest.get(..used).unwrap_or_default());
+        if end.is_some() {
+            self.finish();
+        }
+        used
+    }
+
+    fn skip(&mut self, rest: &[u8]) -> usize {
+        let mut at = 0;
+        while let Some(tail) = rest.get(at..)
+            && !tail.is_empty()
+        {
+            if self.state == State::SkipString {
+                let Some(end) = string_end(tail, &mut self.slash) else {
+                    break;
+                };
+                at += end;
+                self.state = State::Skip;
+                continue;
+            }
+            let Some(found) = structural(tail) else {
+                break;
+            };
+            at += found + 1;
+            match tail.get(found) {
+                Some(b'"') => {
+                    self.slash = false;
+                    self.state = State::SkipString;
+                }
+                Some(b'{' | b'[') => self.nested = self.nested.saturating_add(1),
+                _ => {
+                    self.nested -= 1;
+                    if self.nested == 0 {
+                        self.keep(rest.get(..at).unwrap_or_default());
+                        self.finish();
+                        return at;
+                    }
+                }
+            }
+        }
+        self.keep(rest);
+        rest.len()
+    }
+
+    fn after(&mut self, rest: &[u8]) -> usize {
+        let Some(at) = rest
+            .iter()
+            .position(|byte| matches!(byte, b',' | b'}' | b']'))
+        else {
+            return rest.len();
+        };
+        if rest.get(at) != Some(&b',') {
+            self.close();
+            return at + 1;
+        }
+        let top = self.top();
+        if top.array {
+            self.take = None;
+            self.inside = top.inside;
+            self.state = State::Value;
+        } else {
+            self.state = State::Name;
+        }
+        at + 1
+    }
+
+    /// Begins a value with its first byte.
+    fn begin(&mut self, first: u8) {
+        if self.take.is_none() {
+            return;
+        }
+        self.scratch_len = 0;
+        self.too_long = false;
+        self.pending.clear();
+        self.keep(&[first]);
+    }
+
+    /// Keeps bytes of the value being read, as far as it is wanted.
+    fn keep(&mut self, bytes: &[u8]) {
+        match self.take {
+            None => {}
+            Some(Take::Text { max, .. }) => {
+                if self.too_long {
+                    return;
+                }
+                if self.pending.len() + bytes.len() > max as usize {
+                    self.too_long = true;
+                    self.pending = Vec::new();
+                    return;
+                }
+                self.pending.extend_from_slice(bytes);
+            }
+            Some(
+                Take::Number(_)
+                | Take::LatestNumber(_)
+                | Take::Sum(_)
+                | Take::Flag(_)
+                | Take::Presence(_),
+            ) => {
+                if usize::from(self.scratch_len) + bytes.len() > SCRATCH_BYTES_MAX {
+                    self.too_long = true;
+                }
+                self.note(bytes);
+            }
+        }
+    }
+
+    /// Appends to the scratch; what does not fit is noted as too long.
+    fn note(&mut self, bytes: &[u8]) {
+        let from = usize::from(self.scratch_len);
+        match self.scratch.get_mut(from..from + bytes.len()) {
+            Some(room) if !self.too_long => {
+                room.copy_from_slice(bytes);
+                self.scratch_len += u8::try_from(bytes.len()).unwrap_or_default();
+            }
+            _ => self.too_long = true,
+        }
+    }
+
+    /// Ends the value being read.
+    fn finish(&mut self) {
+        self.state = State::After;
+        let Some(take) = self.take.take() else {
+            return;
+        };
+        let scratch = self.scratch;
+        let value = match self.too_long {
+            true => None,
+            false => scratch.get(..usize::from(self.scratch_len)),
+        };
+        let number = |value: Option<&[u8]>| value.and_then(whole_number);
+        match take {
+            Take::Number(slot) => self.set(slot, |_| number(value)),
+            Take::LatestNumber(slot) => self.set(slot, |old| number(value).or(old)),
+            Take::Sum(slot) => self.set(slot, |old| match number(value) {
+                Some(add) => Some(old.unwrap_or(0).saturating_add(add)),
+                None => old,
+            }),
+            Take::Flag(slot) => self.set(slot, |_| match value {
+                Some(b"true") => Some(1),
+                Some(b"false") => Some(0),
+                _ => None,
+            }),
+            Take::Presence(slot) => {
+                // A value longer than the scratch is something.
+                if value.is_none_or(is_something) {
+                    self.set(slot, |_| Some(1));
+                }
+            }
+            Take::Text { slot, .. } => {
+                if let Some(text) = self.texts.get_mut(usize::from(slot)) {
+                    std::mem::swap(text, &mut self.pending);
+                }
+                self.pending.clear();
+                if self.pending.capacity() > TEXT_BYTES_KEPT {
+                    self.pending = Vec::new();
+                }
+            }
+        }
+    }
+
+    fn set(&mut self, slot: u8, value: impl FnOnce(Option<u64>) -> Option<u64>) {
+        if let Some(number) = self.numbers.get_mut(usize::from(slot)) {
+            *number = value(*number);
+        }
+    }
+}
+
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+/// Says whether a short value is more than null, false or an empty string or container.
+fn is_something(value: &[u8]) -> bool {
+    let inner = match value {
+        [b'"', inner @ .., b'"'] => return !inner.is_empty(),
+        [b'{' | b'[', inner @ .., b'}' | b']'] => inner,
+        b"null" | b"false" => return false,
+        other => other,
+    };
+    inner.iter().any(|byte| !is_blank(*byte))
+}
+
+/// Reads a whole number; `12.0` is one too, since some providers count in floats.
+fn whole_number(text: &[u8]) -> Option<u64> {
+    let mut digits = text.splitn(2, |byte| *byte == b'.');
+    let whole = digits.next()?;
+    let part = digits.next();
+    if whole.is_empty()
+        || part.is_some_and(|part| part.is_empty() || part.iter().any(|b| *b != b'0'))
+    {
+        return None;
+    }
+    whole.iter().try_fold(0u64, |number, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+/// Finds the end of a string whose inside begins with `text`: the index after the closing quote.
+/// `slash` says whether an odd number of backslashes came just before, and is kept for what comes.
+fn string_end(text: &[u8], slash: &mut bool) -> Option<usize> {
+    let mut from = 0;
+    while let Some(tail) = text.get(from..)
+        && let Some(quote) = memchr(b'"', tail)
+    {
+        let at = from + quote;
+        let escaped = odd_backslashes(text.get(from..at).unwrap_or_default(), from == 0 && *slash);
+        from = at + 1;
+        if !escaped {
+            *slash = false;
+            return Some(from);
+        }
+    }
+    let tail = text.get(from..).unwrap_or_default();
+    *slash = odd_backslashes(tail, from == 0 && *slash);
+    None
+}
+
+/// Says whether `text` ends in an odd number of backslashes, `before` being the answer for what
+/// lies before it.
+fn odd_backslashes(text: &[u8], before: bool) -> bool {
+    let run = text.iter().rev().take_while(|byte| **byte == b'\\').count();
+    (run % 2 == 1) != (before && run == text.len())
+}
+
+/// Bytes looked at one by one before whole blocks are: most structure is dense, long runs without
+/// any are arrays of numbers.
+const DENSE_BYTES: usize = 24;
+
+/// Bytes in a block of the search for structure; a multiple of the vector registers' width.
+const BLOCK_BYTES: usize = 64;
+
+/// Finds the first quote or bracket.
+fn structural(text: &[u8]) -> Option<usize> {
+    let dense = text.get(..DENSE_BYTES).unwrap_or(text);
+    if let Some(at) = dense.iter().position(|byte| is_structural(*byte)) {
+        return Some(at);
+    }
+    let mut from = dense.len();
+    let sparse = text.get(from..).unwrap_or_default();
+    for block in sparse.chunks_exact(BLOCK_BYTES) {
+        // No early exit, so that the compiler makes vector code of it.
+        if block
+            .iter()
+            .fold(false, |any, byte| any | is_structural(*byte))
+        {
+            break;
+        }
+        from += BLOCK_BYTES;
+    }
+    let tail = text.get(from..).unwrap_or_default();
+    tail.iter()
+        .position(|byte| is_structural(*byte))
+        .map(|at| from + at)
+}
+
+fn is_structural(byte: u8) -> bool {
+    // `[` and `{`, `]` and `}` differ in one bit.
+    let bracket = byte | 0x20;
+    (byte == b'"') | (bracket == b'{') | (bracket == b'}')
+}
