@@ -13,16 +13,23 @@
 //! * Names may be written with escapes.
 //! * Arrays are transparent: a path goes on through the elements of an array, the root included.
 //!
-//! Reading order: this file, then [`request`] (the scan of a request's body) and `multipart`.
+//! Reading order: this file, `path` (the tree), `text` (bytes), then `request` (the scan of a
+//! request's body) and `multipart`.
 
 mod multipart;
+mod path;
 mod request;
+mod text;
 #[cfg(test)]
 mod tests;
 
+pub use path::{Path, Take};
+pub(in crate::provider) use request::decode_string;
 pub use request::{RequestFacts, RequestScan};
 
-use memchr::{memchr, memchr2};
+use memchr::memchr2;
+
+use text::{is_blank, is_something, string_end, structural, whole_number};
 
 /// Containers that are followed rather than skipped at one time: the longest path we look for has
 /// four names, and each may lie behind one array.
@@ -36,67 +43,6 @@ const SCRATCH_BYTES_MAX: usize = 24;
 
 /// A text this small keeps its buffer for the next one; a greater one gives it back.
 const TEXT_BYTES_KEPT: usize = 4096;
-
-/// What becomes of the value at the end of a path. The first field is the slot it goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Take {
-    /// A whole number; a value of another kind makes it unknown again.
-    Number(u8),
-    /// A whole number; a value of another kind leaves the number known so far. For streams whose
-    /// later documents say `null`.
-    LatestNumber(u8),
-    /// Whole numbers, added up.
-    Sum(u8),
-    /// 1 for `true`, 0 for `false`, else unknown.
-    Flag(u8),
-    /// 1 once a value was neither null, false, nor empty.
-    Presence(u8),
-    /// The raw bytes of a value of up to `max` bytes, quotes included; a longer one makes it
-    /// unknown again.
-    Text {
-        /// Which text.
-        slot: u8,
-        /// Longest value that is kept, in bytes.
-        max: u32,
-    },
-}
-
-/// A member to look for, by name, in the place that its position in the tree gives.
-#[derive(Debug)]
-pub struct Path {
-    name: &'static str,
-    take: Option<Take>,
-    inside: &'static [Path],
-}
-
-impl Path {
-    /// A member whose value is taken.
-    pub const fn to(name: &'static str, take: Take) -> Self {
-        Self {
-            name,
-            take: Some(take),
-            inside: &[],
-        }
-    }
-
-    /// A member in which to look further.
-    pub const fn into(name: &'static str, inside: &'static [Self]) -> Self {
-        Self {
-            name,
-            take: None,
-            inside,
-        }
-    }
-
-    /// A member that is looked into if it is an object or an array, and taken if it is not.
-    pub const fn either(name: &'static str, take: Take, inside: &'static [Self]) -> Self {
-        Self {
-            name,
-            take: Some(take),
-            inside,
-        }
-    }
-}
 
 /// Where the scanner stands in the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,18 +69,6 @@ enum State {
     Done,
 }
 
-/// One container that is followed.
-#[derive(Debug, Clone, Copy)]
-struct Level {
-    inside: &'static [Path],
-    array: bool,
-}
-
-const NO_LEVEL: Level = Level {
-    inside: &[],
-    array: false,
-};
-
 /// How far an escape inside a name has been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Escape {
@@ -148,7 +82,10 @@ enum Escape {
 pub struct Scanner<const NUMBERS: usize, const TEXTS: usize> {
     root: &'static [Path],
     state: State,
-    levels: [Level; LEVELS_MAX],
+    /// Where to look inside each container that is followed.
+    levels: [&'static [Path]; LEVELS_MAX],
+    /// Bit by bit, which of them are arrays.
+    arrays: u16,
     depth: u8,
     /// What the value that comes next, or is being read, is wanted for.
     take: Option<Take>,
@@ -164,7 +101,9 @@ pub struct Scanner<const NUMBERS: usize, const TEXTS: usize> {
     scratch_len: u8,
     /// The name or value is longer than the scratch, or the text longer than its bound.
     too_long: bool,
-    numbers: [Option<u64>; NUMBERS],
+    numbers: [u64; NUMBERS],
+    /// Bit by bit, which numbers are known.
+    known: u64,
     texts: [Vec<u8>; TEXTS],
     /// The text being read.
     pending: Vec<u8>,
@@ -173,10 +112,12 @@ pub struct Scanner<const NUMBERS: usize, const TEXTS: usize> {
 impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
     /// A scanner at the start of a document, which knows nothing.
     pub fn new(root: &'static [Path]) -> Self {
+        const { assert!(NUMBERS <= 64, "the set of known numbers has 64 bits") };
         Self {
             root,
             state: State::Value,
-            levels: [NO_LEVEL; LEVELS_MAX],
+            levels: [&[]; LEVELS_MAX],
+            arrays: 0,
             depth: 0,
             take: None,
             inside: root,
@@ -186,7 +127,8 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
             scratch: [0; NAME_BYTES_MAX],
             scratch_len: 0,
             too_long: false,
-            numbers: [None; NUMBERS],
+            numbers: [0; NUMBERS],
+            known: 0,
             texts: [const { Vec::new() }; TEXTS],
             pending: Vec::new(),
         }
@@ -207,7 +149,8 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
 
     /// The number in a slot, if known.
     pub fn number(&self, slot: u8) -> Option<u64> {
-        self.numbers.get(usize::from(slot)).copied().flatten()
+        let number = self.numbers.get(usize::from(slot)).copied();
+        number.filter(|_| self.known & bit(slot) != 0)
     }
 
     /// The text in a slot, raw as the document has it; empty if unknown.
@@ -215,12 +158,26 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
         self.texts.get(usize::from(slot)).map_or(&[], Vec::as_slice)
     }
 
-    /// Moves a text out, which makes it unknown.
-    pub fn take_text(&mut self, slot: u8) -> Vec<u8> {
-        self.texts
-            .get_mut(usize::from(slot))
-            .map(std::mem::take)
-            .unwrap_or_default()
+    /// Moves a text into `into` and leaves it unknown; the emptied buffer is used for the next.
+    pub fn swap_text(&mut self, slot: u8, into: &mut Vec<u8>) {
+        into.clear();
+        if let Some(text) = self.texts.get_mut(usize::from(slot)) {
+            std::mem::swap(text, into);
+        }
+    }
+
+    /// Sets the number in a slot, as if the document had said so.
+    pub fn put(&mut self, slot: u8, value: Option<u64>) {
+        let Some(number) = self.numbers.get_mut(usize::from(slot)) else {
+            return;
+        };
+        match value {
+            Some(value) => {
+                *number = value;
+                self.known |= bit(slot);
+            }
+            None => self.known &= !bit(slot),
+        }
     }
 
     /// Reads the next piece of the document.
@@ -275,8 +232,13 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
         let room = usize::from(self.depth) < LEVELS_MAX;
         if !self.inside.is_empty() && room {
             if let Some(level) = self.levels.get_mut(usize::from(self.depth)) {
-                level.inside = self.inside;
-                level.array = bracket == b'[';
+                *level = self.inside;
+            }
+            let array = 1 << self.depth;
+            if bracket == b'[' {
+                self.arrays |= array;
+            } else {
+                self.arrays &= !array;
             }
             self.depth += 1;
             // Elements are followed where their array is; what is taken is never an element.
@@ -303,12 +265,13 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
         };
     }
 
-    fn top(&self) -> Level {
-        usize::from(self.depth)
-            .checked_sub(1)
-            .and_then(|index| self.levels.get(index))
-            .copied()
-            .unwrap_or(NO_LEVEL)
+    /// Where to look inside the innermost container that is followed, and whether it is an array.
+    fn top(&self) -> (&'static [Path], bool) {
+        let Some(index) = usize::from(self.depth).checked_sub(1) else {
+            return (&[], false);
+        };
+        let inside = self.levels.get(index).copied().unwrap_or_default();
+        (inside, self.arrays >> index & 1 == 1)
     }
 
     fn name(&mut self, rest: &[u8]) -> usize {
@@ -393,7 +356,7 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
         self.state = State::Colon;
         self.take = None;
         self.inside = &[];
-        for path in self.top().inside {
+        for path in self.top().0 {
             if path.name.as_bytes() == name {
                 self.take = path.take;
                 self.inside = path.inside;
@@ -480,10 +443,10 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
             self.close();
             return at + 1;
         }
-        let top = self.top();
-        if top.array {
+        let (inside, array) = self.top();
+        if array {
             self.take = None;
-            self.inside = top.inside;
+            self.inside = inside;
             self.state = State::Value;
         } else {
             self.state = State::Name;
@@ -551,9 +514,10 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
             return;
         };
         let scratch = self.scratch;
-        let value = match self.too_long {
-            true => None,
-            false => scratch.get(..usize::from(self.scratch_len)),
+        let value = if self.too_long {
+            None
+        } else {
+            scratch.get(..usize::from(self.scratch_len))
         };
         let number = |value: Option<&[u8]>| value.and_then(whole_number);
         match take {
@@ -587,103 +551,12 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
     }
 
     fn set(&mut self, slot: u8, value: impl FnOnce(Option<u64>) -> Option<u64>) {
-        if let Some(number) = self.numbers.get_mut(usize::from(slot)) {
-            *number = value(*number);
-        }
+        let value = value(self.number(slot));
+        self.put(slot, value);
     }
 }
 
-fn is_blank(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
-}
-
-/// Says whether a short value is more than null, false or an empty string or container.
-fn is_something(value: &[u8]) -> bool {
-    let inner = match value {
-        [b'"', inner @ .., b'"'] => return !inner.is_empty(),
-        [b'{' | b'[', inner @ .., b'}' | b']'] => inner,
-        b"null" | b"false" => return false,
-        other => other,
-    };
-    inner.iter().any(|byte| !is_blank(*byte))
-}
-
-/// Reads a whole number; `12.0` is one too, since some providers count in floats.
-fn whole_number(text: &[u8]) -> Option<u64> {
-    let mut digits = text.splitn(2, |byte| *byte == b'.');
-    let whole = digits.next()?;
-    let part = digits.next();
-    if whole.is_empty()
-        || part.is_some_and(|part| part.is_empty() || part.iter().any(|b| *b != b'0'))
-    {
-        return None;
-    }
-    whole.iter().try_fold(0u64, |number, byte| {
-        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-        number.checked_mul(10)?.checked_add(digit)
-    })
-}
-
-/// Finds the end of a string whose inside begins with `text`: the index after the closing quote.
-/// `slash` says whether an odd number of backslashes came just before, and is kept for what comes.
-fn string_end(text: &[u8], slash: &mut bool) -> Option<usize> {
-    let mut from = 0;
-    while let Some(tail) = text.get(from..)
-        && let Some(quote) = memchr(b'"', tail)
-    {
-        let at = from + quote;
-        let escaped = odd_backslashes(text.get(from..at).unwrap_or_default(), from == 0 && *slash);
-        from = at + 1;
-        if !escaped {
-            *slash = false;
-            return Some(from);
-        }
-    }
-    let tail = text.get(from..).unwrap_or_default();
-    *slash = odd_backslashes(tail, from == 0 && *slash);
-    None
-}
-
-/// Says whether `text` ends in an odd number of backslashes, `before` being the answer for what
-/// lies before it.
-fn odd_backslashes(text: &[u8], before: bool) -> bool {
-    let run = text.iter().rev().take_while(|byte| **byte == b'\\').count();
-    (run % 2 == 1) != (before && run == text.len())
-}
-
-/// Bytes looked at one by one before whole blocks are: most structure is dense, long runs without
-/// any are arrays of numbers.
-const DENSE_BYTES: usize = 24;
-
-/// Bytes in a block of the search for structure; a multiple of the vector registers' width.
-const BLOCK_BYTES: usize = 64;
-
-/// Finds the first quote or bracket.
-fn structural(text: &[u8]) -> Option<usize> {
-    let dense = text.get(..DENSE_BYTES).unwrap_or(text);
-    if let Some(at) = dense.iter().position(|byte| is_structural(*byte)) {
-        return Some(at);
-    }
-    let mut from = dense.len();
-    let sparse = text.get(from..).unwrap_or_default();
-    for block in sparse.chunks_exact(BLOCK_BYTES) {
-        // No early exit, so that the compiler makes vector code of it.
-        if block
-            .iter()
-            .fold(false, |any, byte| any | is_structural(*byte))
-        {
-            break;
-        }
-        from += BLOCK_BYTES;
-    }
-    let tail = text.get(from..).unwrap_or_default();
-    tail.iter()
-        .position(|byte| is_structural(*byte))
-        .map(|at| from + at)
-}
-
-fn is_structural(byte: u8) -> bool {
-    // `[` and `{`, `]` and `}` differ in one bit.
-    let bracket = byte | 0x20;
-    (byte == b'"') | (bracket == b'{') | (bracket == b'}')
+/// The bit of a slot in a set of slots; none for a slot beyond the set.
+fn bit(slot: u8) -> u64 {
+    1u64.checked_shl(u32::from(slot)).unwrap_or(0)
 }
