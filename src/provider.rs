@@ -6,3 +6,4 @@
 
 pub mod dialect;
 pub mod scanner;
+pub mod meter;
