@@ -7,3 +7,4 @@
 pub mod dialect;
 pub mod scanner;
 pub mod meter;
+pub mod price;
