@@ -59,6 +59,17 @@ struct Tier {
 }
 
 /// Prices by provider and model.
+///
+/// ```
+/// use tidegate::domain::usage::Usage;
+/// use tidegate::provider::price::PriceTable;
+///
+/// let used = Usage { input: Some(1000), output: Some(100), ..Usage::UNKNOWN };
+/// let table = PriceTable::embedded();
+/// let priced = table.lookup("openai", "gpt-4o-mini-2024-07-18", "", &used).expect("is listed");
+/// assert_eq!(priced.prices.cost(&used).expect("is priced").to_string(), "0.00021");
+/// assert!(table.lookup("openai", "gpt-nothing", "", &used).is_none());
+/// ```
 #[derive(Debug)]
 pub struct PriceTable {
     /// By key, in the order of its bytes.
