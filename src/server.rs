@@ -10,21 +10,19 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
     rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::{
-    config::{self, Config, Loaded, problem::Problems, secret::Secret},
+    config::{self, Config, Loaded, problem::Problems},
     control::{
         data_dir::{DataDir, DataDirError},
         logs::{self, LogOptions, LogStartError, Logs},

@@ -5,8 +5,6 @@
 
 use std::collections::HashMap;
 
-use xxhash_rust::xxh3::Xxh3DefaultBuilder;
-
 use crate::domain::{outcome::Outcome, record::Record};
 
 /// Models that get a series of their own.
@@ -45,8 +43,8 @@ pub struct Counters {
     gateways: Labels<GATEWAYS_MAX>,
     providers: Labels<PROVIDERS_MAX>,
     models: Labels<MODELS_MAX>,
-    exchanges: HashMap<ExchangeKey, ExchangeCounts, Xxh3DefaultBuilder>,
-    latencies: HashMap<(u16, u16), Box<Latencies>, Xxh3DefaultBuilder>,
+    exchanges: HashMap<ExchangeKey, ExchangeCounts>,
+    latencies: HashMap<(u16, u16), Box<Latencies>>,
     plain: [u64; Plain::ALL.len()],
 }
 
@@ -309,8 +307,10 @@ pub struct ExchangeLabels<'a> {
 /// Texts numbered in the order of their first use, up to `MAX`.
 #[derive(Debug, Clone, Default)]
 struct Labels<const MAX: usize> {
-    numbers: HashMap<Box<str>, u16, Xxh3DefaultBuilder>,
+    numbers: HashMap<Box<str>, u16>,
     texts: Vec<Box<str>>,
+    /// The number given last: most exchanges carry the labels of the one before.
+    last: u16,
 }
 
 impl<const MAX: usize> Labels<MAX> {
@@ -318,7 +318,13 @@ impl<const MAX: usize> Labels<MAX> {
     const BEYOND: u16 = u16::MAX;
 
     fn number(&mut self, text: &str) -> u16 {
+        if let Some(last) = self.texts.get(usize::from(self.last))
+            && **last == *text
+        {
+            return self.last;
+        }
         if let Some(number) = self.numbers.get(text) {
+            self.last = *number;
             return *number;
         }
         if text == OTHER || self.texts.len() >= MAX {

@@ -37,6 +37,16 @@ pub struct Priced<'a> {
     pub max_output_tokens: Option<u64>,
 }
 
+/// Where the prices of one model stand in a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PricePlace(Place);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Own(usize),
+    Listed(usize),
+}
+
 /// Prices of one entry or tier, in units of the table, [`UNKNOWN`] where there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Rates([u64; 6]);
@@ -152,6 +162,18 @@ impl PriceTable {
         normalised_model: &str,
         usage: &Usage,
     ) -> Option<Priced<'_>> {
+        let place = self.find_place(provider, raw_model, normalised_model)?;
+        self.at(place, usage)
+    }
+
+    /// Where the prices of a model stand, as [`PriceTable::lookup`] finds them. Whoever asks for
+    /// the same model again and again keeps it for as long as the table's hash is the same.
+    pub fn find_place(
+        &self,
+        provider: &str,
+        raw_model: &str,
+        normalised_model: &str,
+    ) -> Option<PricePlace> {
         let normalised = names::own_model(provider, normalised_model);
         let models = [Some(raw_model), normalised];
         let own = models
@@ -159,51 +181,54 @@ impl PriceTable {
             .flatten()
             .find_map(|model| self.find_override(provider, &Name::plain(model)))
             .or_else(|| self.override_of_key(normalised_model));
-        if own.is_some() {
-            return own;
+        if let Some(at) = own {
+            return Some(PricePlace(Place::Own(at)));
         }
-        let entry = models.iter().flatten().find_map(|model| {
+        let at = models.iter().flatten().find_map(|model| {
             let mut names = names_of(provider, model).into_iter().flatten();
             names.find_map(|name| self.find(provider, &name))
         })?;
-        Some(Priced {
-            key: entry.key,
-            prices: self.rates_at(entry, usage).prices(),
-            max_output_tokens: entry.max_output_tokens.map(u64::from),
-        })
+        Some(PricePlace(Place::Listed(at)))
     }
 
-    fn find_override(&self, provider: &str, name: &Name<'_>) -> Option<Priced<'_>> {
-        let at = self
-            .overrides
+    /// The prices at a place, for an exchange of this usage.
+    pub fn at(&self, place: PricePlace, usage: &Usage) -> Option<Priced<'_>> {
+        match place.0 {
+            Place::Own(at) => {
+                let (key, prices) = self.overrides.get(at)?;
+                Some(Priced {
+                    key,
+                    prices: *prices,
+                    max_output_tokens: None,
+                })
+            }
+            Place::Listed(at) => {
+                let entry = self.entries.get(at)?;
+                Some(Priced {
+                    key: entry.key,
+                    prices: self.rates_at(entry, usage).prices(),
+                    max_output_tokens: entry.max_output_tokens.map(u64::from),
+                })
+            }
+        }
+    }
+
+    fn find_override(&self, provider: &str, name: &Name<'_>) -> Option<usize> {
+        self.overrides
             .binary_search_by(|(key, _)| compare(key, provider, name))
-            .ok()?;
-        self.override_at(at)
+            .ok()
     }
 
-    fn override_of_key(&self, key: &str) -> Option<Priced<'_>> {
-        let at = self
-            .overrides
+    fn override_of_key(&self, key: &str) -> Option<usize> {
+        self.overrides
             .binary_search_by(|(known, _)| (**known).cmp(key))
-            .ok()?;
-        self.override_at(at)
+            .ok()
     }
 
-    fn override_at(&self, at: usize) -> Option<Priced<'_>> {
-        let (key, prices) = self.overrides.get(at)?;
-        Some(Priced {
-            key,
-            prices: *prices,
-            max_output_tokens: None,
-        })
-    }
-
-    fn find(&self, provider: &str, name: &Name<'_>) -> Option<&Entry> {
-        let at = self
-            .entries
+    fn find(&self, provider: &str, name: &Name<'_>) -> Option<usize> {
+        self.entries
             .binary_search_by(|entry| compare(entry.key, provider, name))
-            .ok()?;
-        self.entries.get(at)
+            .ok()
     }
 
     /// The rates of the highest tier that the input exceeds. An unknown input has no cost anyway.

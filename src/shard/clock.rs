@@ -36,6 +36,8 @@ pub struct Clock {
     start: u64,
     /// Unix time in microseconds at [`Clock::start`], set anew by [`Clock::follow_wall`].
     wall_at_start: Cell<u64>,
+    /// The last reading.
+    last: Cell<u64>,
 }
 
 impl Clock {
@@ -46,6 +48,7 @@ impl Clock {
             start: counter.raw(),
             counter,
             wall_at_start: Cell::new(0),
+            last: Cell::new(0),
         };
         clock.follow_wall();
         clock
@@ -53,7 +56,14 @@ impl Clock {
 
     /// Reads the counter.
     pub fn now(&self) -> Moment {
-        Moment(self.counter.delta_as_nanos(self.start, self.counter.raw()))
+        let now = self.counter.delta_as_nanos(self.start, self.counter.raw());
+        self.last.set(now);
+        Moment(now)
+    }
+
+    /// The last reading, at most a tick old: good enough for deadlines, and free.
+    pub fn coarse(&self) -> Moment {
+        Moment(self.last.get())
     }
 
     /// Unix time of `moment` in microseconds.

@@ -1,7 +1,5 @@
 //! Heads, written anew in both directions: nothing is copied that was not understood.
 
-use std::io::Write as _;
-
 use super::reply::{self, Ids};
 use crate::http::{
     head::{Field, Method, RequestHead, ResponseHead},
@@ -168,13 +166,11 @@ pub fn response(
         }
     }
     downstream.ids.write(out);
-    // Writing to a Vec cannot fail.
-    let micros = downstream.overhead_micros;
-    let _ = write!(
-        out,
-        "server-timing: tg;dur={}.{:03}\r\n",
-        micros / 1_000,
-        micros % 1_000
+    out.extend_from_slice(b"server-timing: tg;dur=");
+    milliseconds(out, downstream.overhead_micros);
+    out.extend_from_slice(
+        b"
+",
     );
     match downstream.framing {
         Framing::None => {}
@@ -244,8 +240,37 @@ fn status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
 }
 
 fn length(out: &mut Vec<u8>, bytes: u64) {
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "content-length: {bytes}\r\n");
+    out.extend_from_slice(b"content-length: ");
+    decimal(out, bytes);
+    out.extend_from_slice(
+        b"
+",
+    );
+}
+
+/// Appends microseconds as milliseconds with three decimals.
+fn milliseconds(out: &mut Vec<u8>, micros: u64) {
+    decimal(out, micros / 1_000);
+    let part = (micros % 1_000) as u16;
+    let digit = |value: u16| b'0' + (value % 10) as u8;
+    out.extend_from_slice(&[b'.', digit(part / 100), digit(part / 10), digit(part)]);
+}
+
+/// Appends a number without the formatting machinery, which costs more than a small head.
+fn decimal(out: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        if let Some(digit) = digits.get_mut(at) {
+            *digit = b'0' + (value % 10) as u8;
+        }
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(at..).unwrap_or_default());
 }
 
 fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
@@ -305,6 +330,18 @@ mod tests {
                 "{sent}"
             );
         }
+    }
+
+    #[test]
+    fn numbers_are_written_in_full() {
+        for value in [0, 7, 10, 1_024, u64::MAX] {
+            let mut out = Vec::new();
+            decimal(&mut out, value);
+            assert_eq!(out, value.to_string().into_bytes());
+        }
+        let mut out = Vec::new();
+        milliseconds(&mut out, 12_034);
+        assert_eq!(out, b"12.034");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One request on one screen: the stages below, in order.
 
-use std::{borrow::Cow, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use super::{
     Shard,
@@ -86,7 +86,8 @@ async fn answer(
     let snapshot = shard.snapshot();
     let face = parse::face(head.path);
     if matches!(face, Face::Health | Face::Management) {
-        return management::answer(shard, peer, &snapshot, head, face).await;
+        // Boxed, like everything rare: an exchange's future is moved before it starts.
+        return Box::pin(management::answer(shard, peer, &snapshot, head, face)).await;
     }
     let mut draft = Draft::open(shard, received);
     draft.method = head.method.as_bytes();
@@ -180,7 +181,7 @@ async fn exchange<'a>(
     if parse::is_probe(head.method, &call) {
         return probe(peer, draft).await;
     }
-    let route = route::plan(
+    let mut route = route::plan(
         snapshot,
         provider,
         &caller,
@@ -189,7 +190,7 @@ async fn exchange<'a>(
         head,
         peer.loopback,
     )?;
-    draft.path.clone_from(&route.recorded_path);
+    draft.path = std::mem::take(&mut route.recorded_path);
     if route.stored_credential {
         draft.flags |= flag::STORED_CREDENTIAL;
     }
@@ -233,7 +234,7 @@ async fn exchange<'a>(
     if let Some(connection) = host_keeps {
         host.keep(connection, shard.clock.now());
     }
-    let cost = cost(snapshot, call.provider, &wishes, draft, meter);
+    let cost = cost(shard, snapshot, &provider.slug, &wishes, draft, meter);
     Ok(Ended {
         outcome: relayed
             .outcome
@@ -432,7 +433,7 @@ struct Relayed {
     relayed: relay::Relayed,
     /// The connection, if it can carry another exchange.
     host_keeps: Option<super::upstream::connect::Connection>,
-    meter: Option<Meter>,
+    meter: Option<Box<Meter>>,
 }
 
 #[expect(
@@ -489,8 +490,16 @@ async fn relay_answer(
     let mut meter = note_answer(route, &head, draft);
     if upgraded {
         draft.flags |= flag::WEB_SOCKET;
-        let relayed =
-            tunnel::tunnel(shard, peer, &mut connection, out, buffer, head_bytes, draft).await;
+        let relayed = Box::pin(tunnel::tunnel(
+            shard,
+            peer,
+            &mut connection,
+            out,
+            buffer,
+            head_bytes,
+            draft,
+        ))
+        .await;
         return Ok(Relayed {
             relayed,
             host_keeps: None,
@@ -524,7 +533,11 @@ async fn relay_answer(
 }
 
 /// Notes what the answer's head says, and opens the meter if there may be something to meter.
-fn note_answer(route: &Route<'_>, head: &ResponseHead<'_>, draft: &mut Draft<'_>) -> Option<Meter> {
+fn note_answer(
+    route: &Route<'_>,
+    head: &ResponseHead<'_>,
+    draft: &mut Draft<'_>,
+) -> Option<Box<Meter>> {
     draft.status = head.status;
     let mut encoding = Encoding::Identity;
     let mut shape = Shape::Opaque;
@@ -551,7 +564,7 @@ fn note_answer(route: &Route<'_>, head: &ResponseHead<'_>, draft: &mut Draft<'_>
     if route.dialect == Dialect::Unknown || !(200..300).contains(&head.status) {
         return None;
     }
-    let mut meter = Meter::new(route.dialect, shape, encoding);
+    let mut meter = Box::new(Meter::new(route.dialect, shape, encoding));
     for field in &head.fields {
         if matches!(
             field.id,
@@ -565,22 +578,26 @@ fn note_answer(route: &Route<'_>, head: &ResponseHead<'_>, draft: &mut Draft<'_>
 
 /// What the exchange used, and what that costs.
 fn cost(
+    shard: &Shard,
     snapshot: &Snapshot,
     slug: &str,
     wishes: &Wishes<'_>,
     draft: &Draft<'_>,
-    meter: Option<Meter>,
+    meter: Option<Box<Meter>>,
 ) -> Costed {
     let metered = meter.map(|mut meter| meter.finish()).unwrap_or_default();
-    let asked = String::from_utf8_lossy(&draft.model);
-    let raw = match (asked.is_empty(), &metered.model) {
-        (true, Some(reported)) => Cow::Borrowed(&**reported),
-        _ => asked,
+    let raw = match &metered.model {
+        Some(reported) if draft.model.is_empty() => reported.as_bytes(),
+        _ => &draft.model,
     };
-    let mut cost = Costed::default();
-    if !raw.is_empty() {
-        crate::provider::model::normalise(slug, &raw, &mut cost.model_name);
-    }
+    let mut cost = Costed {
+        model: Some(shard.models.find(&snapshot.prices, slug, raw)),
+        ..Costed::default()
+    };
+    let priced = || {
+        let place = cost.model.as_ref()?.price?;
+        snapshot.prices.at(place, &metered.usage)
+    };
     if let Some(custom) = &wishes.custom_cost {
         cost.cost = custom.of(&metered.usage).map(|cost| cost.0);
         cost.flags |= flag::CUSTOM_COST;
@@ -588,12 +605,10 @@ fn cost(
         // The provider's own bill is better than any table.
         cost.cost = Some(reported.0);
     } else if !metered.usage.is_unknown()
-        && let Some(priced) = snapshot
-            .prices
-            .lookup(slug, &raw, &cost.model_name, &metered.usage)
+        && let Some(priced) = priced()
     {
         cost.cost = priced.prices.cost(&metered.usage).map(|cost| cost.0);
-        priced.key.clone_into(&mut cost.price_key);
+        cost.price_key = priced.key.into();
         cost.price_table = snapshot.prices.hash();
     }
     cost.metered = metered;

@@ -1,6 +1,8 @@
 //! Stage 9: what is learnt about an exchange on its way, and the record made of it at its end.
 
-use super::{Shard, clock::Moment, reply::Ids};
+use std::rc::Rc;
+
+use super::{Shard, clock::Moment, models::Known, reply::Ids};
 use crate::{
     domain::{
         id::RequestId,
@@ -194,12 +196,11 @@ impl<'a> Draft<'a> {
             ..Record::default()
         };
         record.set_usage(&cost.metered.usage);
-        shard.counters.borrow_mut().exchange(
-            self.gateway,
-            self.provider,
-            &cost.model_name,
-            &record,
-        );
+        let model_name = cost.model.as_ref().map_or("", |model| &model.name);
+        shard
+            .counters
+            .borrow_mut()
+            .exchange(self.gateway, self.provider, model_name, &record);
         if !self.logged {
             return;
         }
@@ -214,7 +215,7 @@ impl<'a> Draft<'a> {
             (Text::Gateway, self.gateway.as_bytes()),
             (Text::Provider, self.provider.as_bytes()),
             (Text::Model, model),
-            (Text::ModelName, cost.model_name.as_bytes()),
+            (Text::ModelName, model_name.as_bytes()),
             (Text::Method, self.method),
             (Text::Path, &self.path),
             (Text::UserAgent, self.user_agent),
@@ -253,12 +254,12 @@ fn store(shard: &Shard, cursor: &mut BodyCursor, so_far: u64, bytes: &[u8]) {
 pub struct Costed {
     /// Usage, and the model as the answer named it.
     pub metered: Metered,
-    /// Normalised `provider/model`; empty if unknown.
-    pub model_name: String,
+    /// The model, if the exchange came so far that one could be known.
+    pub model: Option<Rc<Known>>,
     /// Pico-dollars; `None` if unknown.
     pub cost: Option<u64>,
     /// Key of the price-table entry.
-    pub price_key: String,
+    pub price_key: Box<str>,
     /// Hash of the price table.
     pub price_table: u64,
     /// Flags that follow from the cost.

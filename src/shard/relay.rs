@@ -227,7 +227,7 @@ pub struct Pace {
 impl Pace {
     /// Sets the deadline for the next step.
     pub fn limit(&self, shard: &Shard, peer: &Downstream) {
-        let now = shard.clock.now();
+        let now = shard.clock.coarse();
         let pause = (!self.idle.is_zero()).then(|| now.after(self.idle));
         peer.deadline.set(match (pause, self.end) {
             (Some(pause), Some(end)) => Some(pause.min(end)),
@@ -249,7 +249,7 @@ pub async fn relay(
     mut out: Vec<u8>,
     mut input: Vec<u8>,
     from: usize,
-    meter: &mut Option<Meter>,
+    meter: &mut Option<Box<Meter>>,
     draft: &mut Draft<'_>,
     pace: &Pace,
 ) -> Result<Relayed, Refusal> {

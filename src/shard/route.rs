@@ -65,7 +65,8 @@ impl UpgradeRoute<'_> {
 impl Route<'_> {
     /// Says whether a field of the caller's gives way to one of ours.
     pub fn replaces(&self, field: &Field<'_>) -> bool {
-        self.replaced.contains(&field.id) && field.id != FieldName::Other
+        field.id == FieldName::XFalTargetUrl
+            || self.replaced.contains(&field.id) && field.id != FieldName::Other
             || self
                 .added
                 .iter()
@@ -118,13 +119,17 @@ pub fn plan<'a>(
         .map_err(|error| Refusal::bad_address(&error))?
         .into_origin();
     let mut recorded_path = Vec::with_capacity(path.len());
-    credential::redact_query(&path, &mut recorded_path);
+    if path.contains(&b'?') {
+        credential::redact_query(&path, &mut recorded_path);
+    } else {
+        recorded_path.extend_from_slice(&path);
+    }
     let mut route = Route {
         origin,
         path,
         recorded_path,
         added: Vec::new(),
-        replaced: vec![FieldName::XFalTargetUrl],
+        replaced: Vec::new(),
         stored_credential: false,
         dialect,
         model,
@@ -203,13 +208,18 @@ fn own_credential(
     head: &RequestHead<'_>,
     route: &mut Route<'_>,
 ) {
-    let offer = credential::read_offer(head.values(FieldName::SecWebSocketProtocol));
-    if let Some((slot, secret)) = offer.credential {
-        add(route, slot, secret);
+    if route.upgrade.is_some() {
+        let offer = credential::read_offer(head.values(FieldName::SecWebSocketProtocol));
+        if let Some((slot, secret)) = offer.credential {
+            add(route, slot, secret);
+        }
     }
     let Kind::BuiltIn { id, .. } = &provider.kind else {
         return;
     };
+    if !credential::moves(*id) {
+        return;
+    }
     for field in &head.fields {
         if let Some((slot, secret)) = credential::moved(*id, call.rest, field.name, field.value) {
             route.replaced.push(field.id);

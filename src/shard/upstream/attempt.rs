@@ -117,8 +117,11 @@ pub async fn attempt(
         && matches!(body, Body::Whole(_));
     match tried {
         Err(AttemptError::Closed { .. }) if reused && repeatable => {
-            let connection = dial(shard, peer, host, ask, draft).await?;
-            send_and_wait(shard, peer, host, ask, body, draft, connection).await
+            let connection = Box::pin(dial(shard, peer, host, ask, draft)).await?;
+            Box::pin(send_and_wait(
+                shard, peer, host, ask, body, draft, connection,
+            ))
+            .await
         }
         tried => tried,
     }
@@ -141,7 +144,8 @@ async fn take_connection(
             connection.reused = true;
             Ok(connection)
         }
-        None => dial(shard, peer, host, ask, draft).await,
+        // Boxed: opening a connection is rare, and its future is the largest of all.
+        None => Box::pin(dial(shard, peer, host, ask, draft)).await,
     }
 }
 
@@ -218,7 +222,16 @@ async fn send_and_wait(
     let sent = match body {
         Body::Whole(bytes) => send_whole(shard, peer, ask.head, bytes, &mut connection).await,
         Body::Passing { first, rest } => {
-            pass_body(shard, peer, ask, first, rest, draft, &mut connection).await
+            Box::pin(pass_body(
+                shard,
+                peer,
+                ask,
+                first,
+                rest,
+                draft,
+                &mut connection,
+            ))
+            .await
         }
     };
     let request_whole = match sent {

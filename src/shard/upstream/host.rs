@@ -37,11 +37,25 @@ const HOSTS_MAX: usize = 1024;
 #[derive(Default)]
 pub struct Hosts {
     all: RefCell<HashMap<Origin, Rc<Host>>>,
+    /// The one that was asked for last: most shards call few.
+    last: RefCell<Option<Rc<Host>>>,
 }
 
 impl Hosts {
     /// The host of `origin`, made on first use.
     pub fn find(&self, origin: &Origin, now: Moment) -> Rc<Host> {
+        if let Some(last) = &*self.last.borrow()
+            && last.origin == *origin
+        {
+            last.used.set(now);
+            return Rc::clone(last);
+        }
+        let host = self.look_up(origin, now);
+        *self.last.borrow_mut() = Some(Rc::clone(&host));
+        host
+    }
+
+    fn look_up(&self, origin: &Origin, now: Moment) -> Rc<Host> {
         let mut all = self.all.borrow_mut();
         if let Some(host) = all.get(origin) {
             host.used.set(now);
