@@ -112,11 +112,17 @@ impl Carrier {
         }
     }
 
-    /// The connection, if it is this exchange's own and another may follow on it.
-    pub fn into_connection(self) -> Option<Connection> {
+    /// Ends the exchange. `whole`: request and answer were, so that another may follow; on the
+    /// connection that is given back, if it was this exchange's own.
+    pub fn finish(self, shard: &Rc<Shard>, whole: bool) -> Option<Connection> {
         match self {
-            Self::Http1(connection) => Some(connection),
-            Self::Http2(_) => None,
+            Self::Http1(connection) => whole.then_some(connection),
+            Self::Http2(call) => {
+                if whole {
+                    call.finish(shard);
+                }
+                None
+            }
         }
     }
 }
@@ -162,7 +168,9 @@ pub async fn attempt(
 ) -> Result<Answer, AttemptError> {
     let offer = ask.http2 && host.origin.tls;
     // What HTTP/2 cannot say goes by HTTP/1.1.
-    let request = offer.then(|| h2::head::request(ask.head, &host.authority)).flatten();
+    let request = offer
+        .then(|| h2::head::request(ask.head, &host.authority))
+        .flatten();
     let offer = request.is_some();
     let way = find_way(shard, peer, host, ask, offer, draft).await?;
     let reused = way.is_reused();
@@ -170,14 +178,16 @@ pub async fn attempt(
     let way = match &tried {
         // What refused is not shared any more, so this finds or opens another.
         Err(AttemptError::Refused { .. }) if matches!(body, Body::Whole(_)) => {
-            find_way(shard, peer, host, ask, offer, draft).await?
+            Box::pin(find_way(shard, peer, host, ask, offer, draft)).await?
         }
-        Err(AttemptError::Closed { .. }) if reused && is_repeatable(ask.method) && matches!(body, Body::Whole(_)) => {
-            dial(shard, peer, host, ask, offer, draft).await?
+        Err(AttemptError::Closed { .. })
+            if reused && is_repeatable(ask.method) && matches!(body, Body::Whole(_)) =>
+        {
+            Box::pin(dial(shard, peer, host, ask, offer, draft)).await?
         }
         _ => return tried,
     };
-    go(shard, peer, host, ask, request, body, draft, way).await
+    Box::pin(go(shard, peer, host, ask, request, body, draft, way)).await
 }
 
 fn is_repeatable(method: Method<'_>) -> bool {
@@ -200,7 +210,10 @@ impl Way {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parties of an attempt, each once")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parties of an attempt, each once"
+)]
 async fn go(
     shard: &Rc<Shard>,
     peer: &mut Downstream,
@@ -213,11 +226,18 @@ async fn go(
 ) -> Result<Answer, AttemptError> {
     match (way, request) {
         (Way::Http2(lease, _), Some(request)) => {
-            h2::send::send_and_wait(shard, peer, host, ask, request, body, draft, lease).await
+            Box::pin(h2::send::send_and_wait(
+                shard, peer, host, ask, request, body, draft, lease,
+            ))
+            .await
         }
         // A shared connection is only looked for where there is a request for it.
-        (Way::Http2(..), None) => Err(AttemptError::Refused { host: host.authority.clone() }),
-        (Way::Http1(connection), _) => send_and_wait(shard, peer, host, ask, body, draft, connection).await,
+        (Way::Http2(..), None) => Err(AttemptError::Refused {
+            host: host.authority.clone(),
+        }),
+        (Way::Http1(connection), _) => {
+            send_and_wait(shard, peer, host, ask, body, draft, connection).await
+        }
     }
 }
 
@@ -246,17 +266,17 @@ async fn find_way(
         }
     }
     if !offer || host.speaks_h2() == Some(false) {
-        return dial(shard, peer, host, ask, offer, draft).await;
+        return Box::pin(dial(shard, peer, host, ask, offer, draft)).await;
     }
     // Many that come at once open one connection, not one each.
     let Some(claim) = host.claim_dial() else {
-        wait_for_dial(shard, peer, host, ask, draft).await?;
+        Box::pin(wait_for_dial(shard, peer, host, ask, draft)).await?;
         return match share(shard, host) {
             Some(way) => Ok(way),
-            None => dial(shard, peer, host, ask, offer, draft).await,
+            None => Box::pin(dial(shard, peer, host, ask, offer, draft)).await,
         };
     };
-    let way = dial(shard, peer, host, ask, offer, draft).await;
+    let way = Box::pin(dial(shard, peer, host, ask, offer, draft)).await;
     drop(claim);
     way
 }
@@ -277,7 +297,8 @@ async fn wait_for_dial(
     let started = shard.clock.now();
     peer.deadline.set(ask.end);
     let dialed = poll_fn(|cx| host.poll_dialed(cx));
-    let dialed = Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, dialed).await;
+    let dialed =
+        Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, dialed).await;
     draft.waited_micros += shard.clock.now().micros_since(started);
     dialed.map_err(|interrupt| match interrupt {
         Interrupt::Gone => AttemptError::Gone,
@@ -311,7 +332,8 @@ async fn dial(
     };
     peer.deadline.set(ask.end);
     let dial = dialer.connect(host);
-    let dialed = Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, dial).await;
+    let dialed =
+        Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, dial).await;
     draft.waited_micros += shard.clock.now().micros_since(started);
     match dialed {
         Ok(Ok(connection)) => {
@@ -322,7 +344,7 @@ async fn dial(
             if !connection.h2 {
                 return Ok(Way::Http1(connection));
             }
-            begin_sharing(shard, host, connection).await
+            Box::pin(begin_sharing(shard, host, connection)).await
         }
         Ok(Err(error)) => {
             shard.count(Plain::UpstreamConnectFailures);
@@ -333,12 +355,18 @@ async fn dial(
     }
 }
 
-async fn begin_sharing(shard: &Rc<Shard>, host: &Host, connection: Connection) -> Result<Way, AttemptError> {
+async fn begin_sharing(
+    shard: &Rc<Shard>,
+    host: &Host,
+    connection: Connection,
+) -> Result<Way, AttemptError> {
     let head_bytes = shard.snapshot().limits.head_bytes;
-    let link = h2::open(shard, connection, head_bytes).await.map_err(|error| AttemptError::Closed {
-        host: host.authority.clone(),
-        detail: format!(" ({error})").into(),
-    })?;
+    let link = h2::open(shard, connection, head_bytes)
+        .await
+        .map_err(|error| AttemptError::Closed {
+            host: host.authority.clone(),
+            detail: format!(" ({error})").into(),
+        })?;
     let lease = link.lease();
     host.share(link);
     Ok(Way::Http2(lease, false))
@@ -363,7 +391,10 @@ async fn send_and_wait(
     // The read is in flight before the request goes out: an early answer is seen while a large
     // body is still being sent, and a small exchange saves a turn of the loop.
     let refused = connection.stream.reader.arm(shard.buffers.small());
-    debug_assert!(refused.is_none(), "a pooled connection had a read in flight");
+    debug_assert!(
+        refused.is_none(),
+        "a pooled connection had a read in flight"
+    );
     let pace = Pace {
         idle: ask.first_byte,
         end: ask.end,
@@ -372,7 +403,16 @@ async fn send_and_wait(
     let sent = match body {
         Body::Whole(bytes) => send_whole(shard, peer, ask.head, bytes, &mut connection).await,
         Body::Passing { first, rest } => {
-            pass_body(shard, peer, ask, first, rest, draft, &mut connection).await
+            Box::pin(pass_body(
+                shard,
+                peer,
+                ask,
+                first,
+                rest,
+                draft,
+                &mut connection,
+            ))
+            .await
         }
     };
     let request_whole = match sent {
@@ -386,7 +426,8 @@ async fn send_and_wait(
     };
     draft.sent = Some(shard.clock.now());
     pace.limit(shard, peer);
-    let (buffer, head_bytes) = wait_for_head(shard, peer, host, ask, draft, &mut connection).await?;
+    let (buffer, head_bytes) =
+        wait_for_head(shard, peer, host, ask, draft, &mut connection).await?;
     Ok(Answer {
         carrier: Carrier::Http1(connection),
         buffer,
@@ -424,7 +465,8 @@ async fn send_whole(
         writer.send(head).await?;
         writer.send(body).await
     };
-    match Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send).await {
+    match Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send).await
+    {
         Ok(Ok(())) => Ok(true),
         Ok(Err(_)) => Err(SendError::Broken),
         Err(interrupt) => Err(SendError::Interrupted(interrupt)),
@@ -490,10 +532,12 @@ async fn pass_body(
                 return Err(SendError::Body(crate::shard::reply::Refusal::slow_body()));
             }
         }
-        done = body::take_passing(peer, rest, ask.bounds, &mut piece).map_err(|error| match error {
-            BodyError::Refused(refusal) => SendError::Body(refusal),
-            BodyError::Gone => SendError::Interrupted(Interrupt::Gone),
-        })?;
+        done = body::take_passing(peer, rest, ask.bounds, &mut piece).map_err(
+            |error| match error {
+                BodyError::Refused(refusal) => SendError::Body(refusal),
+                BodyError::Gone => SendError::Interrupted(Interrupt::Gone),
+            },
+        )?;
         draft.request_bytes += piece.len() as u64;
     }
 }
@@ -521,7 +565,9 @@ async fn wait_for_head(
     loop {
         let reader = &mut connection.stream.reader;
         let read = poll_fn(|cx| reader.poll(cx));
-        let read = Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, read).await;
+        let read =
+            Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, read)
+                .await;
         let (result, mut buffer) = match read {
             Ok(read) => read,
             Err(Interrupt::Gone) => return Err(AttemptError::Gone),

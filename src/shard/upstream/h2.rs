@@ -87,7 +87,9 @@ impl Link {
     /// Says whether it takes exchanges at all.
     pub fn is_open(&self) -> bool {
         let sender = self.sender.borrow();
-        sender.as_ref().is_some_and(|sender| !sender.has_conn_error())
+        sender
+            .as_ref()
+            .is_some_and(|sender| !sender.has_conn_error())
     }
 
     /// Takes a place on it.
@@ -134,7 +136,8 @@ impl Lease {
     /// The exchange failed. What the provider says of one stream concerns no other; anything else
     /// makes the connection one to leave.
     fn note_error(&self, error: &Error) {
-        let its_own = error.is_reset() && error.is_remote() && error.reason() != Some(Reason::REFUSED_STREAM);
+        let its_own =
+            error.is_reset() && error.is_remote() && error.reason() != Some(Reason::REFUSED_STREAM);
         if !its_own {
             self.link.retire();
         }
@@ -165,7 +168,11 @@ impl Drop for Lease {
 /// Begins HTTP/2 on a connection that agreed on it, and starts the task that drives it.
 ///
 /// `head_bytes` bounds the head of an answer.
-pub async fn open(shard: &Rc<Shard>, connection: Connection, head_bytes: usize) -> Result<Rc<Link>, Error> {
+pub async fn open(
+    shard: &Rc<Shard>,
+    connection: Connection,
+    head_bytes: usize,
+) -> Result<Rc<Link>, Error> {
     let outbox = Rc::new(Outbox::default());
     let link = Rc::new(Link {
         sender: RefCell::default(),
@@ -190,7 +197,13 @@ pub async fn open(shard: &Rc<Shard>, connection: Connection, head_bytes: usize) 
         .handshake::<_, Bytes>(pipe)
         .await?;
     *link.sender.borrow_mut() = Some(sender);
-    let task = drive(Rc::clone(shard), driven, outbox, stream.writer, Rc::clone(&link));
+    let task = drive(
+        Rc::clone(shard),
+        driven,
+        outbox,
+        stream.writer,
+        Rc::clone(&link),
+    );
     accept::spawn(shard, task);
     Ok(link)
 }
@@ -204,7 +217,13 @@ impl Drop for Closing {
     }
 }
 
-async fn drive(shard: Rc<Shard>, driven: Driven<Pipe>, outbox: Rc<Outbox>, mut writer: Writer, link: Rc<Link>) {
+async fn drive(
+    shard: Rc<Shard>,
+    driven: Driven<Pipe>,
+    outbox: Rc<Outbox>,
+    mut writer: Writer,
+    link: Rc<Link>,
+) {
     let closing = Closing(Rc::clone(&link));
     let deadline = shard.deadlines.open();
     let mut pulse = Pulse::new(&shard, deadline);
@@ -218,7 +237,8 @@ async fn drive(shard: Rc<Shard>, driven: Driven<Pipe>, outbox: Rc<Outbox>, mut w
             let mut again = true;
             loop {
                 let ended = driven.as_mut().poll(cx).is_ready();
-                link.limit.set(driven.max_concurrent_send_streams().min(STREAMS_MAX));
+                link.limit
+                    .set(driven.max_concurrent_send_streams().min(STREAMS_MAX));
                 let broken = send.as_mut().poll(cx).is_ready();
                 if ended || broken || pulse.has_stopped(&shard, &link, cx) {
                     return Poll::Ready(());

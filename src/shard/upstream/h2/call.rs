@@ -2,10 +2,12 @@
 //! comes back frame by frame.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     io,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
@@ -13,11 +15,23 @@ use http::{Request, Response};
 use monoio_http::h2::{Error, Reason, RecvStream, SendStream, client::ResponseFuture};
 
 use super::Lease;
+use crate::shard::{Shard, accept};
+
+/// Room that a provider gives a stream to begin with, unless it says otherwise (RFC 9113 section
+/// 6.9.2): a body that fits has left.
+const FIRST_WINDOW: usize = 65_535;
+
+/// Longest time between an answer's last byte and its end.
+const END_LIMIT: Duration = Duration::from_secs(1);
 
 /// One exchange. Dropping it before its end cancels it: the provider gets a reset at once.
 pub struct Call {
-    /// The request's body, until all of it was handed over.
-    send: Option<SendStream<Bytes>>,
+    /// The stream; the request's body goes into it.
+    stream: SendStream<Bytes>,
+    /// The request is not whole yet.
+    sending: bool,
+    /// Bytes of its body handed over.
+    handed: usize,
     /// What is left of a request's body that was whole when the answer began.
     rest: Bytes,
     answer: Option<ResponseFuture>,
@@ -25,6 +39,8 @@ pub struct Call {
     body: Option<RecvStream>,
     /// A frame, or what of it found no room in the last read.
     frame: Bytes,
+    /// The answer has come to its end.
+    ended: bool,
     /// Bytes read whose room the provider has not been given back.
     held: usize,
     /// The buffer of the read in flight.
@@ -45,8 +61,13 @@ pub enum CallError {
 impl From<Error> for CallError {
     fn from(error: Error) -> Self {
         // A GOAWAY reaches only those exchanges that were not begun.
-        let refused = error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM));
-        if refused { Self::Refused } else { Self::Broken(error) }
+        let refused = error.is_remote()
+            && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM));
+        if refused {
+            Self::Refused
+        } else {
+            Self::Broken(error)
+        }
     }
 }
 
@@ -55,17 +76,23 @@ impl Call {
     pub fn start(lease: Lease, request: Request<()>, ends: bool) -> Result<Self, CallError> {
         // Nothing was sent where this fails: the link closed, or its stream numbers are used up.
         let mut sender = lease.sender().ok_or(CallError::Refused)?;
-        let (answer, send) = sender.send_request(request, ends).map_err(|error| match error.reason() {
-            None if !error.is_io() && lease.link.is_open() => CallError::Broken(error),
-            _ => CallError::Refused,
-        })?;
+        let (answer, stream) =
+            sender
+                .send_request(request, ends)
+                .map_err(|error| match error.reason() {
+                    None if !error.is_io() && lease.link.is_open() => CallError::Broken(error),
+                    _ => CallError::Refused,
+                })?;
         Ok(Self {
-            send: (!ends).then_some(send),
+            stream,
+            sending: !ends,
+            handed: 0,
             rest: Bytes::new(),
             answer: Some(answer),
             head: None,
             body: None,
             frame: Bytes::new(),
+            ended: false,
             held: 0,
             buffer: None,
             lease,
@@ -76,58 +103,46 @@ impl Call {
     /// all of it was taken, or when no more is wanted: the answer's head then says why. `ends`:
     /// the request ends with it; it must not be empty then.
     pub fn poll_send(&mut self, cx: &mut Context<'_>, body: &mut &[u8], ends: bool) -> Poll<()> {
-        let Some(send) = &mut self.send else {
-            return Poll::Ready(());
-        };
-        while !body.is_empty() {
-            let Some(room) = ready!(poll_room(send, cx, body.len())) else {
+        while self.sending && !body.is_empty() {
+            let Some(room) = ready!(poll_room(&mut self.stream, cx, body.len())) else {
                 return Poll::Ready(());
             };
             let (now, later) = body.split_at(room.min(body.len()));
-            let piece = Bytes::copy_from_slice(now);
-            if send.send_data(piece, ends && later.is_empty()).is_err() {
+            if !self.hand_over(Bytes::copy_from_slice(now), ends && later.is_empty()) {
                 return Poll::Ready(());
             }
             *body = later;
         }
-        if ends {
-            self.send = None;
-        }
         Poll::Ready(())
+    }
+
+    /// Says whether the stream took the piece.
+    fn hand_over(&mut self, piece: Bytes, ends: bool) -> bool {
+        self.handed = self.handed.saturating_add(piece.len());
+        let taken = self.stream.send_data(piece, ends).is_ok();
+        self.sending &= !(taken && ends);
+        taken
     }
 
     /// Says that the body, handed over so far, is whole.
     pub fn end_body(&mut self) {
-        if let Some(mut send) = self.send.take() {
-            // A stream that was reset meanwhile says so by its answer.
-            let _ = send.send_data(Bytes::new(), true);
-        }
+        // A stream that was reset meanwhile says so by its answer.
+        self.hand_over(Bytes::new(), true);
     }
 
     /// Keeps what is left of a body: it is sent while the answer is being read.
     pub fn keep_rest(&mut self, body: &[u8]) {
-        if self.send.is_some() {
-            self.rest = Bytes::copy_from_slice(body);
-        }
+        self.rest = Bytes::copy_from_slice(body);
     }
 
     fn poll_rest(&mut self, cx: &mut Context<'_>) {
-        let Some(send) = &mut self.send else {
-            return;
-        };
-        while !self.rest.is_empty() {
-            let room = match poll_room(send, cx, self.rest.len()) {
-                Poll::Ready(Some(room)) => room,
-                Poll::Ready(None) => break,
-                Poll::Pending => return,
+        while self.sending && !self.rest.is_empty() {
+            let Poll::Ready(Some(room)) = poll_room(&mut self.stream, cx, self.rest.len()) else {
+                return;
             };
             let now = self.rest.split_to(room.min(self.rest.len()));
             let ends = self.rest.is_empty();
-            if send.send_data(now, ends).is_err() {
-                return;
-            }
-            if ends {
-                self.send = None;
+            if !self.hand_over(now, ends) {
                 return;
             }
         }
@@ -146,7 +161,10 @@ impl Call {
     }
 
     /// Polls for the answer's head, which comes once.
-    pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<http::response::Parts, CallError>> {
+    pub fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<http::response::Parts, CallError>> {
         if !self.is_answered(cx) {
             return Poll::Pending;
         }
@@ -229,16 +247,45 @@ impl Call {
                 Some(Err(error)) => {
                     // The answer was whole and the provider does not want the rest of the
                     // request (RFC 9113 section 8.1).
-                    let early = self.send.is_some() && error.is_remote() && error.is_reset() && error.reason() == Some(Reason::NO_ERROR);
+                    let early = self.sending
+                        && error.is_remote()
+                        && error.is_reset()
+                        && error.reason() == Some(Reason::NO_ERROR);
                     if early {
+                        self.ended = true;
                         return Poll::Ready(Ok(()));
                     }
                     self.lease.note_error(&error);
                     return Poll::Ready(Err(cut(&error)));
                 }
-                None => return Poll::Ready(Ok(())),
+                None => {
+                    self.ended = true;
+                    return Poll::Ready(Ok(()));
+                }
             }
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended || self.body.as_ref().is_some_and(RecvStream::is_end_stream)
+    }
+
+    /// Lets a call whose answer is whole come to its end, which may arrive after the last byte.
+    /// A reset in its place would look as if the exchange had been given up.
+    pub fn finish(mut self: Box<Self>, shard: &Rc<Shard>) {
+        if self.sending || self.has_ended() || self.arm(Vec::with_capacity(1)).is_some() {
+            return;
+        }
+        let deadline = shard.deadlines.open();
+        deadline.set(Some(shard.clock.now().after(END_LIMIT)));
+        let clock = Rc::clone(shard);
+        accept::spawn(shard, async move {
+            poll_fn(|cx| match self.poll_read(cx) {
+                Poll::Pending if deadline.is_past(clock.clock.now(), cx) => Poll::Ready(()),
+                polled => polled.map(drop),
+            })
+            .await;
+        });
     }
 
     /// Time has run out for this call.
@@ -247,8 +294,23 @@ impl Call {
     }
 }
 
+impl Drop for Call {
+    fn drop(&mut self) {
+        // Said aloud always: the client's own way of giving a stream up hands out the room of
+        // bodies that were not sent a second time, and later dies of it. Where both sides have
+        // ended nothing is sent, but what still waits for room is let go.
+        if self.sending || !self.has_ended() || self.handed > FIRST_WINDOW {
+            self.stream.send_reset(Reason::CANCEL);
+        }
+    }
+}
+
 /// Room for some of the `wanted` bytes. `None`: the provider wants no more.
-fn poll_room(send: &mut SendStream<Bytes>, cx: &mut Context<'_>, wanted: usize) -> Poll<Option<usize>> {
+fn poll_room(
+    send: &mut SendStream<Bytes>,
+    cx: &mut Context<'_>,
+    wanted: usize,
+) -> Poll<Option<usize>> {
     send.reserve_capacity(wanted);
     loop {
         let room = send.capacity();

@@ -15,7 +15,9 @@ use http::{
 /// Takes a request's head apart that [`emit::request`](crate::shard::emit::request) wrote.
 /// `None`: it cannot be said in HTTP/2 as it is.
 pub fn request(head: &[u8], authority: &str) -> Option<Request<()>> {
-    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut lines = head
+        .split(|byte| *byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let mut words = lines.next()?.split(|byte| *byte == b' ');
     let method = Method::from_bytes(words.next()?).ok()?;
     let path = words.next()?;
@@ -23,7 +25,11 @@ pub fn request(head: &[u8], authority: &str) -> Option<Request<()>> {
     if path.contains(&b'#') {
         return None;
     }
-    let uri = Uri::builder().scheme(Scheme::HTTPS).authority(authority).path_and_query(path).build();
+    let uri = Uri::builder()
+        .scheme(Scheme::HTTPS)
+        .authority(authority)
+        .path_and_query(path)
+        .build();
     let mut request = Request::new(());
     *request.method_mut() = method;
     *request.uri_mut() = uri.ok()?;
@@ -55,7 +61,13 @@ fn append(fields: &mut HeaderMap, name: HeaderName, value: HeaderValue) -> Optio
 fn is_of_the_connection(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
-        "host" | "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade"
+        "host"
+            | "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
     )
 }
 
@@ -109,7 +121,13 @@ mod tests {
             .collect();
         assert_eq!(
             fields,
-            ["content-type: a/b", "x-two: 1", "x-two: 2", "authorization: Bearer k", "content-length: 3"]
+            [
+                "content-type: a/b",
+                "x-two: 1",
+                "x-two: 2",
+                "authorization: Bearer k",
+                "content-length: 3"
+            ]
         );
         assert!(request.headers()["authorization"].is_sensitive());
         assert!(!request.headers()["content-type"].is_sensitive());
@@ -118,10 +136,12 @@ mod tests {
     #[test]
     fn a_request_that_http_2_would_change_is_not_taken() {
         for path in ["/a#b", "/a b", "/a\u{7f}"] {
-            assert!(taken(&format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).is_none_or(|request| {
-                // A space ends the target in HTTP/1 already.
-                path == "/a b" && request.uri().path() == "/a"
-            }));
+            assert!(
+                taken(&format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).is_none_or(|request| {
+                    // A space ends the target in HTTP/1 already.
+                    path == "/a b" && request.uri().path() == "/a"
+                })
+            );
         }
     }
 
@@ -145,7 +165,11 @@ mod tests {
 
     #[test]
     fn a_given_length_delimits_the_answer() {
-        let answer = http::Response::builder().status(201).header("content-length", "12").body(()).unwrap();
+        let answer = http::Response::builder()
+            .status(201)
+            .header("content-length", "12")
+            .body(())
+            .unwrap();
         let (parts, ()) = answer.into_parts();
         let mut out = Vec::new();
         response(&mut out, &parts);

@@ -58,7 +58,8 @@ impl Pipe {
         self.taken = 0;
         let (result, held) = self.reader.read(space).await;
         self.held = held;
-        self.heard.set(self.heard.get().wrapping_add(result? as u64));
+        self.heard
+            .set(self.heard.get().wrapping_add(result? as u64));
         Ok(())
     }
 }
@@ -174,7 +175,10 @@ mod tests {
     fn a_full_outbox_lets_nobody_in_until_it_was_emptied() {
         let outbox = Outbox::default();
         let most = vec![0; OUTBOX_BYTES_MAX];
-        assert!(matches!(outbox.poll_put(&most), Poll::Ready(Ok(OUTBOX_BYTES_MAX))));
+        assert!(matches!(
+            outbox.poll_put(&most),
+            Poll::Ready(Ok(OUTBOX_BYTES_MAX))
+        ));
         assert!(!outbox.has_made_room());
         assert!(outbox.poll_put(b"x").is_pending());
         assert!(!outbox.has_made_room());

@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    pin::pin,
     rc::Rc,
     task::Poll,
 };
@@ -27,7 +28,10 @@ use crate::shard::{
 };
 
 /// Sends the request and waits for the answer's head, which is given as HTTP/1 would say it.
-#[expect(clippy::too_many_arguments, reason = "the parties of an attempt, each once")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parties of an attempt, each once"
+)]
 pub async fn send_and_wait(
     shard: &Rc<Shard>,
     peer: &mut Downstream,
@@ -39,7 +43,9 @@ pub async fn send_and_wait(
     lease: Lease,
 ) -> Result<Answer, AttemptError> {
     let failed = |error| match error {
-        CallError::Refused => AttemptError::Refused { host: host.authority.clone() },
+        CallError::Refused => AttemptError::Refused {
+            host: host.authority.clone(),
+        },
         CallError::Broken(error) => AttemptError::Closed {
             host: host.authority.clone(),
             detail: format!(" ({error})").into(),
@@ -54,7 +60,9 @@ pub async fn send_and_wait(
     let mut call = Box::new(Call::start(lease, request, ends).map_err(failed)?);
     let sent = match body {
         Body::Whole(bytes) => send_whole(shard, peer, bytes, &mut call).await,
-        Body::Passing { first, rest } => pass_body(shard, peer, ask, &pace, first, rest, draft, &mut call).await,
+        Body::Passing { first, rest } => {
+            pass_body(shard, peer, ask, &pace, first, rest, draft, &mut call).await
+        }
     };
     let request_whole = match sent {
         Ok(whole) => whole,
@@ -115,7 +123,12 @@ enum Unsent {
 
 /// Sends a body that is here. An answer that comes meanwhile is not kept waiting: the rest of
 /// the body goes on beside it.
-async fn send_whole(shard: &Shard, peer: &mut Downstream, body: &[u8], call: &mut Call) -> Result<bool, Unsent> {
+async fn send_whole(
+    shard: &Shard,
+    peer: &mut Downstream,
+    body: &[u8],
+    call: &mut Call,
+) -> Result<bool, Unsent> {
     let mut left = body;
     if left.is_empty() {
         return Ok(true);
@@ -126,13 +139,18 @@ async fn send_whole(shard: &Shard, peer: &mut Downstream, body: &[u8], call: &mu
         }
         Poll::Pending
     });
-    unless_interrupted(shard, peer, send).await.map_err(Unsent::Interrupted)?;
+    unless_interrupted(shard, peer, send)
+        .await
+        .map_err(Unsent::Interrupted)?;
     call.keep_rest(left);
     Ok(left.is_empty())
 }
 
 /// Passes a body on as it arrives. Ends early, with `false`, when the provider answers first.
-#[expect(clippy::too_many_arguments, reason = "the parties of an attempt, each once")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parties of an attempt, each once"
+)]
 async fn pass_body(
     shard: &Shard,
     peer: &mut Downstream,
@@ -154,7 +172,10 @@ async fn pass_body(
             }
             call.poll_send(cx, &mut left, false).map(|()| false)
         });
-        let answered = unless_interrupted(shard, peer, send).await.map_err(Unsent::Interrupted)?;
+        // No watch for a hang-up here: the caller's bytes are the body, and none may be read ahead.
+        let answered = unless_late(shard, peer, send)
+            .await
+            .map_err(Unsent::Interrupted)?;
         // What the provider did not take says that it wants no more; its answer says why.
         if answered || !left.is_empty() {
             return Ok(false);
@@ -171,7 +192,9 @@ async fn pass_body(
             }
             match peer.inlet.poll_more(cx) {
                 Poll::Ready(more) => Poll::Ready(more.map(|()| false)),
-                Poll::Pending if peer.deadline.is_past(shard.clock.now(), cx) => Poll::Ready(Err(Interrupt::Late)),
+                Poll::Pending if peer.deadline.is_past(shard.clock.now(), cx) => {
+                    Poll::Ready(Err(Interrupt::Late))
+                }
                 Poll::Pending => Poll::Pending,
             }
         })
@@ -182,14 +205,36 @@ async fn pass_body(
             Err(Interrupt::Gone) => return Err(Unsent::Interrupted(Interrupt::Gone)),
             Err(Interrupt::Late) => return Err(Unsent::Body(Refusal::slow_body())),
         }
-        done = body::take_passing(peer, rest, ask.bounds, &mut piece).map_err(|error| match error {
-            BodyError::Refused(refusal) => Unsent::Body(refusal),
-            BodyError::Gone => Unsent::Interrupted(Interrupt::Gone),
-        })?;
+        done = body::take_passing(peer, rest, ask.bounds, &mut piece).map_err(
+            |error| match error {
+                BodyError::Refused(refusal) => Unsent::Body(refusal),
+                BodyError::Gone => Unsent::Interrupted(Interrupt::Gone),
+            },
+        )?;
         draft.request_bytes += piece.len() as u64;
     }
 }
 
-async fn unless_interrupted<F: Future>(shard: &Shard, peer: &mut Downstream, work: F) -> Result<F::Output, Interrupt> {
+async fn unless_interrupted<F: Future>(
+    shard: &Shard,
+    peer: &mut Downstream,
+    work: F,
+) -> Result<F::Output, Interrupt> {
     Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, work).await
+}
+
+async fn unless_late<F: Future>(
+    shard: &Shard,
+    peer: &Downstream,
+    work: F,
+) -> Result<F::Output, Interrupt> {
+    let mut work = pin!(work);
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Ok(output)),
+        Poll::Pending if peer.deadline.is_past(shard.clock.now(), cx) => {
+            Poll::Ready(Err(Interrupt::Late))
+        }
+        Poll::Pending => Poll::Pending,
+    })
+    .await
 }

@@ -79,12 +79,21 @@ fn world<F: Future<Output = ()>>(alpn: &[&[u8]], streams: u32, test: impl FnOnce
         let serving = Rc::clone(&shard);
         monoio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let door = Door { loopback: true, admin: false };
+                let door = Door {
+                    loopback: true,
+                    admin: false,
+                };
                 monoio::spawn(serve(Rc::clone(&serving), Stream::plain(socket), door));
             }
         });
-        let world = World { shard, gateway, seen };
-        timeout(Duration::from_secs(30), test(world)).await.expect("the test hangs");
+        let world = World {
+            shard,
+            gateway,
+            seen,
+        };
+        timeout(Duration::from_secs(30), test(world))
+            .await
+            .expect("the test hangs");
     });
 }
 
@@ -152,7 +161,9 @@ async fn be_provider(listener: TcpListener, config: ServerConfig, streams: u32, 
     let config = Arc::new(config);
     while let Ok((socket, _)) = listener.accept().await {
         seen.connections.set(seen.connections.get() + 1);
-        let stream = tls::accept(Stream::plain(socket), Arc::clone(&config)).await.unwrap();
+        let stream = tls::accept(Stream::plain(socket), Arc::clone(&config))
+            .await
+            .unwrap();
         if config.alpn_protocols.iter().any(|name| name == b"h2") {
             monoio::spawn(speak_h2(stream, streams, Rc::clone(&seen)));
         } else {
@@ -164,7 +175,10 @@ async fn be_provider(listener: TcpListener, config: ServerConfig, streams: u32, 
 async fn speak_h1(mut stream: Stream) {
     let (_, request) = stream.reader.read(Vec::with_capacity(4096)).await;
     assert!(request.starts_with(b"POST /v1/json HTTP/1.1\r\n"));
-    let _ = stream.writer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await;
+    let _ = stream
+        .writer
+        .send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        .await;
     sleep(Duration::from_secs(5)).await;
 }
 
@@ -215,20 +229,37 @@ async fn answer(
     let (parts, mut body) = request.into_parts();
     let path = parts.uri.path().to_owned();
     seen.heads.borrow_mut().push(Request::from_parts(parts, ()));
-    let head = |status: u16| Response::builder().status(status).header("content-type", "text/plain");
+    let head = |status: u16| {
+        Response::builder()
+            .status(status)
+            .header("content-type", "text/plain")
+    };
     match path.as_str() {
         "/v1/json" | "/v1/goaway" => {
-            let head = head(200).header("content-length", "13").header("x-request-id", "r-7").header("cf-aig-log-id", "forged");
-            let mut send = respond.send_response(head.body(()).unwrap(), false).unwrap();
-            send.send_data(Bytes::from_static(b"{\"answer\": 1}"), true).unwrap();
+            let head = head(200)
+                .header("content-length", "13")
+                .header("x-request-id", "r-7")
+                .header("cf-aig-log-id", "forged");
+            let mut send = respond
+                .send_response(head.body(()).unwrap(), false)
+                .unwrap();
+            send.send_data(Bytes::from_static(b"{\"answer\": 1}"), true)
+                .unwrap();
         }
         "/v1/refuse" if !seen.refused.replace(true) => respond.send_reset(Reason::REFUSED_STREAM),
-        "/v1/refuse" | "/v1/empty" => drop(respond.send_response(head(200).body(()).unwrap(), true)),
+        "/v1/refuse" | "/v1/empty" => {
+            drop(respond.send_response(head(200).body(()).unwrap(), true))
+        }
         "/v1/stream" => {
-            let head = Response::builder().status(200).header("content-type", "text/event-stream");
-            let mut send = respond.send_response(head.body(()).unwrap(), false).unwrap();
+            let head = Response::builder()
+                .status(200)
+                .header("content-type", "text/event-stream");
+            let mut send = respond
+                .send_response(head.body(()).unwrap(), false)
+                .unwrap();
             for event in 0..EVENTS {
-                send.send_data(Bytes::from(format!("data: {event}\n\n")), false).unwrap();
+                send.send_data(Bytes::from(format!("data: {event}\n\n")), false)
+                    .unwrap();
                 sleep(PAUSE).await;
             }
             let mut trailers = http::HeaderMap::new();
@@ -236,8 +267,14 @@ async fn answer(
             send.send_trailers(trailers).unwrap();
         }
         "/v1/cut" | "/v1/cut-length" => {
-            let head = if path == "/v1/cut" { head(200) } else { head(200).header("content-length", "10") };
-            let mut send = respond.send_response(head.body(()).unwrap(), false).unwrap();
+            let head = if path == "/v1/cut" {
+                head(200)
+            } else {
+                head(200).header("content-length", "10")
+            };
+            let mut send = respond
+                .send_response(head.body(()).unwrap(), false)
+                .unwrap();
             send.send_data(Bytes::from_static(b"12345"), false).unwrap();
             sleep(PAUSE).await;
             send.send_reset(Reason::INTERNAL_ERROR);
@@ -245,7 +282,9 @@ async fn answer(
         "/v1/short" | "/v1/long" => {
             let length = if path == "/v1/short" { "10" } else { "3" };
             let head = head(200).header("content-length", length);
-            let mut send = respond.send_response(head.body(()).unwrap(), false).unwrap();
+            let mut send = respond
+                .send_response(head.body(()).unwrap(), false)
+                .unwrap();
             sleep(PAUSE).await;
             send.send_data(Bytes::from_static(b"12345"), true).unwrap();
         }
@@ -254,10 +293,13 @@ async fn answer(
             seen.resets.borrow_mut().push((reason, Instant::now()));
         }
         "/v1/hang-later" => {
-            let mut send = respond.send_response(head(200).body(()).unwrap(), false).unwrap();
+            let mut send = respond
+                .send_response(head(200).body(()).unwrap(), false)
+                .unwrap();
             send.send_data(Bytes::from_static(b"begun"), false).unwrap();
-            let reason = poll_fn(|cx| send.poll_reset(cx)).await.unwrap();
-            seen.resets.borrow_mut().push((reason, Instant::now()));
+            if let Ok(reason) = poll_fn(|cx| send.poll_reset(cx)).await {
+                seen.resets.borrow_mut().push((reason, Instant::now()));
+            }
         }
         "/v1/early" => {
             let head = head(413).header("content-length", "0");
@@ -271,11 +313,15 @@ async fn answer(
                 let _ = body.flow_control().release_capacity(piece.len());
             }
             let text = bytes.to_string();
-            let mut send = respond.send_response(head(200).body(()).unwrap(), false).unwrap();
+            let mut send = respond
+                .send_response(head(200).body(()).unwrap(), false)
+                .unwrap();
             send.send_data(text.into(), true).unwrap();
         }
         "/v1/big" => {
-            let mut send = respond.send_response(head(200).body(()).unwrap(), false).unwrap();
+            let mut send = respond
+                .send_response(head(200).body(()).unwrap(), false)
+                .unwrap();
             while seen.sent.get() < BIG_BYTES {
                 let want = (BIG_BYTES - seen.sent.get()).min(64 * 1024);
                 send.reserve_capacity(want);
@@ -286,7 +332,8 @@ async fn answer(
                 }
                 let room = send.capacity().min(want);
                 seen.sent.set(seen.sent.get() + room);
-                send.send_data(Bytes::from(vec![b'x'; room]), seen.sent.get() == BIG_BYTES).unwrap();
+                send.send_data(Bytes::from(vec![b'x'; room]), seen.sent.get() == BIG_BYTES)
+                    .unwrap();
             }
         }
         other => panic!("{other}"),
@@ -302,7 +349,9 @@ async fn call(world: &World, head: &str, body: &[u8]) -> TcpStream {
 }
 
 async fn ask(world: &World, path: &str) -> TcpStream {
-    let head = format!("POST /v1/acc/default/openai/{path} HTTP/1.1\nHost: 127.0.0.1\nConnection: close\nAuthorization: Bearer k\nContent-Length: 2\n\n");
+    let head = format!(
+        "POST /v1/acc/default/openai/{path} HTTP/1.1\nHost: 127.0.0.1\nConnection: close\nAuthorization: Bearer k\nContent-Length: 2\n\n"
+    );
     call(world, &head, b"{}").await
 }
 
@@ -369,7 +418,11 @@ fn a_full_connection_gets_a_second_one_beside_it() {
         for answer in join(callers).await {
             assert!(answer.ends_with("data: 4\n\n\r\n0\r\n\r\n"), "{answer}");
         }
-        assert!((2..=4).contains(&world.seen.connections.get()), "{}", world.seen.connections.get());
+        assert!(
+            (2..=4).contains(&world.seen.connections.get()),
+            "{}",
+            world.seen.connections.get()
+        );
     });
 }
 
@@ -405,7 +458,10 @@ fn a_caller_of_http_1_0_reads_to_the_end_of_the_connection() {
         let head = "POST /v1/acc/default/openai/stream HTTP/1.0\nHost: 127.0.0.1\nAuthorization: Bearer k\nContent-Length: 2\n\n";
         let answer = read_all(call(&world, head, b"{}").await).await.unwrap();
         assert!(!answer.contains("chunked"), "{answer}");
-        assert!(answer.ends_with("\r\n\r\ndata: 0\n\ndata: 1\n\ndata: 2\n\ndata: 3\n\ndata: 4\n\n"), "{answer}");
+        assert!(
+            answer.ends_with("\r\n\r\ndata: 0\n\ndata: 1\n\ndata: 2\n\ndata: 3\n\ndata: 4\n\n"),
+            "{answer}"
+        );
     });
 }
 
@@ -415,10 +471,16 @@ fn a_cut_answer_never_looks_whole() {
         let answer = get(&world, "cut").await;
         assert!(answer.ends_with("5\r\n12345\r\n"), "{answer}");
         let answer = get(&world, "cut-length").await;
-        assert!(answer.contains("content-length: 10") && answer.ends_with("\r\n\r\n12345"), "{answer}");
+        assert!(
+            answer.contains("content-length: 10") && answer.ends_with("\r\n\r\n12345"),
+            "{answer}"
+        );
         let head = "POST /v1/acc/default/openai/cut HTTP/1.0\nHost: 127.0.0.1\nAuthorization: Bearer k\nContent-Length: 2\n\n";
         let answer = read_all(call(&world, head, b"{}").await).await;
-        assert!(answer.is_err(), "a caller that reads to the end is reset: {answer:?}");
+        assert!(
+            answer.is_err(),
+            "a caller that reads to the end is reset: {answer:?}"
+        );
         // One stream's failure leaves the connection alone.
         assert_eq!(world.seen.connections.get(), 1);
     });
@@ -475,7 +537,11 @@ fn a_request_that_was_refused_unread_is_sent_again() {
     world(H2, 100, async |world| {
         let answer = get(&world, "refuse").await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-        assert_eq!(world.seen.connections.get(), 2, "a connection that refuses is left");
+        assert_eq!(
+            world.seen.connections.get(),
+            2,
+            "a connection that refuses is left"
+        );
     });
 }
 
@@ -514,13 +580,20 @@ fn a_slow_caller_slows_the_provider_down() {
         let caller = ask(&world, "big").await;
         sleep(Duration::from_millis(500)).await;
         let held = world.seen.sent.get();
-        assert!(held < BIG_BYTES / 2, "{held} bytes went into a caller that reads nothing");
+        assert!(
+            held < BIG_BYTES / 2,
+            "{held} bytes went into a caller that reads nothing"
+        );
         sleep(Duration::from_millis(200)).await;
         assert_eq!(world.seen.sent.get(), held);
         // Others on the connection are served meanwhile.
         assert!(get(&world, "json").await.ends_with("{\"answer\": 1}"));
         let answer = read_all(caller).await.unwrap();
-        assert_eq!(answer.bytes().filter(|byte| *byte == b'x').count() - 1, BIG_BYTES, "one x is in the head");
+        assert_eq!(
+            answer.bytes().filter(|byte| *byte == b'x').count() - 1,
+            BIG_BYTES,
+            "one x is in the head"
+        );
         assert!(answer.ends_with("\r\n0\r\n\r\n"));
         assert_eq!(world.seen.connections.get(), 1);
     });
@@ -530,8 +603,12 @@ fn a_slow_caller_slows_the_provider_down() {
 fn a_large_body_goes_out_as_the_provider_takes_it() {
     world(H2, 100, async |world| {
         let bytes = 3_000_000;
-        let head = format!("POST /v1/acc/default/openai/echo HTTP/1.1\nHost: 127.0.0.1\nAuthorization: Bearer k\nConnection: close\nContent-Length: {bytes}\n\n");
-        let answer = read_all(call(&world, &head, &vec![b' '; bytes]).await).await.unwrap();
+        let head = format!(
+            "POST /v1/acc/default/openai/echo HTTP/1.1\nHost: 127.0.0.1\nAuthorization: Bearer k\nConnection: close\nContent-Length: {bytes}\n\n"
+        );
+        let answer = read_all(call(&world, &head, &vec![b' '; bytes]).await)
+            .await
+            .unwrap();
         assert!(answer.ends_with("7\r\n3000000\r\n0\r\n\r\n"), "{answer}");
     });
 }
@@ -548,7 +625,10 @@ fn a_chunked_body_that_is_not_held_passes_through() {
         }
         body.extend_from_slice(b"0\r\n\r\n");
         let answer = read_all(call(&world, head, &body).await).await.unwrap();
-        assert!(answer.contains(&format!("\r\n{}\r\n", 30 * 0x10_0000)), "{answer}");
+        assert!(
+            answer.contains(&format!("\r\n{}\r\n", 30 * 0x10_0000)),
+            "{answer}"
+        );
         let heads = world.seen.heads.borrow();
         assert!(!heads[0].headers().contains_key("transfer-encoding"));
     });
@@ -558,8 +638,12 @@ fn a_chunked_body_that_is_not_held_passes_through() {
 fn an_answer_may_come_before_the_body_is_sent() {
     world(H2, 100, async |world| {
         let bytes = 3_000_000;
-        let head = format!("POST /v1/acc/default/openai/early HTTP/1.1\nHost: 127.0.0.1\nAuthorization: Bearer k\nConnection: close\nContent-Length: {bytes}\n\n");
-        let answer = read_all(call(&world, &head, &vec![b' '; bytes]).await).await.unwrap();
+        let head = format!(
+            "POST /v1/acc/default/openai/early HTTP/1.1\nHost: 127.0.0.1\nAuthorization: Bearer k\nConnection: close\nContent-Length: {bytes}\n\n"
+        );
+        let answer = read_all(call(&world, &head, &vec![b' '; bytes]).await)
+            .await
+            .unwrap();
         assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
         assert!(get(&world, "json").await.ends_with("{\"answer\": 1}"));
     });
@@ -570,7 +654,11 @@ fn a_provider_that_chooses_http_1_is_spoken_to_in_it() {
     world(&[b"http/1.1"], 100, async |world| {
         let answer = get(&world, "json").await;
         assert!(answer.ends_with("\r\n\r\n{}"), "{answer}");
-        assert_eq!(world.shard.hosts.idle_count(), 1, "the connection is kept like any other");
+        assert_eq!(
+            world.shard.hosts.idle_count(),
+            1,
+            "the connection is kept like any other"
+        );
     });
 }
 
@@ -587,7 +675,10 @@ fn a_link_without_exchanges_ends_when_it_is_retired() {
 }
 
 async fn join<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
-    let mut waiting: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
+    let mut waiting: Vec<_> = futures
+        .into_iter()
+        .map(|future| (Box::pin(future), None))
+        .collect();
     poll_fn(|cx| {
         let mut all = true;
         for (future, output) in &mut waiting {
@@ -601,5 +692,8 @@ async fn join<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
         if all { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
-    waiting.into_iter().filter_map(|(_, output)| output).collect()
+    waiting
+        .into_iter()
+        .filter_map(|(_, output)| output)
+        .collect()
 }
