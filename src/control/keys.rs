@@ -5,7 +5,8 @@
 //! [`schema`] (the file's layout and its versions), [`api_token`] (the management token).
 
 use std::{
-    io,
+    fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -155,11 +156,20 @@ impl KeyState {
 }
 
 /// Tokens that are good at some time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LiveKeys {
     /// Hash and meaning of each.
     pub keys: Vec<([u8; 32], Key)>,
-    /// When the next of them ends by itself.
+    /// Until when this is all true.
+    pub seen: KeysSeen,
+}
+
+/// What was seen of the store when its tokens were loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeysSeen {
+    /// Another one after another process has changed the store; see [`KeyStore::data_version`].
+    pub data_version: i64,
+    /// When the next token ends by itself.
     pub next_expiry: Option<UnixSeconds>,
 }
 
@@ -168,6 +178,7 @@ pub struct LiveKeys {
 pub struct KeyStore {
     connection: Connection,
     path: PathBuf,
+    inode: u64,
 }
 
 /// Longest wait for another process' write, which takes milliseconds.
@@ -190,7 +201,12 @@ impl KeyStore {
         // SQLite would make the file readable to all; its companions take over its mode.
         schema::make_private(&path).map_err(|error| file_error(&path, &error))?;
         let connection = Connection::open(&path).map_err(|error| classify(&path, error))?;
-        let mut store = Self { connection, path };
+        let inode = inode(&path)?;
+        let mut store = Self {
+            connection,
+            path,
+            inode,
+        };
         schema::prepare(&mut store.connection, BUSY_LIMIT).map_err(|error| match error {
             schema::SchemaError::Newer(version) => KeyError::Newer {
                 path: store.path.clone(),
@@ -200,6 +216,18 @@ impl KeyStore {
             schema::SchemaError::Database(error) => classify(&store.path, error),
         })?;
         Ok(store)
+    }
+
+    /// Opens the file anew if another has taken its place. One that is gone is an error: it may
+    /// be on its way back. Says whether there was another.
+    pub fn follow(&mut self) -> Result<bool, KeyError> {
+        if inode(&self.path)? == self.inode {
+            return Ok(false);
+        }
+        if let Some(data_dir) = self.path.parent() {
+            *self = Self::open(data_dir)?;
+        }
+        Ok(true)
     }
 
     /// Makes a token and gives its text, which cannot be had again.
@@ -294,6 +322,8 @@ impl KeyStore {
 
     /// The tokens that are good at `now`.
     pub fn load(&self, now: UnixSeconds) -> Result<LiveKeys, KeyError> {
+        // First, so that a change that comes in between is seen later.
+        let data_version = self.data_version()?;
         self.read(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT name, stored_hash, permissions, expires_at FROM gateway_tokens \
@@ -301,7 +331,7 @@ impl KeyStore {
                  ORDER BY id",
             )?;
             let mut rows = statement.query([now])?;
-            let mut live = LiveKeys::default();
+            let (mut keys, mut next_expiry) = (Vec::new(), None);
             while let Some(row) = rows.next()? {
                 let permissions = permissions(row.get(2)?);
                 let key = Key {
@@ -310,11 +340,15 @@ impl KeyStore {
                     read: permissions.contains(Permissions::READ),
                     edit: permissions.contains(Permissions::EDIT),
                 };
-                live.keys.push((row.get(1)?, key));
+                keys.push((row.get(1)?, key));
                 let end: Option<UnixSeconds> = row.get(3)?;
-                live.next_expiry = live.next_expiry.into_iter().chain(end).min();
+                next_expiry = next_expiry.into_iter().chain(end).min();
             }
-            Ok(live)
+            let seen = KeysSeen {
+                data_version,
+                next_expiry,
+            };
+            Ok(LiveKeys { keys, seen })
         })
     }
 
@@ -419,6 +453,11 @@ fn base64url(bytes: &[u8]) -> zeroize::Zeroizing<String> {
         }
     }
     out
+}
+
+fn inode(path: &Path) -> Result<u64, KeyError> {
+    let file = fs::metadata(path).map_err(|error| file_error(path, &error))?;
+    Ok(file.ino())
 }
 
 fn file_error(path: &Path, error: &io::Error) -> KeyError {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     config::Config,
+    control::reload::standing::Change,
     domain::record::Record,
     handoff::{counters::Plain, log_health::LogWork, mailbox::letterbox},
 };
@@ -215,7 +216,7 @@ fn degraded_parts_are_named_and_draining_is_not_ready() {
     }]);
     let (status, body) = bench.json("/readyz");
     assert_eq!((status, &body["degraded"]), (200, &degraded));
-    bench.standing.failed();
+    bench.standing.failed(Change::Keys);
     let (status, body) = bench.json("/readyz");
     assert_eq!(
         (status, &body["degraded"][1]["component"]),

@@ -90,8 +90,8 @@ fn revoked_and_expired_tokens_are_not_loaded() {
     };
     assert_eq!(names(NOW + 9), ["stays", "ends"]);
     assert_eq!(names(NOW + 10), ["stays"]);
-    assert_eq!(store.load(NOW + 9).unwrap().next_expiry, expires_at);
-    assert_eq!(store.load(NOW + 10).unwrap().next_expiry, None);
+    assert_eq!(store.load(NOW + 9).unwrap().seen.next_expiry, expires_at);
+    assert_eq!(store.load(NOW + 10).unwrap().seen.next_expiry, None);
     let states: Vec<_> = store
         .list()
         .unwrap()
@@ -167,6 +167,22 @@ fn a_server_sees_that_another_process_changed_the_store() {
     let mut other = KeyStore::open(dir.path()).unwrap();
     other.create(&new("app"), NOW).unwrap();
     assert_ne!(server.data_version().unwrap(), before);
+    assert_eq!(server.load(NOW).unwrap().keys.len(), 1);
+}
+
+#[test]
+fn a_file_that_takes_the_place_of_another_is_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = KeyStore::open(dir.path()).unwrap();
+    fs::rename(dir.path().join(FILE), dir.path().join("away")).unwrap();
+    let gone = server.follow().unwrap_err().to_string();
+    assert!(
+        gone.ends_with("No such file or directory (os error 2)"),
+        "{gone}"
+    );
+    let mut other = KeyStore::open(dir.path()).unwrap();
+    other.create(&new("app"), NOW).unwrap();
+    server.follow().unwrap();
     assert_eq!(server.load(NOW).unwrap().keys.len(), 1);
 }
 
