@@ -1,0 +1,3 @@
+//! The verbs of the command line beside `serve`, one file each.
+
+pub mod demo;
