@@ -42,7 +42,7 @@ pub(super) struct Fields<'a> {
     #[serde(rename = "toolConfig")]
     pub(super) tool_config: Option<Value>,
     pub(super) thinking: Option<Value>,
-    #[serde(rename = "generationConfig")]
+    #[serde(rename = "generationConfig", alias = "generation_config")]
     pub(super) generation_config: Option<Value>,
     pub(super) input: Option<Value>,
     pub(super) inputs: Option<Value>,
@@ -269,13 +269,16 @@ fn thinks(fields: &Fields<'_>) -> bool {
         .thinking
         .as_ref()
         .and_then(|thinking| thinking.get("type")?.as_str());
+    // Google's own SDK writes the inner names with underscores.
     let gemini = fields.generation_config.as_ref().and_then(|config| {
-        config
-            .get("thinkingConfig")?
-            .get("includeThoughts")?
-            .as_bool()
+        let thinking = either(config, "thinkingConfig", "thinking_config")?;
+        either(thinking, "includeThoughts", "include_thoughts")?.as_bool()
     });
     matches!(kind, Some("enabled" | "adaptive")) || gemini == Some(true)
+}
+
+fn either<'v>(value: &'v Value, one: &str, other: &str) -> Option<&'v Value> {
+    value.get(one).or_else(|| value.get(other))
 }
 
 fn asks_for_json(format: &Value) -> bool {

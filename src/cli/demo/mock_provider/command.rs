@@ -29,7 +29,8 @@ pub(super) struct Command {
     /// `events=N`: so many deltas, which are so many visible tokens.
     pub(super) events: Option<u64>,
     /// `size=BYTES`: pads the body to exactly this size, if it is not larger already. Counted
-    /// before compression and without chunk framing; binary event streams come out near it.
+    /// before compression and without chunk framing; binary event streams come out near it. In a
+    /// stream the deltas grow, not the texts that its last events repeat.
     pub(super) size: Option<u64>,
     /// `cut=before|head|N|rst|rst:before|rst:head|rst:N`: closes before the head, in its middle
     /// or after N bytes of the body; `rst` by a reset (alone: before the first byte of the body).

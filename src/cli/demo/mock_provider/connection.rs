@@ -66,6 +66,8 @@ fn exchange(peer: &Peer, reader: &mut Reader<'_>) -> Next {
             &Body::default(),
         );
         return match (early, next) {
+            // Whoever waited for a 100 has its answer and keeps its body.
+            (Early::Read, Next::Request) if head.expects_continue => Next::Finish,
             (Early::Read, Next::Request) => match reader.body(&head, None) {
                 Ok(_) => Next::Request,
                 Err(_) => Next::Finish,

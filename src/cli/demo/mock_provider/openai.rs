@@ -272,7 +272,8 @@ pub(super) fn model(ask: &Ask<'_>) -> Answer {
 fn model_entry(id: &str) -> Value {
     json!({
         "id": id, "object": "model", "created": Ask::created(), "owned_by": "tidegate",
-        "capabilities": {},
+        // Mistral's SDK wants these two.
+        "type": "base", "capabilities": {},
     })
 }
 

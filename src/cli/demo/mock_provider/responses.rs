@@ -120,10 +120,13 @@ impl Numbered {
     }
 }
 
-fn numbered(name: &str, number: &Value, mut value: Value) -> Value {
-    value["type"] = json!(name);
-    value["sequence_number"] = number.clone();
-    value
+/// `value` behind its type and number, where the API puts them.
+fn numbered(name: &str, number: &Value, value: Value) -> Value {
+    let mut numbered = json!({ "type": name, "sequence_number": number });
+    if let (Some(members), Value::Object(rest)) = (numbered.as_object_mut(), value) {
+        members.extend(rest);
+    }
+    numbered
 }
 
 /// The output items: a reasoning item where the model reasons, then a message or a call.

@@ -230,11 +230,7 @@ fn inventor(endpoint: Endpoint, path: &str) -> &'static str {
     match endpoint {
         Endpoint::Messages | Endpoint::MessagesCount => "anthropic",
         Endpoint::Generate { .. } | Endpoint::GenerateCount | Endpoint::EmbedContent { .. } => {
-            if path.contains("/publishers/") {
-                "google-vertex-ai"
-            } else {
-                "google-ai-studio"
-            }
+            "google-ai-studio"
         }
         Endpoint::CohereChatV1
         | Endpoint::CohereChatV2
@@ -306,9 +302,12 @@ const PROVIDERS: &[(&str, &str)] = &[
     ("google-ai-studio", "google-ai-studio"),
     ("google", "google-ai-studio"),
     ("google-vertex-ai", "google-vertex-ai"),
+    // Vertex paths name the model's publisher next, which is not the provider.
+    ("publishers", "google-vertex-ai"),
     ("azure-openai", "azure-openai"),
     ("aws-bedrock", "aws-bedrock"),
     ("bedrock-runtime", "aws-bedrock"),
+    ("bedrock-mantle", "aws-bedrock"),
     ("workers-ai", "workers-ai"),
     ("huggingface", "huggingface"),
     ("groq", "groq"),
