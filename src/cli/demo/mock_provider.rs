@@ -36,7 +36,9 @@
 //!
 //! # Inspection
 //!
-//! `GET /__mock/counters`, `GET /__mock/requests?last=N`, `POST /__mock/reset`.
+//! `GET /__mock/counters`, `GET /__mock/requests?last=N`, `POST /__mock/reset`. An answer counts as
+//! completed once its last byte is written, which its reader may see a moment earlier; `in_flight`
+//! is 0 when all is counted.
 //!
 //! Reading order: `connection` (the life of a request), `request`, `route`, `command`, `ask`,
 //! the dialects, `answer`, `send`, `counters`.
@@ -90,21 +92,26 @@ impl MockProvider {
     /// Binds and starts to answer. An address that is not loopback is `InvalidInput`, and so are
     /// commands that nobody knows.
     pub fn start(options: Options) -> io::Result<Self> {
-        if !options.listen.ip().is_loopback() {
+        let Options {
+            listen,
+            connections_max,
+            commands,
+        } = options;
+        if !listen.ip().is_loopback() {
             return Err(invalid("the mock provider listens on loopback only"));
         }
         let mut standing = Command::default();
         standing
-            .extend(&options.commands, ',')
+            .extend(&commands, ',')
             .map_err(|error| invalid(&error.to_string()))?;
 
-        let listener = Arc::new(TcpListener::bind(options.listen)?);
+        let listener = Arc::new(TcpListener::bind(listen)?);
         rustix::net::listen(&listener, BACKLOG)?;
         let addr = listener.local_addr()?;
         let shared = Arc::new(Shared {
             standing,
             counters: Counters::default(),
-            peers: peer::Peers::new(options.connections_max),
+            peers: peer::Peers::new(connections_max),
         });
         let accepting = thread::Builder::new()
             .name("mock-accept".to_owned())

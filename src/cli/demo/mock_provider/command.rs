@@ -184,7 +184,7 @@ impl Command {
     }
 }
 
-fn within<T: std::str::FromStr + PartialOrd>(text: &str, min: T, max: T) -> Option<T> {
+fn within<T: Copy + std::str::FromStr + PartialOrd>(text: &str, min: T, max: T) -> Option<T> {
     let number = text.parse().ok()?;
     (min <= number && number <= max).then_some(number)
 }

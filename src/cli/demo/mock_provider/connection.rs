@@ -35,6 +35,16 @@ enum Next {
     Gone,
 }
 
+/// A request as far as it was read.
+struct Request<'a> {
+    head: &'a Head,
+    route: &'a Route,
+    query: &'a str,
+    /// The commands of header and query.
+    given: &'a str,
+    body: Body,
+}
+
 fn exchange(peer: &Peer, reader: &mut Reader<'_>) -> Next {
     let head = match reader.head() {
         Ok(Some(head)) => head,
@@ -52,19 +62,18 @@ fn exchange(peer: &Peer, reader: &mut Reader<'_>) -> Next {
     if let Err(error) = command.extend(&given, ',') {
         return aside(peer, reader, &head, misunderstood(&error));
     }
+    let mut request = Request {
+        head: &head,
+        route: &route,
+        query,
+        given: &given,
+        body: Body::default(),
+    };
     if let Some(handshake) = &head.websocket {
-        return upgrade(peer, reader, &head, &route, handshake, &command);
+        return upgrade(peer, reader, &request, handshake, command);
     }
     if let Some(early) = command.early {
-        let next = answer(
-            peer,
-            &head,
-            &route,
-            query,
-            &given,
-            command,
-            &Body::default(),
-        );
+        let next = answer(peer, &request, command);
         return match (early, next) {
             // Whoever waited for a 100 has its answer and keeps its body.
             (Early::Read, Next::Request) if head.expects_continue => Next::Finish,
@@ -83,70 +92,23 @@ fn exchange(peer: &Peer, reader: &mut Reader<'_>) -> Next {
         return Next::Gone;
     }
     match reader.body(&head, command.read) {
-        Ok(body) => answer(peer, &head, &route, query, &given, command, &body),
-        Err(error) => unreadable(peer, error),
+        Ok(body) => request.body = body,
+        Err(error) => return unreadable(peer, error),
     }
+    answer(peer, &request, command)
 }
 
 /// Answers a request that was read, and counts both.
-fn answer(
-    peer: &Peer,
-    head: &Head,
-    route: &Route,
-    query: &str,
-    given: &str,
-    mut command: Command,
-    body: &Body,
-) -> Next {
+fn answer(peer: &Peer, request: &Request<'_>, mut command: Command) -> Next {
+    let Request {
+        head, route, body, ..
+    } = request;
     let counters = &peer.shared.counters;
-    let running = counters.begin(
-        peer.id(),
-        (route.provider, route.endpoint.name()),
-        head,
-        body,
-    );
-    let mut tokens = (0, 0);
-    let answer = match understand(route, &head.content_type, body) {
-        Err(refused) => refused,
-        Ok((model, suffix, fields)) => match command.extend(&suffix, '+') {
-            Err(error) => misunderstood(&error),
-            Ok(()) => {
-                let key = format!("{given}+{suffix}");
-                if let Some(max) = command.first
-                    && !counters.is_among_first(&key, max)
-                {
-                    command = peer.shared.standing.clone();
-                }
-                let mut ask = Ask {
-                    route,
-                    model,
-                    digest: digest_of(&head.content_type, body),
-                    fields,
-                    usage: Usage::default(),
-                    story: Story {
-                        digest: String::new(),
-                        pieces: command.events.unwrap_or(VISIBLE_TOKENS),
-                    },
-                    command: &command,
-                    query,
-                    body: &body.kept,
-                    content_type: &head.content_type,
-                    upload_sha256: if is_json(body) || body.len == 0 {
-                        String::new()
-                    } else {
-                        body.sha256()
-                    },
-                };
-                ask.story.digest.clone_from(&ask.digest);
-                ask.usage = usage(&ask, body.len);
-                tokens = (ask.usage.input, ask.usage.output);
-                let answer = shape(&ask, &head.method);
-                if answer.status >= 400 {
-                    tokens = (0, 0);
-                }
-                answer
-            }
-        },
+    let place = (route.provider, route.endpoint.name());
+    let running = counters.begin(peer.id(), place, head, body);
+    let (answer, tokens) = match compose(peer, request, &mut command) {
+        Ok((answer, usage)) if answer.status < 400 => (answer, (usage.input, usage.output)),
+        Ok((refusal, _)) | Err(refusal) => (refusal, (0, 0)),
     };
     let answer = add_request_id(route, &command, answer);
     let status = answer.status;
@@ -158,6 +120,48 @@ fn answer(
         End::Cut { reset: true } => Next::Reset,
         End::Aborted => Next::Gone,
     }
+}
+
+/// The answer and its usage; an error is the answer to a request that makes no sense. The
+/// commands of the model's name are added to `command` on the way.
+fn compose(
+    peer: &Peer,
+    request: &Request<'_>,
+    command: &mut Command,
+) -> Result<(Answer, Usage), Answer> {
+    let Request {
+        head, route, body, ..
+    } = request;
+    let (model, suffix, fields) = understand(route, &head.content_type, body)?;
+    command
+        .extend(&suffix, '+')
+        .map_err(|error| misunderstood(&error))?;
+    if let Some(max) = command.first {
+        let key = format!("{}+{suffix}", request.given);
+        if !peer.shared.counters.is_among_first(&key, max) {
+            *command = peer.shared.standing.clone();
+        }
+    }
+    let digest = digest_of(&head.content_type, body);
+    let opaque = body.len > 0 && !is_json(body);
+    let mut ask = Ask {
+        route,
+        model,
+        story: Story {
+            digest: digest.clone(),
+            pieces: command.events.unwrap_or(VISIBLE_TOKENS),
+        },
+        digest,
+        fields,
+        usage: Usage::default(),
+        command,
+        query: request.query,
+        body: &body.kept,
+        content_type: &head.content_type,
+        upload_sha256: if opaque { body.sha256() } else { String::new() },
+    };
+    ask.usage = usage(&ask, body.len);
+    Ok((shape(&ask, &head.method), ask.usage))
 }
 
 /// The model, its commands and the other members that matter.
@@ -277,31 +281,17 @@ fn shape(ask: &Ask<'_>, method: &str) -> Answer {
 fn upgrade(
     peer: &Peer,
     reader: &mut Reader<'_>,
-    head: &Head,
-    route: &Route,
+    request: &Request<'_>,
     handshake: &Handshake,
-    command: &Command,
+    command: Command,
 ) -> Next {
     if command.status.is_some_and(|status| status >= 400) {
-        let given = String::new();
-        return answer(
-            peer,
-            head,
-            route,
-            "",
-            &given,
-            command.clone(),
-            &Body::default(),
-        );
+        return answer(peer, request, command);
     }
     let counters = &peer.shared.counters;
-    let running = counters.begin(
-        peer.id(),
-        (route.provider, "websocket"),
-        head,
-        &Body::default(),
-    );
-    let sent = websocket::serve(peer, reader, handshake, command);
+    let place = (request.route.provider, "websocket");
+    let running = counters.begin(peer.id(), place, request.head, &request.body);
+    let sent = websocket::serve(peer, reader, handshake, &command);
     counters.end(&running, 101, sent, (0, 0), peer.shared.peers.closing());
     match sent.end {
         End::Cut { reset: true } => Next::Reset,

@@ -69,6 +69,10 @@ pub(super) fn sha1(bytes: &[u8]) -> [u8; 20] {
     out
 }
 
+#[expect(
+    clippy::many_single_char_names,
+    reason = "the standard's names for its working variables"
+)]
 fn sha1_block(state: &mut [u32; 5], block: &[u8]) {
     let mut schedule = [0_u32; 80];
     for (slot, bytes) in schedule.iter_mut().zip(block.chunks_exact(4)) {

@@ -114,12 +114,16 @@ fn chat_stream(ask: &Ask<'_>) -> Answer {
         ));
     }
     let mut first = json!({ "role": "assistant", "content": "" });
-    let mut deltas = Deltas::story(ask, "", &chunk(ask, when, json!({ "content": TEXT }), None));
+    let mut deltas = Deltas::story(
+        ask,
+        "",
+        &chunk(ask, when, &json!({ "content": TEXT }), None),
+    );
     if let Some(tool) = ask.tool() {
         if ask.route.provider == "mistral" {
             // Mistral sends a call in one piece, with the finish reason.
             let delta = json!({ "role": "assistant", "content": "", "tool_calls": [tool_call(ask, &tool, &ask.tool_arguments())] });
-            let mut last = chunk(ask, when, delta, Some(finish_reason(ask)));
+            let mut last = chunk(ask, when, &delta, Some(finish_reason(ask)));
             last["usage"] = usage(ask);
             let closing = vec![Event::new("", &last), Event::done()];
             return Answer::events(ask, Form::Sse, opening, Deltas::none(), closing);
@@ -127,19 +131,19 @@ fn chat_stream(ask: &Ask<'_>) -> Answer {
         first["content"] = Value::Null;
         first["tool_calls"] = json!([tool_call(ask, &tool, "")]);
         let delta = json!({ "tool_calls": [{ "index": 0, "function": { "arguments": TEXT } }] });
-        deltas = Deltas::tool(ask, "", &chunk(ask, when, delta, None));
+        deltas = Deltas::tool(ask, "", &chunk(ask, when, &delta, None));
     }
-    let mut head = chunk(ask, when, first, None);
+    let mut head = chunk(ask, when, &first, None);
     if ask.route.provider == "groq" {
         head["x_groq"] = json!({ "id": format!("req_{}", ask.digest) });
     }
     opening.push(Event::new("", &head));
     if ask.usage.reasoning > 0 && reasons_aloud(ask) {
         let delta = json!({ "reasoning_content": "It is a tide.", "content": null });
-        opening.push(Event::new("", &chunk(ask, when, delta, None)));
+        opening.push(Event::new("", &chunk(ask, when, &delta, None)));
     }
 
-    let mut last = chunk(ask, when, json!({}), Some(finish_reason(ask)));
+    let mut last = chunk(ask, when, &json!({}), Some(finish_reason(ask)));
     if when != UsageWhen::Asked {
         last["usage"] = usage(ask);
     }
@@ -148,7 +152,7 @@ fn chat_stream(ask: &Ask<'_>) -> Answer {
     }
     let mut closing = vec![Event::new("", &last)];
     if when == UsageWhen::Asked && includes_usage(ask) {
-        let mut told = chunk(ask, when, json!({}), None);
+        let mut told = chunk(ask, when, &json!({}), None);
         told["choices"] = json!([]);
         told["usage"] = usage(ask);
         closing.push(Event::new("", &told));
@@ -157,7 +161,7 @@ fn chat_stream(ask: &Ask<'_>) -> Answer {
     Answer::events(ask, Form::Sse, opening, deltas, closing)
 }
 
-fn chunk(ask: &Ask<'_>, when: UsageWhen, delta: Value, finish_reason: Option<&str>) -> Value {
+fn chunk(ask: &Ask<'_>, when: UsageWhen, delta: &Value, finish_reason: Option<&str>) -> Value {
     let mut chunk = json!({
         "id": id(ask),
         "object": "chat.completion.chunk",

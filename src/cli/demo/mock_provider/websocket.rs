@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(frame(FIN | TEXT, b"hi"), b"\x81\x02hi");
         assert_eq!(frame(FIN | TEXT, &[0; 126])[..4], [0x81, 126, 0, 126]);
         assert_eq!(
-            frame(FIN | TEXT, &[0; 65_536])[..10],
+            frame(FIN | TEXT, &vec![0; 65_536])[..10],
             [0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]
         );
     }
