@@ -7,4 +7,5 @@
     reason = "a verb runs on a thread of its own and may block"
 )]
 
+pub mod demo;
 pub mod logs;
