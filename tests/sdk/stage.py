@@ -40,16 +40,18 @@ SOON_SECONDS = 10
 ACCOUNT = "0123456789abcdef0123456789abcdef"
 LOCKED = "locked"  # the gateway that asks for a token
 
-# USD per million tokens: model -> (input, output, read from the prompt cache). Odd figures, so
-# that a cost which is right is right for no other reason.
+# USD per million tokens: (input, output, read from and written to the prompt cache). Odd figures,
+# so that a cost which is right is right for no other reason.
 PRICES = {
-    "openai/gpt-4o": ("2.53", "10.07", "1.27"),
-    "anthropic/claude-sonnet-4-5": ("3.01", "15.13", "0.31"),
-    "google-ai-studio/gemini-2.5-flash": ("0.37", "2.51", "0.07"),
-    "groq/llama-3.3-70b-versatile": ("0.59", "0.79", "0.29"),
-    "mistral/mistral-small-latest": ("0.11", "0.31", "0.05"),
-    "cohere/command-a-03-2025": ("2.57", "10.03", "1.25"),
+    "openai/gpt-4o": ("2.53", "10.07", "1.27", "2.53"),
+    "anthropic/claude-sonnet-4-6": ("3.01", "15.13", "0.31", "3.79"),
+    "google-ai-studio/gemini-2.5-flash": ("0.37", "2.51", "0.07", "0.37"),
+    "groq/llama-3.3-70b-versatile": ("0.59", "0.79", "0.29", "0.59"),
+    "mistral/mistral-small-latest": ("0.11", "0.31", "0.05", "0.11"),
+    "cohere/command-a-03-2025": ("2.57", "10.03", "1.25", "2.57"),
 }
+# Models with this at their end report tokens of the prompt cache.
+CACHED = "-cached"
 PROVIDERS = [key.split("/")[0] for key in PRICES]
 
 # Gateways made in the file, one for each call that is looked up in the records: (prefix, number).
@@ -68,6 +70,9 @@ class Stage:
         self.folder = Path(tempfile.mkdtemp(prefix="tidegate-sdk-"))
         self.gateway_token = "tg-" + secrets.token_hex(16)
         self.stored_key = "sk-stored-" + secrets.token_hex(16)
+        # Gateways of which exactly one record was seen, one a line; written by all tests.
+        self.once = self.folder / "once"
+        self.once.touch()
         self.processes = []
         self.gateway = None
         self.mock = None
@@ -114,26 +119,41 @@ class Stage:
             return self.mock
         return f"{self.gateway}/v1/{ACCOUNT}/{gateway}"
 
+    def reset(self):
+        """Makes the mock forget, so that its counts are those of one test."""
+        request = urllib.request.Request(self.mock + "/__mock/reset", method="POST")
+        urllib.request.urlopen(request, timeout=10).close()
+
     def counters(self):
-        """The mock's counters."""
-        return fetch_json(self.mock + "/__mock/counters")
+        """The mock's counts since the last reset, of all providers together."""
+        return fetch_json(self.mock + "/__mock/counters")["total"]
 
-    def requests(self, last):
-        """The last requests that the mock saw, oldest first."""
-        return fetch_json(f"{self.mock}/__mock/requests?last={last}")["requests"]
+    def last_request(self):
+        """The newest request that the mock saw; `headers` by lower-case name."""
+        (request,) = fetch_json(self.mock + "/__mock/requests?last=1")["requests"]
+        headers = {}
+        for name, value in request["headers"]:
+            assert name.lower() not in headers, f"{name} was sent twice"
+            headers[name.lower()] = value
+        return request | {"headers": headers}
 
-    def records(self, gateway, count=1):
-        """The records of `gateway`, once there are `count`; fails if there are ever more."""
-        found = []
+    def only_record(self, gateway):
+        """The one record of `gateway`, once it is there. A second one fails here, or at the end."""
+        found = wait_for(lambda: self._query(gateway), f"a record of gateway {gateway}")
+        with self.once.open("a") as file:
+            file.write(gateway + "\n")
+        assert len(found) == 1, f"more records than exchanges: {found}"
+        return found[0]
 
-        def enough():
-            nonlocal found
-            found = query(self.tidegate, self.config, gateway, self.environment)
-            return len(found) >= count
-
-        wait_for(enough, f"{count} record(s) of gateway {gateway}, got {found}")
-        assert len(found) == count, f"more records than exchanges: {found}"
-        return found
+    def _query(self, gateway):
+        """What `tidegate logs query` knows about a gateway, as it stands on disk."""
+        command = [self.tidegate, "logs", "query", "--config", str(self.config)]
+        answer = subprocess.run(
+            [*command, "--gateway", gateway, "--output", "ndjson"],
+            env=self.environment, capture_output=True, timeout=30,
+        )
+        assert answer.returncode == 0, f"logs query: {answer.returncode}, {answer.stderr}"
+        return [json.loads(line, parse_float=Decimal) for line in answer.stdout.splitlines()]
 
     # ---- start and stop --------------------------------------------------------------------
 
@@ -193,10 +213,10 @@ class Stage:
             for index in range(number):
                 lines += [f"[gateways.{prefix}-{index}]", "authentication = false"]
         lines.append("[prices]")
-        for key, (entered, left, cached) in PRICES.items():
-            lines.append(
-                f'"{key}" = {{ input = "{entered}", output = "{left}", cache_read = "{cached}" }}'
-            )
+        for key, (entered, left, read, written) in PRICES.items():
+            price = f'input = "{entered}", output = "{left}"'
+            price += f', cache_read = "{read}", cache_write = "{written}"'
+            lines += [f'"{key}{suffix}" = {{ {price} }}' for suffix in ("", CACHED)]
         return "\n".join(lines) + "\n"
 
     def _spawn(self, name, command, environment):
@@ -214,6 +234,10 @@ class Stage:
             process.send_signal(signal.SIGTERM)
             status = process.wait(GONE_SECONDS)
             assert name == "mock" or status == 0, f"{name} ended with {status} after SIGTERM"
+        # All is on disk now: no record came late, and none was lost.
+        for gateway in self.once.read_text().split():
+            found = self._query(gateway)
+            assert len(found) == 1, f"{len(found)} records of gateway {gateway} in the end: {found}"
 
     def _kill(self):
         for _, process, _ in self.processes:
@@ -227,21 +251,11 @@ class Stage:
             print(f"---- {name}, last words ----\n{text}", file=sys.stderr)
 
 
-def query(tidegate, config, gateway, environment):
-    """What `tidegate logs query` knows about a gateway, as it stands on disk."""
-    answer = subprocess.run(
-        [tidegate, "logs", "query", "--config", str(config), "--gateway", gateway,
-         "--output", "ndjson"],
-        env=environment, capture_output=True, timeout=30,
-    )
-    assert answer.returncode == 0, f"logs query ended with {answer.returncode}: {answer.stderr}"
-    return [json.loads(line, parse_float=Decimal) for line in answer.stdout.splitlines()]
-
-
 def release(name):
     target = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target")
     path = target / "release" / name
-    assert path.is_file(), f"{name} is not built: cargo build --release --bins --examples"
+    if not path.is_file():
+        raise FileNotFoundError(f"{name} is not built: cargo build --release --bins --examples")
     return str(path)
 
 
@@ -279,6 +293,7 @@ def main(command):
             environment |= {
                 "SDK_TIDEGATE": stage.tidegate,
                 "SDK_CONFIG": str(stage.config),
+                "SDK_ONCE": str(stage.once),
                 "SDK_GATEWAY_TOKEN": stage.gateway_token,
                 "SDK_STORED_KEY": stage.stored_key,
             }

@@ -8,7 +8,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from stage import GATEWAYS, Stage  # noqa: E402  (the line above makes it importable)
+pytest.register_assert_rewrite("checks", "stage")
+
+from stage import GATEWAYS, Stage  # noqa: E402  (importable by the line above)
 import sdks  # noqa: E402
 
 _numbers = itertools.count()
@@ -23,6 +25,11 @@ def stage():
         pytest.exit(f"the stage did not start: {error}", returncode=1)
     yield stage
     stage.stop()
+
+
+@pytest.fixture(autouse=True)
+def reset(stage):
+    stage.reset()
 
 
 @pytest.fixture
@@ -43,7 +50,7 @@ def pytest_collection_modifyitems(config, items):
     """Leaves out what only a gateway can do, when there is none."""
     if Stage.is_direct():
         beside = [item for item in items if item.get_closest_marker("gateway_only")]
-        config.hook.pytest_deselected(beside)
+        config.hook.pytest_deselected(items=beside)
         items[:] = [item for item in items if item not in beside]
 
 

@@ -390,6 +390,7 @@ class CohereV1(Cohere):
 
 
 ALL = [OpenAi, OpenAiResponses, Anthropic, Gemini, Groq, Mistral, Cohere, CohereV1]
+WITH_PROMPT_CACHE = [OpenAi, OpenAiResponses, Anthropic, Gemini]
 
 
 def read(events):

@@ -6,7 +6,7 @@ import json
 import httpx
 import pytest
 
-from sdks import OpenAi
+from sdks import TOOL, TOOL_INPUT, OpenAi
 from stage import model_of
 
 QUESTION = [{"role": "user", "content": "Count to ten, in words: \u00e9\u4e16\U0001f30d."}]
@@ -34,6 +34,14 @@ CALLS = {
     ),
     "anthropic": ("anthropic/v1/messages", MESSAGES),
     "anthropic-stream": ("anthropic/v1/messages", MESSAGES | {"stream": True}),
+    "openai-tool-stream": (
+        "openai/v1/chat/completions",
+        CHAT | {"stream": True, "tools": [{"type": "function", "function": {"name": TOOL}}]},
+    ),
+    "anthropic-tool-stream": (
+        "anthropic/v1/messages",
+        MESSAGES | {"stream": True, "tools": [{"name": TOOL, "input_schema": TOOL_INPUT}]},
+    ),
     "gemini": (GEMINI + ":generateContent", CONTENTS),
     "gemini-stream": (GEMINI + ":streamGenerateContent?alt=sse", CONTENTS),
     "gemini-array": (GEMINI + ":streamGenerateContent", CONTENTS),
@@ -49,7 +57,7 @@ MANNERS = {
     "chunked": "chunked",
     "length": "length",
     "until-closed": "close",
-    "dripping": "drip=7:1,events=3",
+    "dripping": "drip=61:1,events=3",
     "long": "size=3000000",
 }
 # Told to the mock, and to nobody else.
@@ -104,7 +112,7 @@ def test_sdk_hears_the_same_audio(stage, gateway):
 def test_sdk_uploads_audio(stage, gateway):
     sdk = OpenAi(stage.url("openai", gateway), "sk-callers-own")
     answer = sdk.client.audio.transcriptions.create(model="whisper-1", file=("a.wav", AUDIO))
-    assert answer.text
+    assert answer.text == digest(AUDIO), "the mock's transcript is what it heard"
 
 
 def fetch(url, content, headers):
@@ -120,8 +128,7 @@ def fetch(url, content, headers):
 
 
 def uploaded(stage):
-    (request,) = stage.requests(last=1)
-    return request["body_sha256"]
+    return stage.last_request()["body_sha256"]
 
 
 def digest(content):
