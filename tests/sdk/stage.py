@@ -149,7 +149,7 @@ class Stage:
         """What `tidegate logs query` knows about a gateway, as it stands on disk."""
         command = [self.tidegate, "logs", "query", "--config", str(self.config)]
         answer = subprocess.run(
-            [*command, "--gateway", gateway, "--output", "ndjson"],
+            [*command, "--output", "ndjson", f"gateway:{gateway}"],
             env=self.environment, capture_output=True, timeout=30,
         )
         assert answer.returncode == 0, f"logs query: {answer.returncode}, {answer.stderr}"
@@ -248,7 +248,7 @@ class Stage:
     def _print_logs(self):
         for name, _, log in self.processes:
             text = log.read_text(errors="replace")[-4000:]
-            print(f"---- {name}, last words ----\n{text}", file=sys.stderr)
+            print(f"---- {name}, last words (all in {log}) ----\n{text}", file=sys.stderr)
 
 
 def release(name):

@@ -88,7 +88,7 @@ export async function onlyRecord(gateway, provider, outcome, status) {
 
 function query(gateway) {
   const command = ["logs", "query", "--config", environment.SDK_CONFIG];
-  const options = ["--gateway", gateway, "--output", "ndjson"];
+  const options = ["--output", "ndjson", `gateway:${gateway}`];
   const text = execFileSync(environment.SDK_TIDEGATE, [...command, ...options], {
     encoding: "utf8",
     timeout: 30_000,
