@@ -103,9 +103,10 @@ impl Report {
         if !self.problems.is_empty() {
             return ExitCode::from(2);
         }
-        match self.unreadable.is_some() || looked_at.any(|finding| finding.state == State::Fatal) {
-            true => ExitCode::FAILURE,
-            false => ExitCode::SUCCESS,
+        if self.unreadable.is_some() || looked_at.any(|finding| finding.state == State::Fatal) {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
         }
     }
 

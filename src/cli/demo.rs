@@ -197,9 +197,10 @@ impl Screen {
         };
         self.follower.poll(&mut visit)?;
         self.seen += self.held.len() - before;
-        match self.seen >= FIRST_PAGE {
-            true => self.print(face),
-            false => Ok(()),
+        if self.seen >= FIRST_PAGE {
+            self.print(face)
+        } else {
+            Ok(())
         }
     }
 

@@ -95,9 +95,10 @@ pub fn run(args: &DoctorArgs, face: &mut Face<'_>) -> io::Result<ExitCode> {
             writeln!(face.out, "\n{}", verdict(&findings))?;
         }
     }
-    Ok(match can_run {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+    Ok(if can_run {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     })
 }
 
@@ -375,12 +376,11 @@ fn ports() -> Finding {
     };
     let count = (high + 1).saturating_sub(low);
     let found = format!("{low} to {high}: {count} connections to one address of a provider");
-    match count < PORTS_GOOD {
-        true => {
-            let fix = "sysctl net.ipv4.ip_local_port_range='10240 65535'";
-            not_ok(State::Advice, NAME, found, fix)
-        }
-        false => ok(NAME, found),
+    if count < PORTS_GOOD {
+        let fix = "sysctl net.ipv4.ip_local_port_range='10240 65535'";
+        not_ok(State::Advice, NAME, found, fix)
+    } else {
+        ok(NAME, found)
     }
 }
 
@@ -439,12 +439,11 @@ const MEMORY_GOOD: u64 = 256 << 20;
 fn memory() -> Option<Finding> {
     let limit = read_number("/sys/fs/cgroup/memory.max")?;
     let found = format!("the control group allows {} MiB", limit >> 20);
-    Some(match limit < MEMORY_GOOD {
-        true => {
-            let fix = "256 MiB or more: bodies in flight are held up to limits.gather_bytes each";
-            not_ok(State::Advice, "memory", found, fix)
-        }
-        false => ok("memory", found),
+    Some(if limit < MEMORY_GOOD {
+        let fix = "256 MiB or more: bodies in flight are held up to limits.gather_bytes each";
+        not_ok(State::Advice, "memory", found, fix)
+    } else {
+        ok("memory", found)
     })
 }
 
@@ -475,13 +474,12 @@ fn clock() -> Option<Finding> {
         "arch_sys_counter",
         "hyperv_clocksource_tsc_page",
     ];
-    Some(match cheap.contains(&source) {
-        true => ok("clock", source),
-        false => {
-            let fix = "a kernel that trusts the TSC (tsc=reliable): every look at this clock is a \
+    Some(if cheap.contains(&source) {
+        ok("clock", source)
+    } else {
+        let fix = "a kernel that trusts the TSC (tsc=reliable): every look at this clock is a \
                        system call";
-            not_ok(State::Warning, "clock", source, fix)
-        }
+        not_ok(State::Warning, "clock", source, fix)
     })
 }
 

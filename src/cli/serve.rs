@@ -69,9 +69,10 @@ pub fn run(args: &ServeArgs, face: &mut Face<'_>) -> Result<ExitCode, CliError> 
         tracing::warn!("cannot tell the service manager: {error}");
     }
     server.join()?;
-    Ok(match watch.was_forced() {
-        true => ExitCode::FAILURE,
-        false => ExitCode::SUCCESS,
+    Ok(if watch.was_forced() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
     })
 }
 

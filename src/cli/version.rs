@@ -67,9 +67,10 @@ const LIBC: &str = "gnu";
 
 /// The TLS crypto provider; of two, the one that is used.
 pub fn tls_provider() -> &'static str {
-    match cfg!(feature = "aws-lc-rs") {
-        true => "aws-lc-rs (post-quantum key exchange)",
-        false => "ring",
+    if cfg!(feature = "aws-lc-rs") {
+        "aws-lc-rs (post-quantum key exchange)"
+    } else {
+        "ring"
     }
 }
 
@@ -80,9 +81,10 @@ pub fn run(args: &VersionArgs, out: &mut dyn Write) -> io::Result<()> {
         return writeln!(out, "{}", serde_json::to_string_pretty(&version)?);
     }
     writeln!(out, "tidegate {}", version.version)?;
-    let build = match version.debug {
-        true => "debug (slow; build with --release)",
-        false => "release",
+    let build = if version.debug {
+        "debug (slow; build with --release)"
+    } else {
+        "release"
     };
     let features = version.features.join(", ");
     for (name, value) in [

@@ -97,10 +97,7 @@ impl Summary {
     /// Prints it for people.
     pub fn print(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut line = |name: &str, value: &str| writeln!(out, "  {name:<16}  {value}");
-        let scheme = match self.https {
-            true => " (https)",
-            false => "",
-        };
+        let scheme = if self.https { " (https)" } else { "" };
         line("listen", &format!("{}{scheme}", self.listen.join(", ")))?;
         line(
             "admin",
@@ -208,13 +205,15 @@ fn custom_providers(config: &Config) -> Vec<CustomProvider> {
 
 impl Gateway {
     fn text(&self) -> String {
-        let token = match self.authentication {
-            true => "callers show a token",
-            false => "open, no token asked for",
+        let token = if self.authentication {
+            "callers show a token"
+        } else {
+            "open, no token asked for"
         };
-        let records = match self.collect_logs {
-            true => "",
-            false => ", not recorded",
+        let records = if self.collect_logs {
+            ""
+        } else {
+            ", not recorded"
         };
         format!("{}: {token}{records}", self.id)
     }
@@ -249,19 +248,17 @@ impl Provider {
             parts.push(format!("key {}", self.keys.join(" and ")));
         }
         parts.extend(self.address.clone());
-        match parts.is_empty() {
-            true => self.slug.clone(),
-            false => format!("{}: {}", self.slug, parts.join(", ")),
+        if parts.is_empty() {
+            self.slug.clone()
+        } else {
+            format!("{}: {}", self.slug, parts.join(", "))
         }
     }
 }
 
 impl CustomProvider {
     fn text(&self) -> String {
-        let state = match self.enable {
-            true => "",
-            false => " (disabled)",
-        };
+        let state = if self.enable { "" } else { " (disabled)" };
         format!("{}: {}{state}", self.slug, self.base_url)
     }
 }

@@ -7,9 +7,10 @@ use crate::cli::serve::intro::base;
 /// The welcome, with the management token.
 pub fn welcome(address: SocketAddr, token: &str, once: bool) -> String {
     let base = base(address, false);
-    let end = match once {
-        true => "A little traffic, and its records:",
-        false => "Records of a little traffic, and of yours (Ctrl-C ends the demo):",
+    let end = if once {
+        "A little traffic, and its records:"
+    } else {
+        "Records of a little traffic, and of yours (Ctrl-C ends the demo):"
     };
     WELCOME
         .replace("BASE", &base)

@@ -94,9 +94,10 @@ impl Intro {
         );
         line(
             "",
-            match self.gateway_needs_token {
-                true => "callers show a gateway token: cf-aig-authorization: Bearer …",
-                false => "for instance PROVIDER = openai; no token is asked for",
+            if self.gateway_needs_token {
+                "callers show a gateway token: cf-aig-authorization: Bearer …"
+            } else {
+                "for instance PROVIDER = openai; no token is asked for"
             },
         );
         line("driver", &driver(running));
@@ -186,10 +187,7 @@ pub fn base(address: SocketAddr, https: bool) -> String {
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
     };
-    let scheme = match https {
-        true => "https",
-        false => "http",
-    };
+    let scheme = if https { "https" } else { "http" };
     format!("{scheme}://{}", SocketAddr::new(reachable, address.port()))
 }
 
