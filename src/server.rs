@@ -217,7 +217,11 @@ pub fn start(options: Options) -> Result<Server, StartError> {
             go: wait,
         };
         let builder = std::thread::Builder::new().name(format!("shard-{number}"));
-        starts.push(builder.spawn(move || start.run()).map_err(system("start a thread"))?);
+        starts.push(
+            builder
+                .spawn(move || start.run())
+                .map_err(system("start a thread"))?,
+        );
     }
     let resolvers = Resolvers::start(names, orders.clone()).map_err(system("start a thread"))?;
     let (driver, driver_note) = agree(shards, &reports, &go)?;
@@ -388,7 +392,9 @@ fn agree(
         let slowest = first.into_iter().max_by_key(|(driver, _)| *driver as u8);
         return Ok(slowest.unwrap_or((Driver::Epoll, None)));
     }
-    let note = first.into_iter().find_map(|(driver, note)| note.filter(|_| driver == Driver::Epoll));
+    let note = first
+        .into_iter()
+        .find_map(|(driver, note)| note.filter(|_| driver == Driver::Epoll));
     for go in go {
         let _ = go.send(Go::Epoll);
     }
@@ -436,20 +442,31 @@ struct Bound {
 
 fn bind(config: &Config, shards: usize) -> Result<Bound, StartError> {
     let bind = |address: SocketAddr| {
-        socket::listen_shared(address, shards).map_err(|source| StartError::Listen { address, source })
+        socket::listen_shared(address, shards)
+            .map_err(|source| StartError::Listen { address, source })
     };
     Ok(Bound {
-        main: config.listen.iter().map(|address| bind(*address)).collect::<Result<_, _>>()?,
+        main: config
+            .listen
+            .iter()
+            .map(|address| bind(*address))
+            .collect::<Result<_, _>>()?,
         admin: config.admin.map(bind).transpose()?.unwrap_or_default(),
     })
 }
 
 fn addresses(listeners: &[Vec<TcpListener>]) -> Vec<SocketAddr> {
-    listeners.iter().flat_map(|sockets| addresses_of(sockets).into_iter().next()).collect()
+    listeners
+        .iter()
+        .flat_map(|sockets| addresses_of(sockets).into_iter().next())
+        .collect()
 }
 
 fn addresses_of(sockets: &[TcpListener]) -> Vec<SocketAddr> {
-    sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+    sockets
+        .iter()
+        .filter_map(|socket| socket.local_addr().ok())
+        .collect()
 }
 
 fn random<const N: usize>() -> Result<[u8; N], StartError> {
@@ -467,5 +484,7 @@ fn install_crypto() {
 fn client_config() -> ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
+    ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
 }

@@ -24,7 +24,7 @@ use summary::Summary;
 /// Arguments of `tidegate check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// The configuration [otherwise $TIDEGATE_CONFIG, or tidegate.toml if it is there].
+    /// The configuration [otherwise that of `TIDEGATE_CONFIG`, or tidegate.toml if it is there].
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
     /// How to print.
@@ -195,7 +195,7 @@ fn data_dir(path: &Path) -> (Finding, bool) {
     }
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let parent = whole.ancestors().find(|ancestor| ancestor.exists());
-    let parent = parent.unwrap_or(Path::new("/"));
+    let parent = parent.unwrap_or_else(|| Path::new("/"));
     let found = match access(parent, Access::WRITE_OK | Access::EXEC_OK) {
         Ok(()) if parent.is_dir() => {
             return (

@@ -150,11 +150,8 @@ pub fn examine() -> Vec<Finding> {
         ports(),
         cores(),
     ]);
-    findings.extend(
-        [memory(), container(), clock(), roots(), tls()]
-            .into_iter()
-            .flatten(),
-    );
+    findings.extend([memory(), container(), clock()].into_iter().flatten());
+    findings.extend([roots(), ok("TLS provider", tls_provider())]);
     findings
 }
 
@@ -310,7 +307,8 @@ const OPEN_FILES_LEAST: u64 = 64;
 
 fn open_files() -> Finding {
     let limit = getrlimit(Resource::Nofile);
-    let shown = |value: Option<u64>| value.map_or("unlimited".to_owned(), |n| n.to_string());
+    let shown =
+        |value: Option<u64>| value.map_or_else(|| "unlimited".to_owned(), |n| n.to_string());
     let mut found = shown(limit.maximum);
     if limit.current != limit.maximum {
         found = format!("{found} (raised from {} at start)", shown(limit.current));
@@ -326,9 +324,10 @@ fn open_files() -> Finding {
 
 fn locked_memory() -> Finding {
     let limit = getrlimit(Resource::Memlock).maximum;
-    let found = limit.map_or("unlimited".to_owned(), |bytes| {
-        format!("{} KiB", bytes >> 10)
-    });
+    let found = limit.map_or_else(
+        || "unlimited".to_owned(),
+        |bytes| format!("{} KiB", bytes >> 10),
+    );
     // Since 5.12 rings are charged to the control group instead.
     let release = rustix::system::uname()
         .release()
@@ -483,21 +482,17 @@ fn clock() -> Option<Finding> {
     })
 }
 
-fn roots() -> Option<Finding> {
+fn roots() -> Finding {
     let found = rustls_native_certs::load_native_certs();
-    Some(match (found.certs.len(), found.errors.first()) {
+    match (found.certs.len(), found.errors.first()) {
         (0, error) => {
-            let why = error.map_or(String::new(), |error| format!(" ({error})"));
+            let why = error.map_or_else(String::new, |error| format!(" ({error})"));
             let text = format!("the system has none{why}; the built-in ones are used");
             let fix = "install ca-certificates, or name a file in SSL_CERT_FILE";
             not_ok(State::Advice, "TLS roots", text, fix)
         }
         (number, _) => ok("TLS roots", format!("{number} of the system")),
-    })
-}
-
-fn tls() -> Option<Finding> {
-    Some(ok("TLS provider", tls_provider()))
+    }
 }
 
 /// A file that holds one number.

@@ -28,7 +28,8 @@ use signals::Watch;
 /// Arguments of `tidegate serve`.
 #[derive(Debug, Default, Args)]
 pub struct ServeArgs {
-    /// The configuration [otherwise $TIDEGATE_CONFIG, or tidegate.toml if it is there, or none].
+    /// The configuration [otherwise that of `TIDEGATE_CONFIG`, or tidegate.toml if it is there, or
+    /// none].
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]

@@ -22,8 +22,8 @@ const FILE_VARIABLE: &str = "TIDEGATE_CONFIG";
 /// The flags that override the file.
 #[derive(Debug, Clone, Default, Args)]
 pub struct OverrideArgs {
-    /// Listen on ADDRESS:PORT; may be given several times [file: listen, otherwise
-    /// 127.0.0.1:8787].
+    /// Listen on ADDRESS:PORT; may be given several times [file: `listen`,
+    /// otherwise 127.0.0.1:8787].
     #[arg(long, value_name = "ADDRESS", help_heading = "Addresses")]
     pub listen: Vec<String>,
     /// Serve management and metrics there, and nowhere else.
@@ -32,7 +32,8 @@ pub struct OverrideArgs {
     /// Allow gateways without a token on addresses that other machines can reach.
     #[arg(long, help_heading = "Addresses")]
     pub allow_open: bool,
-    /// Keep records and state in this folder [file: data_dir, otherwise ~/.local/state/tidegate].
+    /// Keep records and state in this folder [file: `data_dir`, otherwise
+    /// ~/.local/state/tidegate].
     #[arg(long, value_name = "FOLDER", help_heading = "This machine")]
     pub data_dir: Option<PathBuf>,
     /// Use so many cores [otherwise all that this process may use].
@@ -46,8 +47,8 @@ pub struct OverrideArgs {
 /// The two flags that say where records are.
 #[derive(Debug, Clone, Default, Args)]
 pub struct PlaceArgs {
-    /// Read the data folder's name from this file [otherwise $TIDEGATE_CONFIG, or tidegate.toml if
-    /// it is there].
+    /// Read the data folder's name from this file [otherwise that of `TIDEGATE_CONFIG`, or
+    /// tidegate.toml if it is there].
     #[arg(
         short,
         long,
@@ -159,7 +160,7 @@ impl Place {
         };
         let text = read_text(path, limit::FILE_BYTES_MAX).map_err(unreadable)?;
         let whole = std::path::absolute(path).map_err(unreadable)?;
-        let folder = whole.parent().unwrap_or(Path::new(""));
+        let folder = whole.parent().unwrap_or_else(|| Path::new(""));
         read(&text, &path.display().to_string(), folder, &self.flags)
     }
 

@@ -21,8 +21,22 @@ pub const OTHER: &str = "other";
 
 /// Upper bounds of the latency buckets in microseconds; one more bucket holds what is above.
 pub const LATENCY_BOUNDS_MICROS: [u64; 16] = [
-    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
-    1_000_000, 5_000_000, 20_000_000, 120_000_000,
+    100,
+    250,
+    500,
+    1_000,
+    2_500,
+    5_000,
+    10_000,
+    25_000,
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    5_000_000,
+    20_000_000,
+    120_000_000,
 ];
 
 /// Counters of one shard, or of all shards after [`Counters::merge`].
@@ -231,7 +245,10 @@ impl Counters {
             }
         }
         for (gateway, provider, theirs) in other.latencies() {
-            let key = (self.gateways.number(gateway), self.providers.number(provider));
+            let key = (
+                self.gateways.number(gateway),
+                self.providers.number(provider),
+            );
             let mine = self.latencies.entry(key).or_default();
             mine.duration.merge(&theirs.duration);
             mine.first_token.merge(&theirs.first_token);
@@ -314,7 +331,9 @@ impl<const MAX: usize> Labels<MAX> {
     }
 
     fn text(&self, number: u16) -> &str {
-        self.texts.get(usize::from(number)).map_or(OTHER, |text| text)
+        self.texts
+            .get(usize::from(number))
+            .map_or(OTHER, |text| text)
     }
 }
 
@@ -344,7 +363,10 @@ mod tests {
         assert_eq!(all.len(), 2);
         assert_eq!((all[0].0.model, all[0].1.cost), ("m1", 5));
         let m2 = all[1].1;
-        assert_eq!((m2.requests, m2.tokens[0], m2.cost, m2.unpriced), (2, 20, 7, 1));
+        assert_eq!(
+            (m2.requests, m2.tokens[0], m2.cost, m2.unpriced),
+            (2, 20, 7, 1)
+        );
         assert_eq!(a.plain(Plain::Malformed), 1);
         let latencies = a.latencies();
         assert_eq!(latencies[0].2.duration.buckets[3], 3);
@@ -358,7 +380,10 @@ mod tests {
         }
         let all = counters.exchanges();
         assert_eq!(all.len(), MODELS_MAX + 1);
-        let other = all.iter().find(|(labels, _)| labels.model == OTHER).unwrap();
+        let other = all
+            .iter()
+            .find(|(labels, _)| labels.model == OTHER)
+            .unwrap();
         assert_eq!(other.1.requests, 50);
     }
 

@@ -109,7 +109,10 @@ pub fn manager<'s>(snapshot: &'s Snapshot, head: &RequestHead<'_>) -> Result<&'s
     let Some(value) = head.field(FieldName::Authorization) else {
         return Err(refusal);
     };
-    snapshot.keys.find(credential::without_scheme(value)).ok_or(refusal)
+    snapshot
+        .keys
+        .find(credential::without_scheme(value))
+        .ok_or(refusal)
 }
 
 /// A page that somebody's browser shows must not reach an open listener on this machine: neither

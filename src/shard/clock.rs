@@ -175,7 +175,10 @@ impl Deadline {
         }
         if self.at.get() != NEVER
             && let Some(entry) = self.all.entries.borrow_mut().get_mut(self.index)
-            && !entry.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))
+            && !entry
+                .waker
+                .as_ref()
+                .is_some_and(|waker| waker.will_wake(cx.waker()))
         {
             entry.waker = Some(cx.waker().clone());
         }
@@ -245,7 +248,10 @@ mod tests {
         let clock = Clock::start();
         let (a, b) = (clock.now(), clock.now());
         assert!(b >= a);
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_micros();
         assert!(u128::from(clock.unix_micros(b)).abs_diff(wall) < 5_000_000);
     }
 }

@@ -266,7 +266,8 @@ async fn refuse(shard: &Shard, peer: &mut Downstream, refusal: &Refusal) {
     peer.limit(&shard.clock, LINGER);
     let send = peer.writer.send(&bytes);
     // Whether it arrives or not, the connection ends.
-    let _ = Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send).await;
+    let _ =
+        Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send).await;
 }
 
 /// How long the caller may take to read a last answer after which the connection closes.
@@ -281,7 +282,8 @@ const LINGER_BYTES_MAX: usize = 1024 * 1024;
 async fn linger(shard: &Shard, peer: &mut Downstream) {
     peer.limit(&shard.clock, LINGER);
     let finish = peer.writer.finish();
-    let _ = Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, finish).await;
+    let _ =
+        Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, finish).await;
     let mut thrown_away = peer.inlet.input().len();
     while thrown_away < LINGER_BYTES_MAX {
         peer.inlet.consume(usize::MAX);

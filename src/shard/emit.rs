@@ -57,8 +57,21 @@ pub struct Upgrade<'a> {
 
 /// Appends the request's head: method, path, host, the caller's end-to-end fields that `keep`
 /// lets pass, then ours.
-pub fn request(out: &mut Vec<u8>, head: &RequestHead<'_>, upstream: &UpstreamHead<'_>, keep: &dyn KeepField) {
-    put(out, &[head.method.as_bytes(), b" ", upstream.path, b" HTTP/1.1\r\nhost: "]);
+pub fn request(
+    out: &mut Vec<u8>,
+    head: &RequestHead<'_>,
+    upstream: &UpstreamHead<'_>,
+    keep: &dyn KeepField,
+) {
+    put(
+        out,
+        &[
+            head.method.as_bytes(),
+            b" ",
+            upstream.path,
+            b" HTTP/1.1\r\nhost: ",
+        ],
+    );
     put(out, &[upstream.authority.as_bytes(), b"\r\n"]);
     for field in &head.fields {
         if request_field_passes(head, field) && keep.keeps(field) {
@@ -74,9 +87,19 @@ pub fn request(out: &mut Vec<u8>, head: &RequestHead<'_>, upstream: &UpstreamHea
         Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
     if let Some(upgrade) = &upstream.upgrade {
-        put(out, &[b"connection: upgrade\r\nupgrade: ", upgrade.protocol, b"\r\n"]);
+        put(
+            out,
+            &[
+                b"connection: upgrade\r\nupgrade: ",
+                upgrade.protocol,
+                b"\r\n",
+            ],
+        );
         if !upgrade.subprotocols.is_empty() {
-            put(out, &[b"sec-websocket-protocol: ", upgrade.subprotocols, b"\r\n"]);
+            put(
+                out,
+                &[b"sec-websocket-protocol: ", upgrade.subprotocols, b"\r\n"],
+            );
         }
     }
     out.extend_from_slice(b"\r\n");
@@ -108,7 +131,9 @@ fn write_request_field(out: &mut Vec<u8>, field: &Field<'_>) {
         let item = item.trim_ascii();
         item.eq_ignore_ascii_case(b"gzip")
             || item.len() > 4
-                && item.get(..4).is_some_and(|name| name.eq_ignore_ascii_case(b"gzip"))
+                && item
+                    .get(..4)
+                    .is_some_and(|name| name.eq_ignore_ascii_case(b"gzip"))
                 && !item.ends_with(b"q=0")
     });
     let asked: &[u8] = if gzip { b"gzip" } else { b"identity" };
@@ -130,7 +155,12 @@ pub struct DownstreamHead<'a> {
 }
 
 /// Appends the response's head: the provider's status and end-to-end fields, then ours.
-pub fn response(out: &mut Vec<u8>, head: &ResponseHead<'_>, to: Method<'_>, downstream: &DownstreamHead<'_>) {
+pub fn response(
+    out: &mut Vec<u8>,
+    head: &ResponseHead<'_>,
+    to: Method<'_>,
+    downstream: &DownstreamHead<'_>,
+) {
     status_line(out, head.status, head.reason);
     for field in &head.fields {
         if response_field_passes(head, field, to) {
@@ -140,7 +170,12 @@ pub fn response(out: &mut Vec<u8>, head: &ResponseHead<'_>, to: Method<'_>, down
     downstream.ids.write(out);
     // Writing to a Vec cannot fail.
     let micros = downstream.overhead_micros;
-    let _ = write!(out, "server-timing: tg;dur={}.{:03}\r\n", micros / 1_000, micros % 1_000);
+    let _ = write!(
+        out,
+        "server-timing: tg;dur={}.{:03}\r\n",
+        micros / 1_000,
+        micros % 1_000
+    );
     match downstream.framing {
         Framing::None => {}
         Framing::Length(bytes) => length(out, bytes),
@@ -148,7 +183,10 @@ pub fn response(out: &mut Vec<u8>, head: &ResponseHead<'_>, to: Method<'_>, down
         Framing::Close => {}
     }
     if let Some(protocol) = head.upgrade {
-        put(out, &[b"connection: upgrade\r\nupgrade: ", protocol, b"\r\n"]);
+        put(
+            out,
+            &[b"connection: upgrade\r\nupgrade: ", protocol, b"\r\n"],
+        );
         if let Some(subprotocol) = downstream.subprotocol {
             put(out, &[b"sec-websocket-protocol: ", subprotocol, b"\r\n"]);
         }
@@ -192,8 +230,16 @@ fn is_named_by_connection(fields: &[Field<'_>], name: &[u8]) -> bool {
 }
 
 fn status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
-    let reason = if reason.is_empty() { reply::reason(status).as_bytes() } else { reason };
-    let digits = [b'0' + (status / 100 % 10) as u8, b'0' + (status / 10 % 10) as u8, b'0' + (status % 10) as u8];
+    let reason = if reason.is_empty() {
+        reply::reason(status).as_bytes()
+    } else {
+        reason
+    };
+    let digits = [
+        b'0' + (status / 100 % 10) as u8,
+        b'0' + (status / 10 % 10) as u8,
+        b'0' + (status % 10) as u8,
+    ];
     put(out, &[b"HTTP/1.1 ", &digits, b" ", reason, b"\r\n"]);
 }
 
@@ -246,9 +292,18 @@ mod tests {
 
     #[test]
     fn an_encoding_that_cannot_be_read_is_not_asked_for() {
-        for (given, asked) in [("br, zstd", "identity"), ("gzip;q=0", "identity"), ("br;q=1, gzip;q=0.5", "gzip")] {
-            let sent = upstream(&format!("GET / HTTP/1.1\r\nHost: g\r\nAccept-Encoding: {given}\r\n\r\n"));
-            assert!(sent.contains(&format!("Accept-Encoding: {asked}\r\n")), "{sent}");
+        for (given, asked) in [
+            ("br, zstd", "identity"),
+            ("gzip;q=0", "identity"),
+            ("br;q=1, gzip;q=0.5", "gzip"),
+        ] {
+            let sent = upstream(&format!(
+                "GET / HTTP/1.1\r\nHost: g\r\nAccept-Encoding: {given}\r\n\r\n"
+            ));
+            assert!(
+                sent.contains(&format!("Accept-Encoding: {asked}\r\n")),
+                "{sent}"
+            );
         }
     }
 
@@ -260,7 +315,11 @@ mod tests {
         let downstream = DownstreamHead {
             framing: Framing::Length(3),
             keep: true,
-            ids: Ids { request: RequestId([0; 16]), event: None, logged: false },
+            ids: Ids {
+                request: RequestId([0; 16]),
+                event: None,
+                logged: false,
+            },
             overhead_micros: 1_041,
             subprotocol: None,
         };

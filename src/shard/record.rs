@@ -8,7 +8,10 @@ use crate::{
         record::{Record, TEXTS, Text, Texts, flag},
         usage::Usage,
     },
-    handoff::{body_parts::{BodyCursor, Direction}, counters::Plain},
+    handoff::{
+        body_parts::{BodyCursor, Direction},
+        counters::Plain,
+    },
     provider::meter::Metered,
 };
 
@@ -178,7 +181,9 @@ impl<'a> Draft<'a> {
             duration_micros: duration,
             first_byte_micros: micros(self.sent, self.first_byte),
             first_token_micros: micros(self.sent, self.first_token),
-            overhead_micros: self.overhead_micros.unwrap_or(duration.saturating_sub(self.waited_micros)),
+            overhead_micros: self
+                .overhead_micros
+                .unwrap_or(duration.saturating_sub(self.waited_micros)),
             status: self.status,
             outcome: outcome as u8,
             flags: self.flags | cost.flags,
@@ -189,15 +194,21 @@ impl<'a> Draft<'a> {
             ..Record::default()
         };
         record.set_usage(&cost.metered.usage);
-        shard
-            .counters
-            .borrow_mut()
-            .exchange(self.gateway, self.provider, &cost.model_name, &record);
+        shard.counters.borrow_mut().exchange(
+            self.gateway,
+            self.provider,
+            &cost.model_name,
+            &record,
+        );
         if !self.logged {
             return;
         }
         let reported = cost.metered.model.as_deref().unwrap_or("");
-        let model = if self.model.is_empty() { reported.as_bytes() } else { &self.model };
+        let model = if self.model.is_empty() {
+            reported.as_bytes()
+        } else {
+            &self.model
+        };
         let mut texts: [&[u8]; TEXTS] = [b""; TEXTS];
         for (text, value) in [
             (Text::Gateway, self.gateway.as_bytes()),
@@ -221,7 +232,11 @@ impl<'a> Draft<'a> {
         }
         record.texts = Texts::pack(&texts);
         let sent = shard.log.borrow().record(Box::new(record));
-        shard.count(if sent { Plain::RecordsSent } else { Plain::RecordsDropped });
+        shard.count(if sent {
+            Plain::RecordsSent
+        } else {
+            Plain::RecordsDropped
+        });
     }
 }
 

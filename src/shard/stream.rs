@@ -351,9 +351,11 @@ fn new_slot() -> Box<dyn Slot> {
             make,
         })
     }
-    boxed(async |mut half: OwnedReadHalf<TcpStream>, buffer: Vec<u8>| {
-        let (from, to) = (buffer.len(), buffer.capacity());
-        let (result, slice) = half.read(buffer.slice_mut(from..to)).await;
-        (half, result, slice.into_inner())
-    })
+    boxed(
+        async |mut half: OwnedReadHalf<TcpStream>, buffer: Vec<u8>| {
+            let (from, to) = (buffer.len(), buffer.capacity());
+            let (result, slice) = half.read(buffer.slice_mut(from..to)).await;
+            (half, result, slice.into_inner())
+        },
+    )
 }

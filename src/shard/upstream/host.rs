@@ -10,11 +10,7 @@ use std::{
 };
 
 use super::connect::Connection;
-use crate::{
-    provider::address::Origin,
-    shard::clock::Moment,
-    sys::socket,
-};
+use crate::{provider::address::Origin, shard::clock::Moment, sys::socket};
 
 /// Idle connections kept to one origin by one shard; more are closed.
 const IDLE_MAX: usize = 256;
@@ -87,7 +83,11 @@ impl Hosts {
 
     /// How many idle connections there are.
     pub fn idle_count(&self) -> usize {
-        self.all.borrow().values().map(|host| host.idle.borrow().len()).sum()
+        self.all
+            .borrow()
+            .values()
+            .map(|host| host.idle.borrow().len())
+            .sum()
     }
 }
 
@@ -196,7 +196,9 @@ impl Host {
                 ask: false,
             };
         }
-        let age = addresses.at.map(|at| Duration::from_micros(now.micros_since(at)));
+        let age = addresses
+            .at
+            .map(|at| Duration::from_micros(now.micros_since(at)));
         let fresh = match &addresses.failure {
             Some(_) => FAILURE_FRESH,
             None => ADDRESSES_FRESH,
@@ -218,7 +220,11 @@ impl Host {
     }
 
     fn origin_is_literal(&self, addresses: &Addresses) -> bool {
-        let name = self.origin.host.trim_start_matches('[').trim_end_matches(']');
+        let name = self
+            .origin
+            .host
+            .trim_start_matches('[')
+            .trim_end_matches(']');
         addresses.known.len() == 1 && name.parse::<IpAddr>().is_ok()
     }
 
@@ -228,7 +234,11 @@ impl Host {
         if !addresses.asked {
             return Poll::Ready(());
         }
-        if !addresses.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+        if !addresses
+            .waiting
+            .iter()
+            .any(|waker| waker.will_wake(cx.waker()))
+        {
             addresses.waiting.push(cx.waker().clone());
         }
         Poll::Pending
