@@ -64,7 +64,7 @@ pub fn run(args: &ServeArgs, face: &mut Face<'_>) -> Result<ExitCode, CliError> 
         config,
         reload: reload(&place),
     })?;
-    introduce(&intro, &server, form, face)?;
+    introduce(&intro, &server, form, face);
     let watch = Watch::start(signals, server.control(), limits, place.file.is_some())?;
     if let Err(error) = notify::notify(State::Ready) {
         tracing::warn!("cannot tell the service manager: {error}");
@@ -86,20 +86,17 @@ fn reload(place: &Place) -> Option<Reload> {
     }))
 }
 
-fn introduce(
-    intro: &Intro,
-    server: &Server,
-    form: Form,
-    face: &mut Face<'_>,
-) -> Result<(), CliError> {
+fn introduce(intro: &Intro, server: &Server, form: Form, face: &mut Face<'_>) {
     for note in server.recovery_notes() {
         tracing::warn!("{note}");
     }
     match form {
-        Form::Text => write!(face.notes, "{}", intro.text(server))?,
+        Form::Text => {
+            // A server serves whether or not somebody reads its greeting.
+            let _ = write!(face.notes, "{}", intro.text(server));
+        }
         Form::Json => intro.trace(server),
     }
-    Ok(())
 }
 
 /// How diagnostics are written.

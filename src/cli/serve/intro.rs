@@ -81,7 +81,7 @@ impl Intro {
             let _ = writeln!(text, "  {name:<11}  {value}");
         };
         for address in running.addresses {
-            line("listening", &base(*address, self.https));
+            line("listening", &url(*address, self.https));
         }
         let main = running
             .addresses
@@ -187,8 +187,12 @@ pub fn base(address: SocketAddr, https: bool) -> String {
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
     };
+    url(SocketAddr::new(reachable, address.port()), https)
+}
+
+fn url(address: SocketAddr, https: bool) -> String {
     let scheme = if https { "https" } else { "http" };
-    format!("{scheme}://{}", SocketAddr::new(reachable, address.port()))
+    format!("{scheme}://{address}")
 }
 
 #[cfg(test)]
