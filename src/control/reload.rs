@@ -1,0 +1,3 @@
+//! The `reload` thread.
+
+pub mod standing;
