@@ -4,9 +4,9 @@
 //! caller passes [`Sources`]. A value that exists is valid, and every problem is reported at
 //! once, with its place and what to do.
 //!
-//! Order: default < file < environment < flag. Reading order: [`file`] (the keys), [`check`]
-//! (what they may be), [`environment`], then the values ([`gateway`], [`upstream`], [`limit`],
-//! [`secret`], [`unit`]) and the messages ([`problem`]).
+//! Order: default < file < environment < flag. Reading order: `file` (the keys), `form` (text to
+//! keys), `check` (keys to values), `environment`; then the values ([`gateway`], [`upstream`],
+//! [`limit`], [`secret`], [`unit`]) and the messages ([`problem`]).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,27 +16,34 @@ use std::time::Duration;
 
 use crate::domain::money::{PicoDollars, Prices};
 
-pub mod file;
-pub mod check;
-pub mod environment;
+mod file;
+mod form;
+mod check;
+mod environment;
 pub mod gateway;
 pub mod upstream;
 pub mod limit;
 pub mod secret;
 pub mod unit;
 pub mod problem;
+mod address;
+mod report;
 mod redact;
 mod word;
 
-use self::check::Report;
 use self::gateway::Gateway;
 use self::limit::Limits;
 use self::problem::{Problem, Problems, Source};
+use self::report::Report;
 use self::secret::{Reference, Secret};
 use self::upstream::{CustomProvider, ProviderSettings};
 
 /// Everything the server is told at start, valid as a whole.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches of the file, each with its name"
+)]
 pub struct Config {
     /// Addresses of the main listener; at least one.
     pub listen: Vec<SocketAddr>,
@@ -340,7 +347,7 @@ pub fn load(
         let help = "is this the right file?".to_owned();
         return Err(Problems(vec![Problem::elsewhere(origin, message, help)]));
     }
-    let read = file::read(text);
+    let read = form::read(text);
     let mut report = Report::new(Source {
         name: origin,
         text,
@@ -348,7 +355,7 @@ pub fn load(
         broken: read.broken,
     });
     for problem in read.problems {
-        report.problem(problem.span, problem.message, problem.help);
+        report.form_problem(problem.span, problem.message, problem.help);
     }
     let mut config = Config::default();
     let gates = check::file(&read.file, &mut config, &mut report, base_dir, sources);

@@ -2,8 +2,9 @@
 //!
 //! Values in, values out. Reading order: [`dialect`] (the shapes), [`table`] (all providers, one
 //! line each), [`address`] (where a request goes), [`credential`] (what it proves itself with),
-//! [`model`] (what it asks for), then the scanner and the meter. A provider with rules of its own
-//! has a file of its own, named in its line of the table.
+//! [`model`] (what it asks for), [`scanner`] (members of a passing document), [`meter`] (usage out of
+//! a passing answer), [`price`] (what that costs). A provider with rules of its own has a file of
+//! its own, named in its line of the table.
 #![warn(clippy::indexing_slicing, clippy::wildcard_enum_match_arm)]
 
 pub mod dialect;

@@ -1,1 +1,488 @@
-//! stub
+//! Builds every part, starts the threads, orders the shutdown.
+//!
+//! Order of the end: stop accepting → drain shards → flush logs → exit. A thread has a name and
+//! an owner here.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "runs on the thread that starts and ends the server, which may block"
+)]
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use rustls::{ClientConfig, ServerConfig};
+
+use crate::{
+    config::{self, Config, Loaded, problem::Problems},
+    control::{
+        data_dir::{DataDir, DataDirError},
+        logs::{self, LogOptions, LogStartError, Logs},
+        resolve::Resolvers,
+    },
+    handoff::mailbox::{Letterbox, Order, Post, letterbox},
+    shard::{
+        Parts, Shard,
+        accept::{self, Listener},
+        connection::Door,
+        runtime::{self, Choice, Driver},
+    },
+    snapshot::{CompileError, Key, KeyTable, Snapshot},
+    sys::{affinity, socket},
+};
+
+/// What a server is started with.
+pub struct Options {
+    /// The checked configuration.
+    pub config: Config,
+    /// Reads the configuration anew for SIGHUP; `None`: there is no file.
+    pub reload: Option<Reload>,
+}
+
+/// Reads the configuration anew.
+pub type Reload = Box<dyn Fn() -> Result<Loaded, Problems> + Send>;
+
+/// Why a server did not start, in one sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The log store cannot be used.
+    #[error(transparent)]
+    Logs(#[from] LogStartError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {}", listen_reason(.source))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The configuration is good by itself but cannot be carried out.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// No driver runs, or not the one that was asked for.
+    #[error("shard {shard} cannot start: {source}; `tidegate doctor` says more")]
+    Driver {
+        /// Which shard.
+        shard: usize,
+        /// Why.
+        source: io::Error,
+    },
+    /// The system refused something that every process needs.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A shard ended by itself.
+    #[error("shard {shard} ended: {why}")]
+    Shard {
+        /// Which shard.
+        shard: usize,
+        /// Why.
+        why: String,
+    },
+}
+
+fn listen_reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "the port is taken by another process".to_owned(),
+        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "no network interface has this address".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::System { what, source }
+}
+
+/// A running server.
+pub struct Server {
+    addresses: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    driver: Driver,
+    driver_note: Option<String>,
+    shards: Vec<JoinHandle<Result<(), String>>>,
+    orders: Vec<Post<Order>>,
+    draining: Arc<AtomicBool>,
+    logs: Logs,
+    resolvers: Resolvers,
+    /// Held until the last thread has ended.
+    data_dir: DataDir,
+}
+
+/// Tells a server what to do, from any thread.
+#[derive(Clone)]
+pub struct Control {
+    orders: Vec<Post<Order>>,
+    draining: Arc<AtomicBool>,
+}
+
+impl Control {
+    /// Says in health checks that no new request should come, and goes on serving.
+    pub fn unready(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Accepts nothing further and ends when nothing is in flight.
+    pub fn drain(&self) {
+        self.unready();
+        for post in &self.orders {
+            // A full mailbox belongs to a shard that is stuck; `stop` follows.
+            let _ = post.send(Order::Drain);
+        }
+    }
+
+    /// Ends now.
+    pub fn stop(&self) {
+        self.unready();
+        for post in &self.orders {
+            let _ = post.send(Order::Stop);
+        }
+    }
+}
+
+/// Starts a server; it serves when this returns.
+pub fn start(options: Options) -> Result<Server, StartError> {
+    let Options { config, reload } = options;
+    let _ = reload;
+    install_crypto();
+    let shards = shard_count(&config)?;
+    let listeners = bind(&config, shards)?;
+    let data_dir = DataDir::lock(&config.data_dir)?;
+    let log_options = LogOptions {
+        shards,
+        sync: config.log_sync,
+        compress_after: Some(config.log_compress_after),
+    };
+    let (senders, logs) = logs::start(&data_dir, &log_options)?;
+    let mut table = KeyTable::new(random()?);
+    for token in &config.tokens {
+        table.insert(
+            token.secret.expose().as_bytes(),
+            Key {
+                name: token.name.as_str().into(),
+                run: token.permissions.contains(config::Permissions::RUN),
+                read: token.permissions.contains(config::Permissions::READ),
+                edit: token.permissions.contains(config::Permissions::EDIT),
+            },
+        );
+    }
+    let snapshot = Arc::new(Snapshot::compile(&config, table)?);
+    let (worn, _worn_out) = unbounded();
+    let (resolve, names) = letterbox().map_err(system("make an eventfd"))?;
+    let (api, _calls) = letterbox().map_err(system("make an eventfd"))?;
+    let tls = Arc::new(client_config());
+
+    let mut starts = Vec::new();
+    let mut orders = Vec::new();
+    let (go, wait): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded::<Go>(1)).unzip();
+    let (report, reports) = bounded::<(usize, Built)>(shards * 2);
+    let cores = affinity::cores().map_err(system("read the cores of this process"))?;
+    for ((number, log), wait) in senders.into_iter().enumerate().zip(wait) {
+        let (post, letters) = letterbox().map_err(system("make an eventfd"))?;
+        orders.push(post);
+        let parts = Parts {
+            number,
+            snapshot: Arc::clone(&snapshot),
+            worn: worn.clone(),
+            seed: random()?,
+            log,
+            health: Arc::clone(logs.health()),
+            resolve: resolve.clone(),
+            api: api.clone(),
+            tls: Arc::clone(&tls),
+        };
+        let start = ShardStart {
+            core: cores.get(number % cores.len().max(1)).copied(),
+            choice: choice(config.driver),
+            parts,
+            letters,
+            report: report.clone(),
+            go: wait,
+        };
+        let builder = std::thread::Builder::new().name(format!("shard-{number}"));
+        starts.push(
+            builder
+                .spawn(move || start.run())
+                .map_err(system("start a thread"))?,
+        );
+    }
+    let resolvers = Resolvers::start(names, orders.clone()).map_err(system("start a thread"))?;
+    let (driver, driver_note) = agree(shards, &reports, &go)?;
+    let door = |admin| Door {
+        loopback: config.is_loopback(),
+        admin,
+    };
+    let addresses = addresses(&listeners.main);
+    let admin = addresses_of(&listeners.admin).into_iter().next();
+    let certificate: Option<Arc<ServerConfig>> = None;
+    let mut main = listeners.main;
+    let mut admin_sockets = listeners.admin;
+    for go in &go {
+        let mut mine = Vec::new();
+        for sockets in &mut main {
+            if let Some(socket) = sockets.pop() {
+                mine.push(Listener {
+                    socket,
+                    door: door(false),
+                    tls: certificate.clone(),
+                });
+            }
+        }
+        if let Some(socket) = admin_sockets.pop() {
+            mine.push(Listener {
+                socket,
+                door: door(true),
+                tls: None,
+            });
+        }
+        // A shard that has gone says so by its thread's end.
+        let _ = go.send(Go::Serve(mine));
+    }
+    Ok(Server {
+        addresses,
+        admin,
+        driver,
+        driver_note,
+        shards: starts,
+        orders,
+        draining: Arc::default(),
+        logs,
+        resolvers,
+        data_dir,
+    })
+}
+
+impl Server {
+    /// The addresses of the main listener, as bound.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The address of the management listener, if there is one apart.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// The driver that all shards run on.
+    pub fn driver(&self) -> &str {
+        self.driver.word()
+    }
+
+    /// Why a better driver was refused.
+    pub fn driver_note(&self) -> Option<&str> {
+        self.driver_note.as_deref()
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Tells it what to do, from any thread.
+    pub fn control(&self) -> Control {
+        Control {
+            orders: self.orders.clone(),
+            draining: Arc::clone(&self.draining),
+        }
+    }
+
+    /// Waits until the last shard has ended, then writes and syncs what the log still has.
+    pub fn join(self) -> Result<(), StartError> {
+        let mut ended = Ok(());
+        for (shard, thread) in self.shards.into_iter().enumerate() {
+            let why = match thread.join() {
+                Ok(Ok(())) => continue,
+                Ok(Err(why)) => why,
+                Err(_) => "it panicked".to_owned(),
+            };
+            ended = Err(StartError::Shard { shard, why });
+        }
+        drop(self.resolvers);
+        self.logs.stop();
+        drop(self.data_dir);
+        ended
+    }
+}
+
+/// What a shard's thread starts with.
+struct ShardStart {
+    core: Option<usize>,
+    choice: Choice,
+    parts: Parts,
+    letters: Letterbox<Order>,
+    report: Sender<(usize, Built)>,
+    go: Receiver<Go>,
+}
+
+/// What came of building a runtime.
+type Built = Result<(Driver, Option<String>), io::Error>;
+
+/// What a shard does once all have reported.
+enum Go {
+    /// Build again, on epoll: another shard needs it.
+    Epoll,
+    /// Serve these listeners.
+    Serve(Vec<Listener>),
+}
+
+impl ShardStart {
+    fn run(self) -> Result<(), String> {
+        if let Some(core) = self.core {
+            // Not pinned is slower, not wrong.
+            let _ = affinity::pin(core);
+        }
+        let number = self.parts.number;
+        let mut choice = self.choice;
+        loop {
+            let mut runtime = match runtime::build(choice) {
+                Ok((runtime, driver, refused)) => {
+                    let note = refused.map(|error| error.to_string());
+                    let _ = self.report.send((number, Ok((driver, note))));
+                    runtime
+                }
+                Err(error) => {
+                    let why = error.to_string();
+                    let _ = self.report.send((number, Err(error)));
+                    return Err(why);
+                }
+            };
+            match self.go.recv() {
+                Ok(Go::Epoll) => choice = Choice::Epoll,
+                Ok(Go::Serve(listeners)) => {
+                    let shard = Rc::new(Shard::new(self.parts));
+                    let served = runtime.block_on(accept::run(shard, listeners, self.letters));
+                    // Operations may still be in flight, and the kernel would write into buffers
+                    // that are gone: the runtime ends with the process.
+                    std::mem::forget(runtime);
+                    return served.map_err(|error| error.to_string());
+                }
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+}
+
+/// All shards run on the same driver: if one needs epoll, so do all.
+fn agree(
+    shards: usize,
+    reports: &Receiver<(usize, Built)>,
+    go: &[Sender<Go>],
+) -> Result<(Driver, Option<String>), StartError> {
+    let first = collect(shards, reports)?;
+    if !first.iter().any(|(driver, _)| *driver == Driver::Epoll)
+        || first.iter().all(|(driver, _)| *driver == Driver::Epoll)
+    {
+        let slowest = first.into_iter().max_by_key(|(driver, _)| *driver as u8);
+        return Ok(slowest.unwrap_or((Driver::Epoll, None)));
+    }
+    let note = first
+        .into_iter()
+        .find_map(|(driver, note)| note.filter(|_| driver == Driver::Epoll));
+    for go in go {
+        let _ = go.send(Go::Epoll);
+    }
+    collect(shards, reports)?;
+    Ok((Driver::Epoll, note))
+}
+
+fn collect(
+    shards: usize,
+    reports: &Receiver<(usize, Built)>,
+) -> Result<Vec<(Driver, Option<String>)>, StartError> {
+    (0..shards)
+        .map(|_| match reports.recv() {
+            Ok((_, Ok(built))) => Ok(built),
+            Ok((shard, Err(source))) => Err(StartError::Driver { shard, source }),
+            Err(_) => Err(StartError::Shard {
+                shard: 0,
+                why: "it ended before it reported".to_owned(),
+            }),
+        })
+        .collect()
+}
+
+fn choice(driver: config::Driver) -> Choice {
+    match driver {
+        config::Driver::Auto => Choice::Auto,
+        config::Driver::Uring => Choice::Uring,
+        config::Driver::Epoll => Choice::Epoll,
+    }
+}
+
+fn shard_count(config: &Config) -> Result<usize, StartError> {
+    if let Some(shards) = config.shards {
+        return Ok(usize::from(shards).max(1));
+    }
+    let cores = affinity::cores().map_err(system("read the cores of this process"))?;
+    Ok(cores.len().max(1))
+}
+
+/// Bound sockets: for each address one a shard.
+struct Bound {
+    main: Vec<Vec<TcpListener>>,
+    admin: Vec<TcpListener>,
+}
+
+fn bind(config: &Config, shards: usize) -> Result<Bound, StartError> {
+    let bind = |address: SocketAddr| {
+        socket::listen_shared(address, shards)
+            .map_err(|source| StartError::Listen { address, source })
+    };
+    Ok(Bound {
+        main: config
+            .listen
+            .iter()
+            .map(|address| bind(*address))
+            .collect::<Result<_, _>>()?,
+        admin: config.admin.map(bind).transpose()?.unwrap_or_default(),
+    })
+}
+
+fn addresses(listeners: &[Vec<TcpListener>]) -> Vec<SocketAddr> {
+    listeners
+        .iter()
+        .flat_map(|sockets| addresses_of(sockets).into_iter().next())
+        .collect()
+}
+
+fn addresses_of(sockets: &[TcpListener]) -> Vec<SocketAddr> {
+    sockets
+        .iter()
+        .filter_map(|socket| socket.local_addr().ok())
+        .collect()
+}
+
+fn random<const N: usize>() -> Result<[u8; N], StartError> {
+    let mut bytes = [0u8; N];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| io::Error::other(error.to_string()))
+        .map_err(system("read random bytes"))?;
+    Ok(bytes)
+}
+
+fn install_crypto() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+fn client_config() -> ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}

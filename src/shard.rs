@@ -3,7 +3,7 @@
 //! In the order in which a request meets it: [`accept`], [`connection`], [`exchange`] (one
 //! request on one screen) and its stages [`parse`], [`authenticate`], [`body`], [`route`],
 //! [`upstream`], [`relay`] or [`tunnel`], [`record`]; [`reply`] where tidegate itself answers,
-//! [`management`] where a side thread does. Below them: [`emit`] (heads written anew),
+//! [`management`] where a side thread does. Below them: [`models`] (what it remembers), [`emit`] (heads written anew),
 //! [`stream`] and [`tls`] (bytes on sockets), [`buffer`], [`clock`], [`runtime`].
 
 pub mod accept;
@@ -19,6 +19,7 @@ pub mod tunnel;
 pub mod record;
 pub mod reply;
 pub mod management;
+pub mod models;
 pub mod emit;
 pub mod stream;
 pub mod tls;
@@ -39,6 +40,7 @@ use crossbeam_channel::Sender;
 use self::{
     buffer::Buffers,
     clock::{Clock, Deadlines, Moment},
+    models::Models,
     upstream::host::Hosts,
 };
 use crate::{
@@ -64,6 +66,8 @@ pub struct Shard {
     pub buffers: Buffers,
     /// The origins that it has called.
     pub hosts: Hosts,
+    /// The models that it has seen.
+    pub models: Models,
     /// What it counts.
     pub counters: RefCell<Counters>,
     /// Its way into the log.
@@ -160,6 +164,7 @@ impl Shard {
             deadlines: Rc::default(),
             buffers: Buffers::default(),
             hosts: Hosts::default(),
+            models: Models::default(),
             counters: RefCell::default(),
             log: RefCell::new(parts.log),
             health: parts.health,

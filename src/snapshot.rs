@@ -85,12 +85,21 @@ impl Snapshot {
                 body_timeout: limits.body_timeout,
                 idle_timeout: limits.idle_timeout,
             },
-            hosts: config.hosts.iter().map(|host| host.as_str().into()).collect(),
+            hosts: config
+                .hosts
+                .iter()
+                .map(|host| host.as_str().into())
+                .collect(),
             log_required: config.log_required,
             management_here: config.admin.is_none(),
             keys,
             providers: Providers::compile(config)?,
-            prices: PriceTable::with_overrides(config.prices.iter().map(|(key, prices)| (key.as_str(), *prices))),
+            prices: PriceTable::embedded().with_overrides(
+                config
+                    .prices
+                    .iter()
+                    .map(|(key, prices)| (key.as_str(), *prices)),
+            ),
             gateways: config
                 .gateways
                 .iter()
@@ -111,7 +120,9 @@ impl Snapshot {
 
     /// Says whether `account` is this server's.
     pub fn knows_account(&self, account: &str) -> bool {
-        self.account_id.as_deref().is_none_or(|known| known == account)
+        self.account_id
+            .as_deref()
+            .is_none_or(|known| known == account)
     }
 }
 

@@ -1,4 +1,5 @@
 //! Loads every example file of `tests/configs`: what the documentation shows, works.
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use std::io;
 use std::path::Path;
@@ -11,13 +12,15 @@ fn example(name: &str) -> Loaded {
     let text = std::fs::read_to_string(folder.join(name)).unwrap();
     let flags = Flags::default();
     let sources = Sources {
-        env: &|name| match name.starts_with("TIDEGATE_") || name.starts_with("XDG_") {
-            true => None,
-            false => Some(format!("/value-of-{name}")),
+        env: &|name| {
+            let ours = name.starts_with("TIDEGATE_") || name.starts_with("XDG_");
+            (!ours).then(|| format!("/value-of-{name}"))
         },
-        read_file: &|path| match path.is_absolute() {
-            true => Ok(format!("content-of-{}\n", path.display())),
-            false => Err(io::ErrorKind::NotFound.into()),
+        read_file: &|path| {
+            if !path.is_absolute() {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            Ok(format!("content-of-{}\n", path.display()))
         },
         known_provider: &|slug| {
             ["openai", "anthropic", "azure-openai", "workers-ai"].contains(&slug)
@@ -59,7 +62,7 @@ fn the_full_example_has_every_key() {
     let full = include_str!("configs/full.toml");
     let keys = mirror
         .lines()
-        .filter_map(|line| line.strip_prefix("    pub "))
+        .filter_map(|line| line.strip_prefix("    pub(super) "))
         .filter_map(|line| line.split_once(':'))
         .filter(|(_, kind)| {
             kind.contains("Field<") || kind.contains("Vec<") || kind.contains("Map<")

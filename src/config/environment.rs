@@ -5,9 +5,10 @@
 
 use std::path::PathBuf;
 
-use super::check::{Report, address};
+use super::address::address;
 use super::limit;
 use super::redact::shown;
+use super::report::Report;
 use super::secret::{self, Reference, Secret};
 use super::upstream::Credential;
 use super::{Config, Driver, Sources};
@@ -125,24 +126,22 @@ fn admin(config: &mut Config, report: &mut Report<'_>, origin: &str, text: &str)
 }
 
 fn shards(config: &mut Config, report: &mut Report<'_>, origin: &str, number: Option<u64>) {
-    match number.filter(|number| limit::SHARDS.contains(number)) {
-        Some(number) => config.shards = u16::try_from(number).ok(),
-        None => {
-            let (min, max) = (limit::SHARDS.start(), limit::SHARDS.end());
-            let message = format!("must be a whole number from {min} to {max}");
-            report.elsewhere(origin, message, String::new());
-        }
+    if let Some(number) = number.filter(|number| limit::SHARDS.contains(number)) {
+        config.shards = u16::try_from(number).ok();
+        return;
     }
+    let (min, max) = (limit::SHARDS.start(), limit::SHARDS.end());
+    let message = format!("must be a whole number from {min} to {max}");
+    report.elsewhere(origin, message, String::new());
 }
 
 fn driver(config: &mut Config, report: &mut Report<'_>, origin: &str, word: &str) {
-    match Driver::WORDS.iter().find(|(name, _)| *name == word) {
-        Some((_, driver)) => config.driver = *driver,
-        None => {
-            let message = format!("{} is not a driver", shown(word));
-            report.elsewhere(origin, message, "write auto, uring or epoll".to_owned());
-        }
+    if let Some((_, driver)) = Driver::WORDS.iter().find(|(name, _)| *name == word) {
+        config.driver = *driver;
+        return;
     }
+    let message = format!("{} is not a driver", shown(word));
+    report.elsewhere(origin, message, "write auto, uring or epoll".to_owned());
 }
 
 fn api_token(

@@ -11,6 +11,10 @@ use super::upstream::UpstreamUrl;
 /// The settings of one gateway. What they mean is in the management contract, section 2; the
 /// last six are tidegate's own.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches of the contract, each with its name"
+)]
 pub struct Gateway {
     /// Whether callers must present a gateway token.
     pub authentication: bool,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::redact::{clipped, hidden_by_guess, hidden_by_tree, printable};
+use super::redact::{clipped, comment_start, hidden_by_guess, hidden_by_tree, printable};
 
 /// One thing that is wrong, or (in a list of warnings) worth knowing.
 ///
@@ -44,8 +44,8 @@ struct Excerpt {
 }
 
 impl Problem {
-    /// A problem of a variable or flag.
-    pub(super) fn elsewhere(origin: &str, message: String, help: String) -> Self {
+    /// A problem of a variable, a flag, or a file as a whole.
+    pub fn elsewhere(origin: &str, message: String, help: String) -> Self {
         Self {
             origin: origin.to_owned(),
             line: None,
@@ -114,10 +114,7 @@ pub(super) struct Source<'a> {
 impl Source<'_> {
     /// A problem at these bytes of the text.
     pub(super) fn problem(&self, span: Range<usize>, message: String, help: String) -> Problem {
-        let path = match self.broken {
-            true => String::new(),
-            false => path_at(self.tree, &span).unwrap_or_default(),
-        };
+        let path = self.path(&span);
         let start = floor(self.text, span.start);
         let end = floor(self.text, span.end).max(start);
         let before = self.text.get(..start).unwrap_or_default();
@@ -135,15 +132,28 @@ impl Source<'_> {
         }
     }
 
+    /// The path of the key or value at these bytes; empty where there is none.
+    pub(super) fn path(&self, span: &Range<usize>) -> String {
+        if self.broken {
+            String::new()
+        } else {
+            path_at(self.tree, span).unwrap_or_default()
+        }
+    }
+
     fn excerpt(&self, line_start: usize, span: Range<usize>) -> Excerpt {
         let rest = self.text.get(line_start..).unwrap_or_default();
         let line = rest.split('\n').next().unwrap_or_default();
-        let line = line.trim_end_matches('\r');
-        let line_end = line_start + line.len();
-        let hidden = match self.broken {
-            true => hidden_by_guess(self.text, line_start, line_end),
-            false => hidden_by_tree(self.tree, self.text, line_start..line_end),
+        let mut place = line_start..line_start + line.len();
+        let hidden = if self.broken {
+            Vec::from_iter(hidden_by_guess(self.text, &place))
+        } else {
+            if let Some(at) = comment_start(self.tree, self.text, &place) {
+                place.end = at;
+            }
+            hidden_by_tree(self.tree, &place)
         };
+        let line = self.text.get(place).unwrap_or_default().trim_end();
         let mut text = String::new();
         let mut count = 0;
         let mut at = None;
@@ -180,7 +190,8 @@ const EXCERPT_CHARS_MAX: usize = 120;
 const EXCERPT_LEAD: usize = 40;
 
 fn clip(text: &str, at: usize, length: usize) -> Excerpt {
-    if text.chars().count() <= EXCERPT_CHARS_MAX {
+    let count = text.chars().count();
+    if count <= EXCERPT_CHARS_MAX {
         return Excerpt {
             text: text.to_owned(),
             at,
@@ -188,14 +199,17 @@ fn clip(text: &str, at: usize, length: usize) -> Excerpt {
         };
     }
     let skip = at.saturating_sub(EXCERPT_LEAD);
-    let lead = match skip {
-        0 => "",
-        _ => "…",
-    };
-    let kept: String = text.chars().skip(skip).take(EXCERPT_CHARS_MAX).collect();
-    let at = at - skip + lead.chars().count();
+    let mut kept = String::new();
+    if skip > 0 {
+        kept.push('…');
+    }
+    kept.extend(text.chars().skip(skip).take(EXCERPT_CHARS_MAX));
+    if skip + EXCERPT_CHARS_MAX < count {
+        kept.push('…');
+    }
+    let at = at - skip + usize::from(skip > 0);
     Excerpt {
-        text: format!("{lead}{kept}…"),
+        text: kept,
         at,
         length: length.min(EXCERPT_CHARS_MAX.saturating_sub(at)).max(1),
     }
@@ -223,7 +237,7 @@ fn path_at(tree: &DeTable<'_>, span: &Range<usize>) -> Option<String> {
                     }
                     push_key(&mut path, key);
                 }
-                Step::Index(index) => path.push_str(&format!("[{index}]")),
+                Step::Index(index) => path.extend(["[", &index.to_string(), "]"]),
             }
         }
         path
@@ -240,9 +254,10 @@ fn push_key(path: &mut String, key: &str) {
         && key
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    match bare {
-        true => path.push_str(&clipped(key)),
-        false => path.push_str(&format!("\"{}\"", clipped(key))),
+    if bare {
+        path.push_str(&clipped(key));
+    } else {
+        path.extend(["\"", &clipped(key), "\""]);
     }
 }
 
@@ -262,7 +277,10 @@ fn find_value<'t>(
     span: &Range<usize>,
     steps: &mut Vec<Step<'t>>,
 ) -> bool {
-    if value.span() == *span {
+    // The span of `[[tables]]` is that of its first element, which is what is meant.
+    let items = value.get_ref().as_array();
+    let doubled = items.and_then(|items| items.first()).map(Spanned::span) == Some(value.span());
+    if value.span() == *span && !doubled {
         return true;
     }
     match value.get_ref() {

@@ -63,81 +63,169 @@ fn looks_secret(text: &str) -> bool {
         })
 }
 
-/// Keys under which secrets stand, at any depth below them. `[tls]` has a `key` that is a path.
-const SECRET_KEYS: [&str; 6] = [
-    "token",
-    "key",
-    "keys",
-    "authorization",
-    "headers",
-    "payload",
+/// Pieces of the names of keys under which secrets stand, at any depth below them.
+const SECRET_PIECES: [&str; 7] = [
+    "token", "key", "auth", "secret", "password", "headers", "payload",
 ];
 
-/// Says whether a text under this path may be shown in a source line.
-fn is_harmless(text: &str, secret_place: bool) -> bool {
-    let reference = Reference::parse(text, Path::new("")).is_ok();
-    let url_with_secrets = text.contains("://") && text.contains(['@', '?']);
-    !looks_secret(text) && !url_with_secrets && (!secret_place || reference)
+/// Names that have such a piece and hold no secret.
+const HARMLESS_NAMES: [&str; 5] = [
+    "tokens",
+    "token_limits",
+    "keys",
+    "authentication",
+    "logpush_public_key",
+];
+
+/// Tables in which any key may have been meant for a secret, but for [`PLAIN_NAMES`].
+const SECRET_TABLES: [&str; 3] = ["tokens", "providers", "custom_providers"];
+
+/// Keys of those tables that are known to hold none.
+const PLAIN_NAMES: [&str; 18] = [
+    "name",
+    "permissions",
+    "budget",
+    "limit",
+    "period",
+    "time_zone",
+    "hard",
+    "weight",
+    "base_url",
+    "origin",
+    "http2",
+    "connect_timeout",
+    "first_byte_timeout",
+    "idle_timeout",
+    "total_timeout",
+    "dialect",
+    "allow_http",
+    "enable",
+];
+
+/// Says whether what stands under the key `name` may be a secret by its name.
+fn sounds_secret(name: &str) -> bool {
+    SECRET_PIECES.iter().any(|piece| name.contains(piece)) && !HARMLESS_NAMES.contains(&name)
+}
+
+/// Where in the file a value stands, as far as secrets go.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Nothing is known to be secret here.
+    Plain,
+    /// In one of [`SECRET_TABLES`]: all but plain names.
+    Guarded,
+    /// Under a key that holds a secret.
+    Secret,
+    /// In `[tls]`, whose `key` is a path.
+    Paths,
+}
+
+impl Place {
+    /// The place below a key.
+    fn below(self, name: &str) -> Self {
+        match self {
+            Self::Secret => Self::Secret,
+            Self::Paths if matches!(name, "cert" | "key") => Self::Plain,
+            Self::Guarded if PLAIN_NAMES.contains(&name) => Self::Plain,
+            Self::Plain if name == "tls" => Self::Paths,
+            Self::Plain if SECRET_TABLES.contains(&name) => Self::Guarded,
+            Self::Plain | Self::Guarded | Self::Paths if sounds_secret(name) => Self::Secret,
+            Self::Plain | Self::Guarded | Self::Paths => self,
+        }
+    }
+
+    /// Whether a text that stands here may be shown.
+    fn shows(self, text: &str) -> bool {
+        let reference = Reference::parse(text, Path::new("")).is_ok();
+        let url_with_secrets = text.contains("://") && text.contains(['@', '?']);
+        let guarded = matches!(self, Self::Guarded | Self::Secret);
+        !looks_secret(text) && !url_with_secrets && (!guarded || reference)
+    }
 }
 
 /// The parts of one line that hold secrets, as the tree tells.
-pub(super) fn hidden_by_tree(
-    tree: &DeTable<'_>,
-    text: &str,
-    line: Range<usize>,
-) -> Vec<Range<usize>> {
+pub(super) fn hidden_by_tree(tree: &DeTable<'_>, line: &Range<usize>) -> Vec<Range<usize>> {
     let mut hidden = Vec::new();
-    hide_in_table(tree, text, &line, false, &mut hidden);
+    hide_in_table(tree, line, Place::Plain, &mut hidden);
     hidden
 }
 
 fn hide_in_table(
     table: &DeTable<'_>,
-    text: &str,
     line: &Range<usize>,
-    secret_place: bool,
+    place: Place,
     hidden: &mut Vec<Range<usize>>,
 ) {
     for (key, value) in table {
         let name: &str = key.get_ref();
-        if looks_secret(name) && overlap(&key.span(), line) {
+        if overlap(&key.span(), line) && looks_secret(name) {
             hidden.push(key.span());
         }
-        let secret_place = (secret_place || SECRET_KEYS.contains(&name)) && name != "tls";
-        let tls = name == "tls" && value.get_ref().is_table();
-        hide_in_value(value, text, line, secret_place, tls, hidden);
+        hide_in_value(value, line, place.below(name), hidden);
     }
 }
 
 fn hide_in_value(
     value: &Spanned<DeValue<'_>>,
-    text: &str,
     line: &Range<usize>,
-    secret_place: bool,
-    tls: bool,
+    place: Place,
     hidden: &mut Vec<Range<usize>>,
 ) {
     match value.get_ref() {
-        DeValue::Table(table) if tls => {
-            for (_, value) in table {
-                hide_in_value(value, text, line, false, false, hidden);
-            }
-        }
-        DeValue::Table(table) => hide_in_table(table, text, line, secret_place, hidden),
+        DeValue::Table(table) => hide_in_table(table, line, place, hidden),
         DeValue::Array(items) => {
-            for item in items.iter() {
-                hide_in_value(item, text, line, secret_place, false, hidden);
+            for item in items {
+                hide_in_value(item, line, place, hidden);
             }
         }
-        DeValue::String(string) => {
-            if overlap(&value.span(), line) && !is_harmless(string, secret_place) {
+        DeValue::String(text) => {
+            if overlap(&value.span(), line) && !place.shows(text) {
                 hidden.push(value.span());
             }
         }
-        // A number, a date: only where a secret is expected could it be one.
+        DeValue::Integer(_) | DeValue::Float(_) | DeValue::Datetime(_) => {
+            if overlap(&value.span(), line) && matches!(place, Place::Secret) {
+                hidden.push(value.span());
+            }
+        }
+        DeValue::Boolean(_) => {}
+    }
+}
+
+/// Where the line's comment starts. Comments are not shown: they are where old keys are left.
+pub(super) fn comment_start(tree: &DeTable<'_>, text: &str, line: &Range<usize>) -> Option<usize> {
+    let mut written = Vec::new();
+    written_in_table(tree, line, &mut written);
+    let content = text.get(line.clone())?;
+    let mut marks = content.match_indices('#').map(|(at, _)| line.start + at);
+    marks.find(|at| !written.iter().any(|range| range.contains(at)))
+}
+
+/// The keys and texts that reach into a line: a `#` within them starts no comment.
+fn written_in_table(table: &DeTable<'_>, line: &Range<usize>, written: &mut Vec<Range<usize>>) {
+    for (key, value) in table {
+        if overlap(&key.span(), line) {
+            written.push(key.span());
+        }
+        written_in_value(value, line, written);
+    }
+}
+
+fn written_in_value(
+    value: &Spanned<DeValue<'_>>,
+    line: &Range<usize>,
+    written: &mut Vec<Range<usize>>,
+) {
+    match value.get_ref() {
+        DeValue::Table(table) => written_in_table(table, line, written),
+        DeValue::Array(items) => {
+            for item in items {
+                written_in_value(item, line, written);
+            }
+        }
         _ => {
-            if secret_place && overlap(&value.span(), line) {
-                hidden.push(value.span());
+            if overlap(&value.span(), line) {
+                written.push(value.span());
             }
         }
     }
@@ -147,35 +235,45 @@ fn overlap(one: &Range<usize>, other: &Range<usize>) -> bool {
     one.start < other.end && other.start < one.end
 }
 
-/// The parts of a line that may hold secrets in a text that does not parse: all behind the first
-/// `=` where the key sounds like one, or the line continues such a value; and what looks random.
-pub(super) fn hidden_by_guess(text: &str, line_start: usize, line_end: usize) -> Vec<Range<usize>> {
-    let line = text.get(line_start..line_end).unwrap_or_default();
-    let sounds_secret = |line: &str| {
-        let key = line.split('=').next().unwrap_or_default();
-        let line_has_one = SECRET_KEYS.iter().any(|word| line.contains(word));
-        line_has_one && !key.trim_start().starts_with('[')
-    };
-    let (owner, value_start) = match line.find('=') {
-        Some(at) => (line, line_start + at + 1),
-        None => {
-            let before = text.get(..line_start).unwrap_or_default();
-            let owner = before
-                .rsplit('\n')
-                .take(LOOK_BACK_LINES)
-                .find(|line| line.contains('=') || line.trim_start().starts_with('['))
-                .unwrap_or_default();
-            (owner, line_start)
-        }
-    };
-    if sounds_secret(owner) || looks_secret(line) {
-        return vec![value_start..line_end];
+/// The part of a line that may hold secrets in a text that does not parse: what follows the
+/// first `=` where the line, the table above it or the value that it continues may hold one; and
+/// all of a line that looks like a key itself.
+pub(super) fn hidden_by_guess(text: &str, line: &Range<usize>) -> Option<Range<usize>> {
+    let content = text.get(line.clone()).unwrap_or_default();
+    let before = text.get(..line.start).unwrap_or_default();
+    let is_header = |line: &&str| line.starts_with('[') && !line.contains('=');
+    if is_header(&content) && !content.contains(['"', '\'']) && !looks_secret(content) {
+        return None;
     }
-    Vec::new()
+    let table = before.rsplit('\n').find(is_header).unwrap_or_default();
+    let guarded = SECRET_TABLES.iter().any(|name| table.contains(name));
+    // The line that the value started on: this one, or the nearest above that has a key.
+    let mut above = before.rsplit('\n');
+    let owner = if content.contains('=') {
+        content
+    } else {
+        above
+            .find(|line| line.contains('=') || is_header(line))
+            .unwrap_or_default()
+    };
+    let named = SECRET_PIECES.iter().any(|piece| owner.contains(piece))
+        || SECRET_TABLES.iter().any(|piece| owner.contains(piece));
+    let secret = named || guarded || looks_secret(content);
+    if !secret {
+        return None;
+    }
+    // Only a bare key is shown; anything else before the `=`, or without one, may be the secret.
+    let is_bare = |key: &str| {
+        let mut bytes = key.bytes();
+        bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+    };
+    let shown = match content.split_once('=') {
+        Some((key, _)) if is_bare(key.trim()) && !looks_secret(key) => key.len() + 1,
+        Some(_) | None => 0,
+    };
+    let start = line.start + shown;
+    Some(start..line.end.max(start))
 }
-
-/// Lines that are read backwards for the key whose value goes on.
-const LOOK_BACK_LINES: usize = 64;
 
 #[cfg(test)]
 mod tests {

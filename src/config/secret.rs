@@ -89,9 +89,10 @@ impl Reference {
     /// Reads `env:NAME` or `file:PATH`; a relative path starts at `base_dir`.
     pub fn parse(text: &str, base_dir: &Path) -> Result<Self, ReferenceError> {
         if let Some(name) = text.strip_prefix("env:") {
-            return match is_variable_name(name) {
-                true => Ok(Self::Env(name.to_owned())),
-                false => Err(ReferenceError::VariableName),
+            return if is_variable_name(name) {
+                Ok(Self::Env(name.to_owned()))
+            } else {
+                Err(ReferenceError::VariableName)
             };
         }
         let path = text.strip_prefix("file:").ok_or(ReferenceError::Literal)?;
@@ -147,9 +148,10 @@ pub fn token(text: String) -> Result<Secret, SecretError> {
     let mut secret = Secret::new(text);
     secret.trim_line_end();
     bounded(&secret, TOKEN_BYTES_MAX)?;
-    match secret.expose().bytes().all(|b| b.is_ascii_graphic()) {
-        true => Ok(secret),
-        false => Err(SecretError::Characters),
+    if secret.expose().bytes().all(|b| b.is_ascii_graphic()) {
+        Ok(secret)
+    } else {
+        Err(SecretError::Characters)
     }
 }
 
@@ -160,13 +162,16 @@ pub fn credential(text: String) -> Result<Secret, SecretError> {
     secret.trim_line_end();
     bounded(&secret, CREDENTIAL_BYTES_MAX)?;
     let text = secret.expose();
-    let fits = match text.trim_start().starts_with('{') {
-        true => !text.contains('\0'),
-        false => text.bytes().all(|b| b.is_ascii_graphic()),
+    let is_document = text.trim_start().starts_with('{');
+    let fits = if is_document {
+        !text.contains('\0')
+    } else {
+        text.bytes().all(|b| b.is_ascii_graphic())
     };
-    match fits {
-        true => Ok(secret),
-        false => Err(SecretError::Characters),
+    if fits {
+        Ok(secret)
+    } else {
+        Err(SecretError::Characters)
     }
 }
 
@@ -177,9 +182,10 @@ pub fn header_value(text: String) -> Result<Secret, SecretError> {
     bounded(&secret, TOKEN_BYTES_MAX)?;
     let text = secret.expose();
     let fits = text.trim() == text && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
-    match fits {
-        true => Ok(secret),
-        false => Err(SecretError::Characters),
+    if fits {
+        Ok(secret)
+    } else {
+        Err(SecretError::Characters)
     }
 }
 

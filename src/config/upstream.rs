@@ -195,13 +195,15 @@ impl UpstreamUrl {
 
 impl fmt::Display for UpstreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, usual) = match self.https {
-            true => ("https", 443),
-            false => ("http", 80),
+        let (scheme, usual) = if self.https {
+            ("https", 443)
+        } else {
+            ("http", 80)
         };
-        match self.host.contains(':') {
-            true => write!(f, "{scheme}://[{}]", self.host)?,
-            false => write!(f, "{scheme}://{}", self.host)?,
+        if self.host.contains(':') {
+            write!(f, "{scheme}://[{}]", self.host)?;
+        } else {
+            write!(f, "{scheme}://{}", self.host)?;
         }
         if self.port != usual {
             write!(f, ":{}", self.port)?;
@@ -224,9 +226,10 @@ fn split_port(authority: &str) -> Result<(String, Option<&str>), UrlError> {
         Some((host, port)) => (host, Some(port)),
         None => (authority, None),
     };
-    match is_host_name(host) {
-        true => Ok((host.to_ascii_lowercase(), port)),
-        false => Err(UrlError::Host),
+    if is_host_name(host) {
+        Ok((host.to_ascii_lowercase(), port))
+    } else {
+        Err(UrlError::Host)
     }
 }
 

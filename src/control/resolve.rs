@@ -45,10 +45,7 @@ struct Lookup {
 
 impl Resolvers {
     /// Starts the threads. Questions come from `questions`, answers go to `shards`.
-    pub fn start(
-        questions: Letterbox<Question>,
-        shards: Vec<Post<Order>>,
-    ) -> io::Result<Self> {
+    pub fn start(questions: Letterbox<Question>, shards: Vec<Post<Order>>) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (sender, receiver) = bounded(WAITING_MAX);
         let shards = Arc::new(shards);
@@ -154,7 +151,10 @@ mod tests {
         let parse = |text: &str| -> SocketAddr { text.parse().unwrap() };
         let found = ["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1"].map(parse);
         let ordered = interleave(found.to_vec());
-        assert_eq!(ordered, ["[::1]:1", "1.1.1.1:1", "[::2]:1", "[::3]:1"].map(parse));
+        assert_eq!(
+            ordered,
+            ["[::1]:1", "1.1.1.1:1", "[::2]:1", "[::3]:1"].map(parse)
+        );
     }
 
     #[test]
@@ -164,15 +164,29 @@ mod tests {
         let _resolvers = Resolvers::start(questions, vec![post]).unwrap();
         for (host, good) in [("localhost", true), ("no-such-host.invalid", false)] {
             let host: Box<str> = host.into();
-            assert!(ask.send(Question::Resolve { shard: 0, host, port: 81 }).is_ok());
+            assert!(
+                ask.send(Question::Resolve {
+                    shard: 0,
+                    host,
+                    port: 81
+                })
+                .is_ok()
+            );
             let order = loop {
                 if let Some(order) = orders.wait(Duration::from_secs(30)) {
                     break order;
                 }
             };
-            let Order::Addresses { addresses, .. } = order else { panic!("another order") };
+            let Order::Addresses { addresses, .. } = order else {
+                panic!("another order")
+            };
             assert_eq!(addresses.is_ok(), good);
-            assert!(addresses.iter().flatten().all(|address| address.port() == 81));
+            assert!(
+                addresses
+                    .iter()
+                    .flatten()
+                    .all(|address| address.port() == 81)
+            );
         }
     }
 }

@@ -5,8 +5,6 @@
 
 use std::collections::HashMap;
 
-use xxhash_rust::xxh3::Xxh3DefaultBuilder;
-
 use crate::domain::{outcome::Outcome, record::Record};
 
 /// Models that get a series of their own.
@@ -21,8 +19,22 @@ pub const OTHER: &str = "other";
 
 /// Upper bounds of the latency buckets in microseconds; one more bucket holds what is above.
 pub const LATENCY_BOUNDS_MICROS: [u64; 16] = [
-    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
-    1_000_000, 5_000_000, 20_000_000, 120_000_000,
+    100,
+    250,
+    500,
+    1_000,
+    2_500,
+    5_000,
+    10_000,
+    25_000,
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    5_000_000,
+    20_000_000,
+    120_000_000,
 ];
 
 /// Counters of one shard, or of all shards after [`Counters::merge`].
@@ -31,8 +43,8 @@ pub struct Counters {
     gateways: Labels<GATEWAYS_MAX>,
     providers: Labels<PROVIDERS_MAX>,
     models: Labels<MODELS_MAX>,
-    exchanges: HashMap<ExchangeKey, ExchangeCounts, Xxh3DefaultBuilder>,
-    latencies: HashMap<(u16, u16), Box<Latencies>, Xxh3DefaultBuilder>,
+    exchanges: HashMap<ExchangeKey, ExchangeCounts>,
+    latencies: HashMap<(u16, u16), Box<Latencies>>,
     plain: [u64; Plain::ALL.len()],
 }
 
@@ -231,7 +243,10 @@ impl Counters {
             }
         }
         for (gateway, provider, theirs) in other.latencies() {
-            let key = (self.gateways.number(gateway), self.providers.number(provider));
+            let key = (
+                self.gateways.number(gateway),
+                self.providers.number(provider),
+            );
             let mine = self.latencies.entry(key).or_default();
             mine.duration.merge(&theirs.duration);
             mine.first_token.merge(&theirs.first_token);
@@ -292,8 +307,10 @@ pub struct ExchangeLabels<'a> {
 /// Texts numbered in the order of their first use, up to `MAX`.
 #[derive(Debug, Clone, Default)]
 struct Labels<const MAX: usize> {
-    numbers: HashMap<Box<str>, u16, Xxh3DefaultBuilder>,
+    numbers: HashMap<Box<str>, u16>,
     texts: Vec<Box<str>>,
+    /// The number given last: most exchanges carry the labels of the one before.
+    last: u16,
 }
 
 impl<const MAX: usize> Labels<MAX> {
@@ -301,7 +318,13 @@ impl<const MAX: usize> Labels<MAX> {
     const BEYOND: u16 = u16::MAX;
 
     fn number(&mut self, text: &str) -> u16 {
+        if let Some(last) = self.texts.get(usize::from(self.last))
+            && **last == *text
+        {
+            return self.last;
+        }
         if let Some(number) = self.numbers.get(text) {
+            self.last = *number;
             return *number;
         }
         if text == OTHER || self.texts.len() >= MAX {
@@ -314,7 +337,9 @@ impl<const MAX: usize> Labels<MAX> {
     }
 
     fn text(&self, number: u16) -> &str {
-        self.texts.get(usize::from(number)).map_or(OTHER, |text| text)
+        self.texts
+            .get(usize::from(number))
+            .map_or(OTHER, |text| text)
     }
 }
 
@@ -344,7 +369,10 @@ mod tests {
         assert_eq!(all.len(), 2);
         assert_eq!((all[0].0.model, all[0].1.cost), ("m1", 5));
         let m2 = all[1].1;
-        assert_eq!((m2.requests, m2.tokens[0], m2.cost, m2.unpriced), (2, 20, 7, 1));
+        assert_eq!(
+            (m2.requests, m2.tokens[0], m2.cost, m2.unpriced),
+            (2, 20, 7, 1)
+        );
         assert_eq!(a.plain(Plain::Malformed), 1);
         let latencies = a.latencies();
         assert_eq!(latencies[0].2.duration.buckets[3], 3);
@@ -358,7 +386,10 @@ mod tests {
         }
         let all = counters.exchanges();
         assert_eq!(all.len(), MODELS_MAX + 1);
-        let other = all.iter().find(|(labels, _)| labels.model == OTHER).unwrap();
+        let other = all
+            .iter()
+            .find(|(labels, _)| labels.model == OTHER)
+            .unwrap();
         assert_eq!(other.1.requests, 50);
     }
 

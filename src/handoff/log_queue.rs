@@ -5,7 +5,9 @@
 //! [`Bell`], which only the first message after the pause rings.
 
 use std::{
+    cell::Cell,
     io,
+    marker::PhantomData,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -64,6 +66,7 @@ pub fn log_queue(shards: usize) -> io::Result<(Vec<LogSender>, LogReceiver)> {
             counters: Arc::clone(&counters),
             parts: BodyParts::default(),
             chunks: 0,
+            one_thread: PhantomData,
         });
         lanes.push(Lane {
             incoming,
@@ -160,6 +163,8 @@ pub struct LogSender {
     parts: BodyParts,
     /// Chunks that exist, wherever they are.
     chunks: usize,
+    /// Not `Sync`: its counters are written without locked instructions.
+    one_thread: PhantomData<Cell<()>>,
 }
 
 impl LogSender {

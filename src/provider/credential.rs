@@ -188,10 +188,15 @@ pub fn moved<'v>(
         .get(..BEARER.prefix.len())
         .is_some_and(|start| start.eq_ignore_ascii_case(BEARER.prefix.as_bytes()));
     let is_moved = slot == X_API_KEY
-        && provider.slug() == "aws-bedrock"
+        && moves(provider)
         && name.eq_ignore_ascii_case(AUTHORIZATION.as_bytes())
         && is_bearer;
     is_moved.then(|| (slot, without_scheme(value)))
+}
+
+/// Says whether [`moved`] can ever move a credential of this provider.
+pub fn moves(provider: ProviderId) -> bool {
+    provider.slug() == "aws-bedrock"
 }
 
 /// How a provider chooses the place of a stored credential.

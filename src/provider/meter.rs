@@ -65,6 +65,19 @@ enum Form {
 }
 
 /// Meters one answer.
+///
+/// ```
+/// use tidegate::provider::dialect::{Dialect, Shape};
+/// use tidegate::provider::meter::{Encoding, Meter};
+///
+/// let mut meter = Meter::new(Dialect::OpenAi, Shape::Json, Encoding::Identity);
+/// meter.feed(br#"{"model":"m","usage":{"prompt_tok"#);
+/// meter.feed(br#"ens":3,"completion_tokens":4}}"#);
+/// let metered = meter.finish();
+/// assert_eq!(metered.usage.input, Some(3));
+/// assert_eq!(metered.usage.output, Some(4));
+/// assert_eq!(metered.model.as_deref(), Some("m"));
+/// ```
 #[derive(Debug)]
 pub struct Meter {
     figures: Figures,

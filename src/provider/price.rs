@@ -1,17 +1,342 @@
-//! stub
-use crate::domain::{money::Prices, usage::Usage};
-/// stub
+//! What models cost: the embedded table of list prices, and the operator's own on top.
+//!
+//! The table is text (`prices.tsv`, its header says where it comes from), read once at start. It
+//! has prices per token alone: models that are priced by image, second or request are not in it,
+//! and stay unpriced, which is not free. Lookup is by name, exactly or through the written rules
+//! of `names`; a name is never matched by resemblance, since a wrong price is worse than none.
+
+mod names;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Ordering;
+
+use names::{Name, names_of};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::domain::money::{Prices, Rate};
+use crate::domain::usage::Usage;
+
+/// The embedded table.
+const TABLE: &str = include_str!("prices.tsv");
+
+/// Rate units (10⁻²⁴ dollars) in a unit of the table (10⁻¹⁵ dollars).
+const RATE_UNITS: u128 = 1_000_000_000;
+
+/// Stands for a price that is unknown; no price is that high.
+const UNKNOWN: u64 = u64::MAX;
+
+/// What [`PriceTable::lookup`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Priced<'a> {
+    /// The entry, `provider/model`; for the record.
+    pub key: &'a str,
+    /// The prices at this usage.
+    pub prices: Prices,
+    /// The most output tokens the model can make, if the table knows it.
+    pub max_output_tokens: Option<u64>,
+}
+
+/// Where the prices of one model stand in a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PricePlace(Place);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Own(usize),
+    Listed(usize),
+}
+
+/// Prices of one entry or tier, in units of the table, [`UNKNOWN`] where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rates([u64; 6]);
+
 #[derive(Debug)]
-pub struct PriceTable {}
-/// stub
-pub struct Priced<'a> { /// k
- pub key: &'a str, /// p
- pub prices: Prices }
+struct Entry {
+    key: &'static str,
+    max_output_tokens: Option<u32>,
+    rates: Rates,
+    /// Where its tiers begin in the table's list, and how many there are.
+    tiers_from: u32,
+    tiers: u32,
+}
+
+/// Prices of exchanges with more than so many input tokens.
+#[derive(Debug, Clone, Copy)]
+struct Tier {
+    above: u64,
+    rates: Rates,
+}
+
+/// Prices by provider and model.
+///
+/// ```
+/// use tidegate::domain::usage::Usage;
+/// use tidegate::provider::price::PriceTable;
+///
+/// let used = Usage { input: Some(1000), output: Some(100), ..Usage::UNKNOWN };
+/// let table = PriceTable::embedded();
+/// let priced = table.lookup("openai", "gpt-4o-mini-2024-07-18", "", &used).expect("is listed");
+/// assert_eq!(priced.prices.cost(&used).expect("is priced").to_string(), "0.00021");
+/// assert!(table.lookup("openai", "gpt-nothing", "", &used).is_none());
+/// ```
+#[derive(Debug)]
+pub struct PriceTable {
+    /// By key, in the order of its bytes.
+    entries: Vec<Entry>,
+    /// Tiers of each entry, lowest first.
+    tiers: Vec<Tier>,
+    /// The operator's prices, by key in the order of its bytes.
+    overrides: Vec<(Box<str>, Prices)>,
+    hash: u64,
+}
+
 impl PriceTable {
-    /// stub
-    pub fn with_overrides<'a>(_: impl Iterator<Item = (&'a str, Prices)>) -> Self { Self {} }
-    /// stub
-    pub fn lookup(&self, _: &str, _: &str, _: &str, _: &Usage) -> Option<Priced<'_>> { None }
-    /// stub
-    pub fn hash(&self) -> u64 { 0 }
+    /// The list prices that this build carries.
+    pub fn embedded() -> Self {
+        let mut table = Self {
+            entries: Vec::with_capacity(TABLE.lines().count()),
+            tiers: Vec::new(),
+            overrides: Vec::new(),
+            hash: 0,
+        };
+        for line in TABLE.lines() {
+            if !line.starts_with('#') {
+                table.add(line);
+            }
+        }
+        table.hash = table.digest();
+        table
+    }
+
+    /// The table with the operator's prices on top, keyed `provider/model` (`[prices]` of the
+    /// file). Of equal keys the last one counts.
+    #[must_use]
+    pub fn with_overrides<K: Into<Box<str>>>(
+        mut self,
+        overrides: impl IntoIterator<Item = (K, Prices)>,
+    ) -> Self {
+        for (key, prices) in overrides {
+            let key = key.into();
+            match self
+                .overrides
+                .binary_search_by(|(known, _)| known.cmp(&key))
+            {
+                Ok(at) => {
+                    if let Some(known) = self.overrides.get_mut(at) {
+                        known.1 = prices;
+                    }
+                }
+                Err(at) => self.overrides.insert(at, (key, prices)),
+            }
+        }
+        self.hash = self.digest();
+        self
+    }
+
+    /// Identifies the table's content, overrides included; records keep it.
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// How many models have list prices.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Says whether no model has a list price.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The prices of a model for an exchange of this usage. `raw_model` is its name as the
+    /// provider knows it, `normalised_model` its `provider/model` name in records.
+    ///
+    /// Order: an override for either name; the list price for the raw name, then for what the
+    /// rules of `names` make of it; then the same for the model of the normalised name, if that
+    /// belongs to this provider. One provider's prices never stand in for another's.
+    pub fn lookup(
+        &self,
+        provider: &str,
+        raw_model: &str,
+        normalised_model: &str,
+        usage: &Usage,
+    ) -> Option<Priced<'_>> {
+        let place = self.find_place(provider, raw_model, normalised_model)?;
+        self.at(place, usage)
+    }
+
+    /// Where the prices of a model stand, as [`PriceTable::lookup`] finds them. Whoever asks for
+    /// the same model again and again keeps it for as long as the table's hash is the same.
+    pub fn find_place(
+        &self,
+        provider: &str,
+        raw_model: &str,
+        normalised_model: &str,
+    ) -> Option<PricePlace> {
+        let normalised = names::own_model(provider, normalised_model);
+        let models = [Some(raw_model), normalised];
+        let own = models
+            .iter()
+            .flatten()
+            .find_map(|model| self.find_override(provider, &Name::plain(model)))
+            .or_else(|| self.override_of_key(normalised_model));
+        if let Some(at) = own {
+            return Some(PricePlace(Place::Own(at)));
+        }
+        let at = models.iter().flatten().find_map(|model| {
+            let mut names = names_of(provider, model).into_iter().flatten();
+            names.find_map(|name| self.find(provider, &name))
+        })?;
+        Some(PricePlace(Place::Listed(at)))
+    }
+
+    /// The prices at a place, for an exchange of this usage.
+    pub fn at(&self, place: PricePlace, usage: &Usage) -> Option<Priced<'_>> {
+        match place.0 {
+            Place::Own(at) => {
+                let (key, prices) = self.overrides.get(at)?;
+                Some(Priced {
+                    key,
+                    prices: *prices,
+                    max_output_tokens: None,
+                })
+            }
+            Place::Listed(at) => {
+                let entry = self.entries.get(at)?;
+                Some(Priced {
+                    key: entry.key,
+                    prices: self.rates_at(entry, usage).prices(),
+                    max_output_tokens: entry.max_output_tokens.map(u64::from),
+                })
+            }
+        }
+    }
+
+    fn find_override(&self, provider: &str, name: &Name<'_>) -> Option<usize> {
+        self.overrides
+            .binary_search_by(|(key, _)| compare(key, provider, name))
+            .ok()
+    }
+
+    fn override_of_key(&self, key: &str) -> Option<usize> {
+        self.overrides
+            .binary_search_by(|(known, _)| (**known).cmp(key))
+            .ok()
+    }
+
+    fn find(&self, provider: &str, name: &Name<'_>) -> Option<usize> {
+        self.entries
+            .binary_search_by(|entry| compare(entry.key, provider, name))
+            .ok()
+    }
+
+    /// The rates of the highest tier that the input exceeds. An unknown input has no cost anyway.
+    fn rates_at(&self, entry: &Entry, usage: &Usage) -> Rates {
+        let from = entry.tiers_from as usize;
+        let tiers = self.tiers.get(from..from + entry.tiers as usize);
+        let input = usage.input.unwrap_or(0);
+        tiers
+            .unwrap_or_default()
+            .iter()
+            .rev()
+            .find(|tier| input > tier.above)
+            .map_or(entry.rates, |tier| tier.rates)
+    }
+
+    /// Adds a line of the table; one that does not read is left out (a test reads them all).
+    fn add(&mut self, line: &'static str) -> Option<()> {
+        let mut cells = line.split('\t');
+        let key = cells.next()?;
+        let _mode = cells.next()?;
+        let max_output_tokens = cells.next()?.parse().ok();
+        let rates = Rates::read(&mut cells)?;
+        let tiers_from = u32::try_from(self.tiers.len()).ok()?;
+        for tier in cells.next()?.split(' ').filter(|tier| *tier != "-") {
+            let mut parts = tier.split(':');
+            self.tiers.push(Tier {
+                above: parts.next()?.parse().ok()?,
+                rates: Rates::read(&mut parts)?,
+            });
+        }
+        let sorted = self.entries.last().is_none_or(|last| last.key < key);
+        let entry = Entry {
+            key,
+            max_output_tokens,
+            rates,
+            tiers_from,
+            tiers: u32::try_from(self.tiers.len()).ok()? - tiers_from,
+        };
+        sorted.then(|| self.entries.push(entry))
+    }
+
+    fn digest(&self) -> u64 {
+        let mut hasher = Xxh3::new();
+        hasher.update(TABLE.as_bytes());
+        for (key, prices) in &self.overrides {
+            hasher.update(&key.len().to_le_bytes());
+            hasher.update(key.as_bytes());
+            let Prices {
+                input,
+                output,
+                cache_read,
+                cache_write,
+                cache_write_hour,
+                reasoning,
+            } = prices;
+            for rate in [
+                input,
+                output,
+                cache_read,
+                cache_write,
+                cache_write_hour,
+                reasoning,
+            ] {
+                let units = rate.map_or(u128::MAX, Rate::units);
+                hasher.update(&units.to_le_bytes());
+            }
+        }
+        hasher.digest()
+    }
+}
+
+impl Rates {
+    fn read<'a>(cells: &mut impl Iterator<Item = &'a str>) -> Option<Self> {
+        let mut rates = [UNKNOWN; 6];
+        for rate in &mut rates {
+            let cell = cells.next()?;
+            if cell != "-" {
+                *rate = cell.parse().ok()?;
+            }
+        }
+        Some(Self(rates))
+    }
+
+    fn prices(self) -> Prices {
+        let [
+            input,
+            output,
+            cache_read,
+            cache_write,
+            cache_write_hour,
+            reasoning,
+        ] = self.0.map(|units| {
+            let units = (units != UNKNOWN).then_some(u128::from(units))?;
+            Rate::from_units(units * RATE_UNITS)
+        });
+        Prices {
+            input,
+            output,
+            cache_read,
+            cache_write,
+            cache_write_hour,
+            reasoning,
+        }
+    }
+}
+
+/// Compares a key with `provider/name` by bytes, without making that text.
+fn compare(key: &str, provider: &str, name: &Name<'_>) -> Ordering {
+    let parts = [provider, "/", name.prefix, name.stem, name.suffix];
+    key.bytes().cmp(parts.into_iter().flat_map(str::bytes))
 }

@@ -357,7 +357,9 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
         self.take = None;
         self.inside = &[];
         for path in self.top().0 {
-            if path.name.as_bytes() == name {
+            let known = path.name.as_bytes();
+            // The first byte tells most names apart without a call.
+            if known.len() == name.len() && known.first() == name.first() && known == name {
                 self.take = path.take;
                 self.inside = path.inside;
                 return;

@@ -59,7 +59,11 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Runs a shard until it is told to stop, or has drained.
-pub async fn run(shard: Rc<Shard>, listeners: Vec<Listener>, orders: Letterbox<Order>) -> io::Result<()> {
+pub async fn run(
+    shard: Rc<Shard>,
+    listeners: Vec<Listener>,
+    orders: Letterbox<Order>,
+) -> io::Result<()> {
     let certificates = Rc::new(std::cell::RefCell::new(
         listeners.iter().find_map(|listener| listener.tls.clone()),
     ));
@@ -70,11 +74,22 @@ pub async fn run(shard: Rc<Shard>, listeners: Vec<Listener>, orders: Letterbox<O
         accepts.push(canceller);
         let certificate = listener.tls.is_some().then(|| Rc::clone(&certificates));
         let socket = TcpListener::from_std(listener.socket)?;
-        spawn(&shard, accept(Rc::clone(&shard), socket, listener.door, certificate, handle));
+        spawn(
+            &shard,
+            accept(
+                Rc::clone(&shard),
+                socket,
+                listener.door,
+                certificate,
+                handle,
+            ),
+        );
     }
     spawn(&shard, tick(Rc::clone(&shard)));
 
-    let bell = UnixStream::from_std(std::os::unix::net::UnixStream::from(orders.bell.try_clone_fd()?))?;
+    let bell = UnixStream::from_std(std::os::unix::net::UnixStream::from(
+        orders.bell.try_clone_fd()?,
+    ))?;
     loop {
         for taken in 0.. {
             if taken == ORDERS_A_TURN {
@@ -135,11 +150,16 @@ async fn accept(
         let accepted = socket.cancelable_accept(cancel.clone()).await;
         match accepted {
             Ok((connection, _)) => {
-                let config = certificate.as_ref().and_then(|config| config.borrow().clone());
+                let config = certificate
+                    .as_ref()
+                    .and_then(|config| config.borrow().clone());
                 shard.count(Plain::ConnectionsAccepted);
                 let guard = Open::new(&shard);
                 let stream = Stream::plain(connection);
-                spawn(&shard, serve(Rc::clone(&shard), stream, door, config, guard));
+                spawn(
+                    &shard,
+                    serve(Rc::clone(&shard), stream, door, config, guard),
+                );
             }
             Err(_) if shard.is_draining() => return,
             Err(_) => {
@@ -194,7 +214,9 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.connections.set(self.0.connections.get().saturating_sub(1));
+        self.0
+            .connections
+            .set(self.0.connections.get().saturating_sub(1));
         if let Ok(mut counters) = self.0.counters.try_borrow_mut() {
             counters.lower(Plain::ConnectionsOpen);
         }

@@ -38,7 +38,10 @@ pub fn authenticate<'s>(
     loopback: bool,
 ) -> Result<Caller<'s>, Refusal> {
     let keys = &snapshot.keys;
-    let offer = credential::read_offer(head.values(FieldName::SecWebSocketProtocol));
+    let offer = match head.upgrade {
+        Some(_) => credential::read_offer(head.values(FieldName::SecWebSocketProtocol)),
+        None => credential::Offer::default(),
+    };
     let mut caller = Caller {
         key: None,
         tokens: 0,
@@ -48,8 +51,9 @@ pub fn authenticate<'s>(
     for (place, field) in head.fields.iter().enumerate() {
         if field.id == FieldName::CfAigAuthorization {
             presented = true;
-            let found = keys.find(credential::without_scheme(field.value));
-            caller.key = caller.key.or(found.or_else(|| keys.find(field.value)));
+            let bare = credential::without_scheme(field.value);
+            let found = keys.find(bare);
+            caller.key = caller.key.or(found);
             continue;
         }
         let Some(secret) = read_slot(kind, field) else {
@@ -109,7 +113,10 @@ pub fn manager<'s>(snapshot: &'s Snapshot, head: &RequestHead<'_>) -> Result<&'s
     let Some(value) = head.field(FieldName::Authorization) else {
         return Err(refusal);
     };
-    snapshot.keys.find(credential::without_scheme(value)).ok_or(refusal)
+    snapshot
+        .keys
+        .find(credential::without_scheme(value))
+        .ok_or(refusal)
 }
 
 /// A page that somebody's browser shows must not reach an open listener on this machine: neither

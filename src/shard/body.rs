@@ -119,7 +119,9 @@ async fn gather_chunks(
     let mut body = buffers.small();
     loop {
         let fed = decoder
-            .feed(peer.inlet.input(), |payload| body.extend_from_slice(payload))
+            .feed(peer.inlet.input(), |payload| {
+                body.extend_from_slice(payload)
+            })
             .map_err(|error| Refusal::malformed_body(error.status(), &error))?;
         peer.inlet.consume(fed.consumed);
         if decoder.payload_bytes() > bounds.body_bytes {
@@ -156,7 +158,9 @@ pub fn take_passing(
     let input = peer.inlet.input();
     let (consumed, done) = match rest {
         Rest::Length { left, .. } => {
-            let taken = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+            let taken = input
+                .len()
+                .min(usize::try_from(*left).unwrap_or(usize::MAX));
             piece.extend_from_slice(input.get(..taken).unwrap_or_default());
             *left -= taken as u64;
             (taken, *left == 0)

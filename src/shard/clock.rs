@@ -36,6 +36,8 @@ pub struct Clock {
     start: u64,
     /// Unix time in microseconds at [`Clock::start`], set anew by [`Clock::follow_wall`].
     wall_at_start: Cell<u64>,
+    /// The last reading.
+    last: Cell<u64>,
 }
 
 impl Clock {
@@ -46,6 +48,7 @@ impl Clock {
             start: counter.raw(),
             counter,
             wall_at_start: Cell::new(0),
+            last: Cell::new(0),
         };
         clock.follow_wall();
         clock
@@ -53,7 +56,14 @@ impl Clock {
 
     /// Reads the counter.
     pub fn now(&self) -> Moment {
-        Moment(self.counter.delta_as_nanos(self.start, self.counter.raw()))
+        let now = self.counter.delta_as_nanos(self.start, self.counter.raw());
+        self.last.set(now);
+        Moment(now)
+    }
+
+    /// The last reading, at most a tick old: good enough for deadlines, and free.
+    pub fn coarse(&self) -> Moment {
+        Moment(self.last.get())
     }
 
     /// Unix time of `moment` in microseconds.
@@ -175,7 +185,10 @@ impl Deadline {
         }
         if self.at.get() != NEVER
             && let Some(entry) = self.all.entries.borrow_mut().get_mut(self.index)
-            && !entry.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))
+            && !entry
+                .waker
+                .as_ref()
+                .is_some_and(|waker| waker.will_wake(cx.waker()))
         {
             entry.waker = Some(cx.waker().clone());
         }
@@ -245,7 +258,10 @@ mod tests {
         let clock = Clock::start();
         let (a, b) = (clock.now(), clock.now());
         assert!(b >= a);
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_micros();
         assert!(u128::from(clock.unix_micros(b)).abs_diff(wall) < 5_000_000);
     }
 }

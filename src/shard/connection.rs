@@ -138,7 +138,7 @@ impl Downstream {
             if inlet.is_gone(cx) {
                 return Poll::Ready(Err(Interrupt::Gone));
             }
-            if deadline.is_past(clock.now(), cx) {
+            if deadline.is_past(clock.coarse(), cx) {
                 return Poll::Ready(Err(Interrupt::Late));
             }
             Poll::Pending
@@ -149,7 +149,7 @@ impl Downstream {
     /// Waits for more input until the deadline.
     pub async fn more(&mut self, clock: &Clock) -> Result<(), Interrupt> {
         poll_fn(|cx| match self.inlet.poll_more(cx) {
-            Poll::Pending if self.deadline.is_past(clock.now(), cx) => {
+            Poll::Pending if self.deadline.is_past(clock.coarse(), cx) => {
                 Poll::Ready(Err(Interrupt::Late))
             }
             polled => polled,
@@ -159,7 +159,7 @@ impl Downstream {
 
     /// Sets the deadline `limit` from now; zero means none.
     pub fn limit(&self, clock: &Clock, limit: Duration) {
-        let at = (limit > Duration::ZERO).then(|| clock.now().after(limit));
+        let at = (limit > Duration::ZERO).then(|| clock.coarse().after(limit));
         self.deadline.set(at);
     }
 }
@@ -214,17 +214,17 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, door: Door) {
             Next::End => return,
             Next::Bad(error) => {
                 shard.count_malformed();
-                refuse(&shard, &mut peer, &Refusal::malformed(&error)).await;
+                Box::pin(refuse(&shard, &mut peer, &Refusal::malformed(&error))).await;
                 break;
             }
             Next::Slow => {
                 shard.count_malformed();
-                refuse(&shard, &mut peer, &Refusal::slow_head()).await;
+                Box::pin(refuse(&shard, &mut peer, &Refusal::slow_head())).await;
                 break;
             }
         }
     }
-    linger(&shard, &mut peer).await;
+    Box::pin(linger(&shard, &mut peer)).await;
 }
 
 async fn next_head(shard: &Shard, peer: &mut Downstream) -> Next {
@@ -246,7 +246,7 @@ async fn next_head(shard: &Shard, peer: &mut Downstream) -> Next {
             }
         }
         let more = poll_fn(|cx| match peer.inlet.poll_more(cx) {
-            Poll::Pending if peer.deadline.is_past(shard.clock.now(), cx) => {
+            Poll::Pending if peer.deadline.is_past(shard.clock.coarse(), cx) => {
                 Poll::Ready(Err(Interrupt::Late))
             }
             Poll::Pending if !begun && shard.is_draining() => Poll::Ready(Err(Interrupt::Gone)),
@@ -266,7 +266,8 @@ async fn refuse(shard: &Shard, peer: &mut Downstream, refusal: &Refusal) {
     peer.limit(&shard.clock, LINGER);
     let send = peer.writer.send(&bytes);
     // Whether it arrives or not, the connection ends.
-    let _ = Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send).await;
+    let _ =
+        Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send).await;
 }
 
 /// How long the caller may take to read a last answer after which the connection closes.
@@ -281,7 +282,8 @@ const LINGER_BYTES_MAX: usize = 1024 * 1024;
 async fn linger(shard: &Shard, peer: &mut Downstream) {
     peer.limit(&shard.clock, LINGER);
     let finish = peer.writer.finish();
-    let _ = Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, finish).await;
+    let _ =
+        Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, finish).await;
     let mut thrown_away = peer.inlet.input().len();
     while thrown_away < LINGER_BYTES_MAX {
         peer.inlet.consume(usize::MAX);

@@ -1,7 +1,5 @@
 //! Heads, written anew in both directions: nothing is copied that was not understood.
 
-use std::io::Write as _;
-
 use super::reply::{self, Ids};
 use crate::http::{
     head::{Field, Method, RequestHead, ResponseHead},
@@ -57,8 +55,21 @@ pub struct Upgrade<'a> {
 
 /// Appends the request's head: method, path, host, the caller's end-to-end fields that `keep`
 /// lets pass, then ours.
-pub fn request(out: &mut Vec<u8>, head: &RequestHead<'_>, upstream: &UpstreamHead<'_>, keep: &dyn KeepField) {
-    put(out, &[head.method.as_bytes(), b" ", upstream.path, b" HTTP/1.1\r\nhost: "]);
+pub fn request(
+    out: &mut Vec<u8>,
+    head: &RequestHead<'_>,
+    upstream: &UpstreamHead<'_>,
+    keep: &dyn KeepField,
+) {
+    put(
+        out,
+        &[
+            head.method.as_bytes(),
+            b" ",
+            upstream.path,
+            b" HTTP/1.1\r\nhost: ",
+        ],
+    );
     put(out, &[upstream.authority.as_bytes(), b"\r\n"]);
     for field in &head.fields {
         if request_field_passes(head, field) && keep.keeps(field) {
@@ -74,9 +85,19 @@ pub fn request(out: &mut Vec<u8>, head: &RequestHead<'_>, upstream: &UpstreamHea
         Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
     if let Some(upgrade) = &upstream.upgrade {
-        put(out, &[b"connection: upgrade\r\nupgrade: ", upgrade.protocol, b"\r\n"]);
+        put(
+            out,
+            &[
+                b"connection: upgrade\r\nupgrade: ",
+                upgrade.protocol,
+                b"\r\n",
+            ],
+        );
         if !upgrade.subprotocols.is_empty() {
-            put(out, &[b"sec-websocket-protocol: ", upgrade.subprotocols, b"\r\n"]);
+            put(
+                out,
+                &[b"sec-websocket-protocol: ", upgrade.subprotocols, b"\r\n"],
+            );
         }
     }
     out.extend_from_slice(b"\r\n");
@@ -108,7 +129,9 @@ fn write_request_field(out: &mut Vec<u8>, field: &Field<'_>) {
         let item = item.trim_ascii();
         item.eq_ignore_ascii_case(b"gzip")
             || item.len() > 4
-                && item.get(..4).is_some_and(|name| name.eq_ignore_ascii_case(b"gzip"))
+                && item
+                    .get(..4)
+                    .is_some_and(|name| name.eq_ignore_ascii_case(b"gzip"))
                 && !item.ends_with(b"q=0")
     });
     let asked: &[u8] = if gzip { b"gzip" } else { b"identity" };
@@ -130,7 +153,12 @@ pub struct DownstreamHead<'a> {
 }
 
 /// Appends the response's head: the provider's status and end-to-end fields, then ours.
-pub fn response(out: &mut Vec<u8>, head: &ResponseHead<'_>, to: Method<'_>, downstream: &DownstreamHead<'_>) {
+pub fn response(
+    out: &mut Vec<u8>,
+    head: &ResponseHead<'_>,
+    to: Method<'_>,
+    downstream: &DownstreamHead<'_>,
+) {
     status_line(out, head.status, head.reason);
     for field in &head.fields {
         if response_field_passes(head, field, to) {
@@ -138,9 +166,12 @@ pub fn response(out: &mut Vec<u8>, head: &ResponseHead<'_>, to: Method<'_>, down
         }
     }
     downstream.ids.write(out);
-    // Writing to a Vec cannot fail.
-    let micros = downstream.overhead_micros;
-    let _ = write!(out, "server-timing: tg;dur={}.{:03}\r\n", micros / 1_000, micros % 1_000);
+    out.extend_from_slice(b"server-timing: tg;dur=");
+    milliseconds(out, downstream.overhead_micros);
+    out.extend_from_slice(
+        b"
+",
+    );
     match downstream.framing {
         Framing::None => {}
         Framing::Length(bytes) => length(out, bytes),
@@ -148,7 +179,10 @@ pub fn response(out: &mut Vec<u8>, head: &ResponseHead<'_>, to: Method<'_>, down
         Framing::Close => {}
     }
     if let Some(protocol) = head.upgrade {
-        put(out, &[b"connection: upgrade\r\nupgrade: ", protocol, b"\r\n"]);
+        put(
+            out,
+            &[b"connection: upgrade\r\nupgrade: ", protocol, b"\r\n"],
+        );
         if let Some(subprotocol) = downstream.subprotocol {
             put(out, &[b"sec-websocket-protocol: ", subprotocol, b"\r\n"]);
         }
@@ -192,14 +226,51 @@ fn is_named_by_connection(fields: &[Field<'_>], name: &[u8]) -> bool {
 }
 
 fn status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
-    let reason = if reason.is_empty() { reply::reason(status).as_bytes() } else { reason };
-    let digits = [b'0' + (status / 100 % 10) as u8, b'0' + (status / 10 % 10) as u8, b'0' + (status % 10) as u8];
+    let reason = if reason.is_empty() {
+        reply::reason(status).as_bytes()
+    } else {
+        reason
+    };
+    let digits = [
+        b'0' + (status / 100 % 10) as u8,
+        b'0' + (status / 10 % 10) as u8,
+        b'0' + (status % 10) as u8,
+    ];
     put(out, &[b"HTTP/1.1 ", &digits, b" ", reason, b"\r\n"]);
 }
 
 fn length(out: &mut Vec<u8>, bytes: u64) {
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "content-length: {bytes}\r\n");
+    out.extend_from_slice(b"content-length: ");
+    decimal(out, bytes);
+    out.extend_from_slice(
+        b"
+",
+    );
+}
+
+/// Appends microseconds as milliseconds with three decimals.
+fn milliseconds(out: &mut Vec<u8>, micros: u64) {
+    decimal(out, micros / 1_000);
+    let part = (micros % 1_000) as u16;
+    let digit = |value: u16| b'0' + (value % 10) as u8;
+    out.extend_from_slice(&[b'.', digit(part / 100), digit(part / 10), digit(part)]);
+}
+
+/// Appends a number without the formatting machinery, which costs more than a small head.
+fn decimal(out: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        if let Some(digit) = digits.get_mut(at) {
+            *digit = b'0' + (value % 10) as u8;
+        }
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(at..).unwrap_or_default());
 }
 
 fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
@@ -246,10 +317,31 @@ mod tests {
 
     #[test]
     fn an_encoding_that_cannot_be_read_is_not_asked_for() {
-        for (given, asked) in [("br, zstd", "identity"), ("gzip;q=0", "identity"), ("br;q=1, gzip;q=0.5", "gzip")] {
-            let sent = upstream(&format!("GET / HTTP/1.1\r\nHost: g\r\nAccept-Encoding: {given}\r\n\r\n"));
-            assert!(sent.contains(&format!("Accept-Encoding: {asked}\r\n")), "{sent}");
+        for (given, asked) in [
+            ("br, zstd", "identity"),
+            ("gzip;q=0", "identity"),
+            ("br;q=1, gzip;q=0.5", "gzip"),
+        ] {
+            let sent = upstream(&format!(
+                "GET / HTTP/1.1\r\nHost: g\r\nAccept-Encoding: {given}\r\n\r\n"
+            ));
+            assert!(
+                sent.contains(&format!("Accept-Encoding: {asked}\r\n")),
+                "{sent}"
+            );
         }
+    }
+
+    #[test]
+    fn numbers_are_written_in_full() {
+        for value in [0, 7, 10, 1_024, u64::MAX] {
+            let mut out = Vec::new();
+            decimal(&mut out, value);
+            assert_eq!(out, value.to_string().into_bytes());
+        }
+        let mut out = Vec::new();
+        milliseconds(&mut out, 12_034);
+        assert_eq!(out, b"12.034");
     }
 
     #[test]
@@ -260,7 +352,11 @@ mod tests {
         let downstream = DownstreamHead {
             framing: Framing::Length(3),
             keep: true,
-            ids: Ids { request: RequestId([0; 16]), event: None, logged: false },
+            ids: Ids {
+                request: RequestId([0; 16]),
+                event: None,
+                logged: false,
+            },
             overhead_micros: 1_041,
             subprotocol: None,
         };

@@ -1,6 +1,6 @@
 //! One request on one screen: the stages below, in order.
 
-use std::{borrow::Cow, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use super::{
     Shard,
@@ -19,10 +19,13 @@ use super::{
     upstream::attempt::{self, Answer, Ask, AttemptError},
 };
 use crate::{
-    domain::{outcome::Outcome, record::flag},
+    domain::{money::parse_dollars, outcome::Outcome, record::flag},
     handoff::counters::Plain,
     http::{
-        head::{Field, Method, RequestFraming, RequestHead, ResponseHead, Version, parse_request, parse_response},
+        head::{
+            Field, Method, RequestFraming, RequestHead, ResponseHead, Version, parse_request,
+            parse_response,
+        },
         header::FieldName,
         target::has_dot_segment,
     },
@@ -63,7 +66,10 @@ pub async fn carry(shard: &Rc<Shard>, peer: &mut Downstream, head: Vec<u8>) -> A
         Ok(request) => answer(shard, peer, &request, received).await,
         Err(error) => {
             shard.count_malformed();
-            let _ = peer.writer.send(&reply::bare(&Refusal::malformed(&error))).await;
+            let _ = peer
+                .writer
+                .send(&reply::bare(&Refusal::malformed(&error)))
+                .await;
             After::Close
         }
     };
@@ -71,16 +77,35 @@ pub async fn carry(shard: &Rc<Shard>, peer: &mut Downstream, head: Vec<u8>) -> A
     after
 }
 
-async fn answer(shard: &Rc<Shard>, peer: &mut Downstream, head: &RequestHead<'_>, received: Moment) -> After {
+async fn answer(
+    shard: &Rc<Shard>,
+    peer: &mut Downstream,
+    head: &RequestHead<'_>,
+    received: Moment,
+) -> After {
     let snapshot = shard.snapshot();
     let face = parse::face(head.path);
     if matches!(face, Face::Health | Face::Management) {
-        return management::answer(shard, peer, &snapshot, head, face).await;
+        // Boxed, like everything rare: an exchange's future is moved before it starts.
+        return Box::pin(management::answer(shard, peer, &snapshot, head, face)).await;
     }
     let mut draft = Draft::open(shard, received);
     draft.method = head.method.as_bytes();
-    let mut body_read = matches!(head.framing, RequestFraming::None | RequestFraming::Length(0));
-    let ended = match exchange(shard, peer, &snapshot, head, face, &mut draft, &mut body_read).await {
+    let mut body_read = matches!(
+        head.framing,
+        RequestFraming::None | RequestFraming::Length(0)
+    );
+    let ended = match exchange(
+        shard,
+        peer,
+        &snapshot,
+        head,
+        face,
+        &mut draft,
+        &mut body_read,
+    )
+    .await
+    {
         Ok(ended) => ended,
         Err(Stopped::Gone) => Ended {
             outcome: Outcome::Cancelled,
@@ -99,7 +124,9 @@ async fn answer(shard: &Rc<Shard>, peer: &mut Downstream, head: &RequestHead<'_>
             let bytes = reply::response(&refusal, Some(draft.ids()), keep, head_only);
             peer.limit(&shard.clock, REPLY_LIMIT);
             let send = peer.writer.send(&bytes);
-            let sent = Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send).await;
+            let sent =
+                Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send)
+                    .await;
             Ended {
                 outcome: refusal.outcome,
                 after: match sent {
@@ -142,7 +169,8 @@ async fn exchange<'a>(
     let gateway = find_gateway(snapshot, &call)?;
     let provider = snapshot.providers.find(call.provider);
     let kind = provider.map(|provider| &provider.kind);
-    let caller = authenticate::authenticate(snapshot, gateway, kind, head, call.rest, peer.loopback)?;
+    let caller =
+        authenticate::authenticate(snapshot, gateway, kind, head, call.rest, peer.loopback)?;
 
     let wishes = open_draft(gateway, &caller, &call, head, draft);
     if snapshot.log_required && draft.logged && shard.health.refuses_records() {
@@ -153,8 +181,16 @@ async fn exchange<'a>(
     if parse::is_probe(head.method, &call) {
         return probe(peer, draft).await;
     }
-    let route = route::plan(snapshot, provider, &caller, &call, &wishes, head, peer.loopback)?;
-    draft.path.clone_from(&route.recorded_path);
+    let mut route = route::plan(
+        snapshot,
+        provider,
+        &caller,
+        &call,
+        &wishes,
+        head,
+        peer.loopback,
+    )?;
+    draft.path = std::mem::take(&mut route.recorded_path);
     if route.stored_credential {
         draft.flags |= flag::STORED_CREDENTIAL;
     }
@@ -167,7 +203,8 @@ async fn exchange<'a>(
     let host = shard.hosts.find(&route.origin, shard.clock.now());
     let mut out = shard.buffers.small();
     write_request(&mut out, head, &route, &host.authority, &caller, &body);
-    let end = (!provider.total_timeout.is_zero()).then(|| draft.received.after(provider.total_timeout));
+    let end =
+        (!provider.total_timeout.is_zero()).then(|| draft.received.after(provider.total_timeout));
     let ask = Ask {
         method: head.method,
         head: &out,
@@ -189,19 +226,29 @@ async fn exchange<'a>(
     };
     *body_read |= answer.request_whole;
     let relayed = relay_answer(shard, peer, head, &route, answer, &pace, draft, *body_read).await?;
-    let Relayed { relayed, host_keeps, meter } = relayed;
+    let Relayed {
+        relayed,
+        host_keeps,
+        meter,
+    } = relayed;
     if let Some(connection) = host_keeps {
         host.keep(connection, shard.clock.now());
     }
-    let cost = cost(snapshot, call.provider, &wishes, draft, meter);
+    let cost = cost(shard, snapshot, &provider.slug, &wishes, draft, meter);
     Ok(Ended {
-        outcome: relayed.outcome.unwrap_or_else(|| Outcome::of_status(draft.status)),
+        outcome: relayed
+            .outcome
+            .unwrap_or_else(|| Outcome::of_status(draft.status)),
         after: relayed.after,
         cost,
     })
 }
 
-fn provider_call<'a>(snapshot: &Snapshot, face: Face<'a>, draft: &mut Draft<'a>) -> Result<Call<'a>, Refusal> {
+fn provider_call<'a>(
+    snapshot: &Snapshot,
+    face: Face<'a>,
+    draft: &mut Draft<'a>,
+) -> Result<Call<'a>, Refusal> {
     let place = match face {
         Face::Provider(call) => call.place,
         Face::Universal(place) | Face::Unified(place) => place,
@@ -220,7 +267,9 @@ fn provider_call<'a>(snapshot: &Snapshot, face: Face<'a>, draft: &mut Draft<'a>)
 
 fn find_gateway<'s>(snapshot: &'s Snapshot, call: &Call<'_>) -> Result<&'s Gateway, Refusal> {
     let id = call.place.gateway;
-    snapshot.gateway(id).ok_or_else(|| Refusal::unknown_gateway(id))
+    snapshot
+        .gateway(id)
+        .ok_or_else(|| Refusal::unknown_gateway(id))
 }
 
 /// From here on the exchange is somebody's: it gets a record, if one is wanted.
@@ -341,7 +390,13 @@ fn write_request(
             Framing::Length(bytes.len() as u64)
         }
         (Body::Whole(_), _) => Framing::None,
-        (Body::Passing { rest: body::Rest::Length { total, .. }, .. }, _) => Framing::Length(*total),
+        (
+            Body::Passing {
+                rest: body::Rest::Length { total, .. },
+                ..
+            },
+            _,
+        ) => Framing::Length(*total),
         (Body::Passing { .. }, _) => Framing::Chunked,
     };
     let upstream = UpstreamHead {
@@ -353,7 +408,10 @@ fn write_request(
     };
     let keep = |field: &Field<'_>| {
         // A field's place tells whether it held a token of ours.
-        let place = head.fields.iter().position(|other| std::ptr::eq(other, field));
+        let place = head
+            .fields
+            .iter()
+            .position(|other| std::ptr::eq(other, field));
         place.is_some_and(|place| !caller.is_token(place)) && !route.replaces(field)
     };
     emit::request(out, head, &upstream, &keep);
@@ -375,10 +433,13 @@ struct Relayed {
     relayed: relay::Relayed,
     /// The connection, if it can carry another exchange.
     host_keeps: Option<super::upstream::connect::Connection>,
-    meter: Option<Meter>,
+    meter: Option<Box<Meter>>,
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parties of a relay, each once")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parties of a relay, each once"
+)]
 async fn relay_answer(
     shard: &Rc<Shard>,
     peer: &mut Downstream,
@@ -396,8 +457,11 @@ async fn relay_answer(
         request_whole,
     } = answer;
     let bytes = buffer.get(..head_bytes).unwrap_or_default();
-    let head = parse_response(bytes, request.method)
-        .map_err(|error| Refusal::upstream_failed(&format_args!("the provider answered with a malformed head: {error}")))?;
+    let head = parse_response(bytes, request.method).map_err(|error| {
+        Refusal::upstream_failed(&format_args!(
+            "the provider answered with a malformed head: {error}"
+        ))
+    })?;
     if head.status == 101 && route.upgrade.is_none() {
         let why = "the provider switched protocols without being asked to";
         return Err(Refusal::upstream_failed(&why).into());
@@ -426,7 +490,16 @@ async fn relay_answer(
     let mut meter = note_answer(route, &head, draft);
     if upgraded {
         draft.flags |= flag::WEB_SOCKET;
-        let relayed = tunnel::tunnel(shard, peer, &mut connection, out, buffer, head_bytes, draft).await;
+        let relayed = Box::pin(tunnel::tunnel(
+            shard,
+            peer,
+            &mut connection,
+            out,
+            buffer,
+            head_bytes,
+            draft,
+        ))
+        .await;
         return Ok(Relayed {
             relayed,
             host_keeps: None,
@@ -435,7 +508,16 @@ async fn relay_answer(
     }
     let _stream = (draft.flags & flag::STREAM != 0).then(|| shard.stream_open());
     let relayed = relay::relay(
-        shard, peer, &mut connection, passage, out, buffer, head_bytes, &mut meter, draft, pace,
+        shard,
+        peer,
+        &mut connection,
+        passage,
+        out,
+        buffer,
+        head_bytes,
+        &mut meter,
+        draft,
+        pace,
     )
     .await?;
     let clean = relayed.upstream_clean && keep_alive && request_whole;
@@ -451,7 +533,11 @@ async fn relay_answer(
 }
 
 /// Notes what the answer's head says, and opens the meter if there may be something to meter.
-fn note_answer(route: &Route<'_>, head: &ResponseHead<'_>, draft: &mut Draft<'_>) -> Option<Meter> {
+fn note_answer(
+    route: &Route<'_>,
+    head: &ResponseHead<'_>,
+    draft: &mut Draft<'_>,
+) -> Option<Box<Meter>> {
     draft.status = head.status;
     let mut encoding = Encoding::Identity;
     let mut shape = Shape::Opaque;
@@ -478,7 +564,7 @@ fn note_answer(route: &Route<'_>, head: &ResponseHead<'_>, draft: &mut Draft<'_>
     if route.dialect == Dialect::Unknown || !(200..300).contains(&head.status) {
         return None;
     }
-    let mut meter = Meter::new(route.dialect, shape, encoding);
+    let mut meter = Box::new(Meter::new(route.dialect, shape, encoding));
     for field in &head.fields {
         if matches!(
             field.id,
@@ -492,30 +578,37 @@ fn note_answer(route: &Route<'_>, head: &ResponseHead<'_>, draft: &mut Draft<'_>
 
 /// What the exchange used, and what that costs.
 fn cost(
+    shard: &Shard,
     snapshot: &Snapshot,
     slug: &str,
     wishes: &Wishes<'_>,
     draft: &Draft<'_>,
-    meter: Option<Meter>,
+    meter: Option<Box<Meter>>,
 ) -> Costed {
     let metered = meter.map(|mut meter| meter.finish()).unwrap_or_default();
-    let asked = String::from_utf8_lossy(&draft.model);
-    let raw = match (asked.is_empty(), &metered.model) {
-        (true, Some(reported)) => Cow::Borrowed(&**reported),
-        _ => asked,
+    let raw = match &metered.model {
+        Some(reported) if draft.model.is_empty() => reported.as_bytes(),
+        _ => &draft.model,
     };
-    let mut cost = Costed::default();
-    if !raw.is_empty() {
-        crate::provider::model::normalise(slug, &raw, &mut cost.model_name);
-    }
+    let mut cost = Costed {
+        model: Some(shard.models.find(&snapshot.prices, slug, raw)),
+        ..Costed::default()
+    };
+    let priced = || {
+        let place = cost.model.as_ref()?.price?;
+        snapshot.prices.at(place, &metered.usage)
+    };
     if let Some(custom) = &wishes.custom_cost {
         cost.cost = custom.of(&metered.usage).map(|cost| cost.0);
         cost.flags |= flag::CUSTOM_COST;
+    } else if let Some(reported) = metered.cost_reported.as_deref().and_then(parse_dollars) {
+        // The provider's own bill is better than any table.
+        cost.cost = Some(reported.0);
     } else if !metered.usage.is_unknown()
-        && let Some(priced) = snapshot.prices.lookup(slug, &raw, &cost.model_name, &metered.usage)
+        && let Some(priced) = priced()
     {
         cost.cost = priced.prices.cost(&metered.usage).map(|cost| cost.0);
-        priced.key.clone_into(&mut cost.price_key);
+        cost.price_key = priced.key.into();
         cost.price_table = snapshot.prices.hash();
     }
     cost.metered = metered;

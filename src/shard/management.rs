@@ -3,8 +3,7 @@
 use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
 use super::{
-    Shard,
-    authenticate,
+    Shard, authenticate,
     body::{self, Body, BodyError, Bounds},
     connection::Downstream,
     parse::Face,
@@ -34,7 +33,10 @@ pub async fn answer(
     head: &RequestHead<'_>,
     face: Face<'_>,
 ) -> After {
-    let mut body_read = matches!(head.framing, RequestFraming::None | RequestFraming::Length(0));
+    let mut body_read = matches!(
+        head.framing,
+        RequestFraming::None | RequestFraming::Length(0)
+    );
     let outcome = ask(shard, peer, snapshot, head, face, &mut body_read).await;
     let head_only = head.method == Method::Head;
     let keep = head.keep_alive && body_read && !shard.is_draining();
@@ -48,7 +50,8 @@ pub async fn answer(
     };
     peer.limit(&shard.clock, ANSWER_LIMIT);
     let send = peer.writer.send(&bytes);
-    let sent = Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send).await;
+    let sent =
+        Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send).await;
     match sent {
         Ok(Ok(())) if keep => After::Keep,
         Ok(Ok(())) => After::Close,
@@ -107,16 +110,24 @@ async fn ask(
     };
     if shard.api.send(question).is_err() {
         shard.close_ticket(ticket);
-        return Err(Some(Refusal::internal("the management side is busy; try again")));
+        return Err(Some(Refusal::internal(
+            "the management side is busy; try again",
+        )));
     }
     peer.limit(&shard.clock, ANSWER_LIMIT);
     let answered = poll_fn(|cx| match shard.take_answer(ticket, cx) {
         Some(answer) => Poll::Ready(answer),
         None => Poll::Pending,
     });
-    let answered = Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, answered).await;
+    let answered =
+        Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, answered)
+            .await;
     shard.close_ticket(ticket);
-    answered.map_err(|_| Some(Refusal::internal("the management side does not answer; try again")))
+    answered.map_err(|_| {
+        Some(Refusal::internal(
+            "the management side does not answer; try again",
+        ))
+    })
 }
 
 fn text(bytes: &[u8]) -> Box<str> {

@@ -92,9 +92,10 @@ fn data_plane(rest: &str) -> Face<'_> {
 /// Cuts the first segment off; the slash after it goes, a query stays with the rest.
 fn cut(text: &str) -> (&str, &str) {
     match text.find(['/', '?']) {
-        Some(at) if text.as_bytes().get(at) == Some(&b'/') => {
-            (text.get(..at).unwrap_or(""), text.get(at + 1..).unwrap_or(""))
-        }
+        Some(at) if text.as_bytes().get(at) == Some(&b'/') => (
+            text.get(..at).unwrap_or(""),
+            text.get(at + 1..).unwrap_or(""),
+        ),
         Some(at) => (text.get(..at).unwrap_or(""), text.get(at..).unwrap_or("")),
         None => (text, ""),
     }
@@ -176,7 +177,8 @@ fn metadata(value: &[u8]) -> Vec<u8> {
     let Ok(serde_json::Value::Object(entries)) = serde_json::from_slice(value) else {
         return Vec::new();
     };
-    let plain = |value: &serde_json::Value| value.is_string() || value.is_number() || value.is_boolean();
+    let plain =
+        |value: &serde_json::Value| value.is_string() || value.is_number() || value.is_boolean();
     if !entries.values().all(plain) {
         return Vec::new();
     }
@@ -233,7 +235,11 @@ mod tests {
 
     #[test]
     fn a_providers_path_keeps_its_rest_as_sent() {
-        check_provider("/v1/acct/gw/openai/chat/completions?a=b", "openai", "chat/completions?a=b");
+        check_provider(
+            "/v1/acct/gw/openai/chat/completions?a=b",
+            "openai",
+            "chat/completions?a=b",
+        );
         check_provider("/v1/acct/gw/openai//v1/a%2Fb", "openai", "/v1/a%2Fb");
         check_provider("/v1/acct/gw/openai?model=x", "openai", "?model=x");
         check_provider("/v1/acct/gw/openai", "openai", "");
@@ -242,10 +248,16 @@ mod tests {
 
     #[test]
     fn other_paths_find_their_face() {
-        let place = Place { account: "a", gateway: "g" };
+        let place = Place {
+            account: "a",
+            gateway: "g",
+        };
         assert_eq!(face(b"/v1/a/g"), Face::Universal(place));
         assert_eq!(face(b"/v1/a/g/"), Face::Universal(place));
-        assert_eq!(face(b"/v1/a/g/compat/chat/completions"), Face::Unified(place));
+        assert_eq!(
+            face(b"/v1/a/g/compat/chat/completions"),
+            Face::Unified(place)
+        );
         assert_eq!(face(b"/v1/a"), Face::None);
         assert_eq!(face(b"/v1//g/openai/x"), Face::None);
         assert_eq!(face(b"/livez?x"), Face::Health);
@@ -260,7 +272,10 @@ mod tests {
         let check = |given: &str, kept: &str| {
             assert_eq!(metadata(given.as_bytes()), kept.as_bytes(), "{given}");
         };
-        check(r#"{"a":1,"b":"x","c":true,"d":1.50,"e":5,"f":6}"#, r#"{"a":1,"b":"x","c":true,"d":1.50,"e":5}"#);
+        check(
+            r#"{"a":1,"b":"x","c":true,"d":1.50,"e":5,"f":6}"#,
+            r#"{"a":1,"b":"x","c":true,"d":1.50,"e":5}"#,
+        );
         check(r#"{"cf.user_id":"x","a":1}"#, r#"{"a":1}"#);
         check(r#"{"a":{"b":1}}"#, "");
         check(r#"{"a":1,"b":null}"#, "");
@@ -276,7 +291,13 @@ mod tests {
         assert_eq!(cost.prices.output, Rate::per_unit("0.0000002"));
         let total = custom_cost(br#"{"total_cost":"0.5"}"#).unwrap();
         assert_eq!(total.of(&Usage::UNKNOWN), parse_dollars("0.5"));
-        for text in ["{}", "[]", "{", r#"{"per_token_in":-1}"#, r#"{"per_token_in":null}"#] {
+        for text in [
+            "{}",
+            "[]",
+            "{",
+            r#"{"per_token_in":-1}"#,
+            r#"{"per_token_in":null}"#,
+        ] {
             assert_eq!(custom_cost(text.as_bytes()), None, "{text}");
         }
     }

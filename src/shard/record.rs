@@ -1,6 +1,8 @@
 //! Stage 9: what is learnt about an exchange on its way, and the record made of it at its end.
 
-use super::{Shard, clock::Moment, reply::Ids};
+use std::rc::Rc;
+
+use super::{Shard, clock::Moment, models::Known, reply::Ids};
 use crate::{
     domain::{
         id::RequestId,
@@ -8,7 +10,10 @@ use crate::{
         record::{Record, TEXTS, Text, Texts, flag},
         usage::Usage,
     },
-    handoff::{body_parts::{BodyCursor, Direction}, counters::Plain},
+    handoff::{
+        body_parts::{BodyCursor, Direction},
+        counters::Plain,
+    },
     provider::meter::Metered,
 };
 
@@ -178,7 +183,9 @@ impl<'a> Draft<'a> {
             duration_micros: duration,
             first_byte_micros: micros(self.sent, self.first_byte),
             first_token_micros: micros(self.sent, self.first_token),
-            overhead_micros: self.overhead_micros.unwrap_or(duration.saturating_sub(self.waited_micros)),
+            overhead_micros: self
+                .overhead_micros
+                .unwrap_or(duration.saturating_sub(self.waited_micros)),
             status: self.status,
             outcome: outcome as u8,
             flags: self.flags | cost.flags,
@@ -189,21 +196,26 @@ impl<'a> Draft<'a> {
             ..Record::default()
         };
         record.set_usage(&cost.metered.usage);
+        let model_name = cost.model.as_ref().map_or("", |model| &model.name);
         shard
             .counters
             .borrow_mut()
-            .exchange(self.gateway, self.provider, &cost.model_name, &record);
+            .exchange(self.gateway, self.provider, model_name, &record);
         if !self.logged {
             return;
         }
         let reported = cost.metered.model.as_deref().unwrap_or("");
-        let model = if self.model.is_empty() { reported.as_bytes() } else { &self.model };
+        let model = if self.model.is_empty() {
+            reported.as_bytes()
+        } else {
+            &self.model
+        };
         let mut texts: [&[u8]; TEXTS] = [b""; TEXTS];
         for (text, value) in [
             (Text::Gateway, self.gateway.as_bytes()),
             (Text::Provider, self.provider.as_bytes()),
             (Text::Model, model),
-            (Text::ModelName, cost.model_name.as_bytes()),
+            (Text::ModelName, model_name.as_bytes()),
             (Text::Method, self.method),
             (Text::Path, &self.path),
             (Text::UserAgent, self.user_agent),
@@ -221,7 +233,11 @@ impl<'a> Draft<'a> {
         }
         record.texts = Texts::pack(&texts);
         let sent = shard.log.borrow().record(Box::new(record));
-        shard.count(if sent { Plain::RecordsSent } else { Plain::RecordsDropped });
+        shard.count(if sent {
+            Plain::RecordsSent
+        } else {
+            Plain::RecordsDropped
+        });
     }
 }
 
@@ -238,12 +254,12 @@ fn store(shard: &Shard, cursor: &mut BodyCursor, so_far: u64, bytes: &[u8]) {
 pub struct Costed {
     /// Usage, and the model as the answer named it.
     pub metered: Metered,
-    /// Normalised `provider/model`; empty if unknown.
-    pub model_name: String,
+    /// The model, if the exchange came so far that one could be known.
+    pub model: Option<Rc<Known>>,
     /// Pico-dollars; `None` if unknown.
     pub cost: Option<u64>,
     /// Key of the price-table entry.
-    pub price_key: String,
+    pub price_key: Box<str>,
     /// Hash of the price table.
     pub price_table: u64,
     /// Flags that follow from the cost.

@@ -56,17 +56,27 @@ impl Passage {
             ResponseFraming::None => (ReadFraming::Nothing, WriteFraming::Same, Framing::None),
             ResponseFraming::Length(bytes) => {
                 let counter = LengthCounter::new(bytes);
-                (ReadFraming::Length(counter), WriteFraming::Same, Framing::Length(bytes))
+                (
+                    ReadFraming::Length(counter),
+                    WriteFraming::Same,
+                    Framing::Length(bytes),
+                )
             }
-            ResponseFraming::Chunked if modern => {
-                (ReadFraming::Chunked(Box::default()), WriteFraming::Same, Framing::Chunked)
-            }
-            ResponseFraming::Chunked => {
-                (ReadFraming::Chunked(Box::default()), WriteFraming::Bare, Framing::Close)
-            }
+            ResponseFraming::Chunked if modern => (
+                ReadFraming::Chunked(Box::default()),
+                WriteFraming::Same,
+                Framing::Chunked,
+            ),
+            ResponseFraming::Chunked => (
+                ReadFraming::Chunked(Box::default()),
+                WriteFraming::Bare,
+                Framing::Close,
+            ),
             // An answer that its connection's end delimits gets chunks, so that a caller can
             // tell its end from a cut.
-            ResponseFraming::Close if modern => (ReadFraming::Close, WriteFraming::Chunks, Framing::Chunked),
+            ResponseFraming::Close if modern => {
+                (ReadFraming::Close, WriteFraming::Chunks, Framing::Chunked)
+            }
             ResponseFraming::Close => (ReadFraming::Close, WriteFraming::Bare, Framing::Close),
         };
         (Self { read, write }, head)
@@ -92,7 +102,11 @@ impl Passage {
     ) -> Result<Taken, BodyError> {
         let fed = match &mut self.read {
             ReadFraming::Nothing => {
-                return Ok(Taken { as_it_is: 0, consumed: 0, done: true });
+                return Ok(Taken {
+                    as_it_is: 0,
+                    consumed: 0,
+                    done: true,
+                });
             }
             ReadFraming::Length(counter) => {
                 let fed = counter.feed(input);
@@ -115,8 +129,16 @@ impl Passage {
                     out.extend_from_slice(input);
                     out.extend_from_slice(CHUNK_END);
                 }
-                let as_it_is = if self.write == WriteFraming::Bare { input.len() } else { 0 };
-                return Ok(Taken { as_it_is, consumed: input.len(), done: false });
+                let as_it_is = if self.write == WriteFraming::Bare {
+                    input.len()
+                } else {
+                    0
+                };
+                return Ok(Taken {
+                    as_it_is,
+                    consumed: input.len(),
+                    done: false,
+                });
             }
         };
         let same = self.write == WriteFraming::Same;
@@ -205,7 +227,7 @@ pub struct Pace {
 impl Pace {
     /// Sets the deadline for the next step.
     pub fn limit(&self, shard: &Shard, peer: &Downstream) {
-        let now = shard.clock.now();
+        let now = shard.clock.coarse();
         let pause = (!self.idle.is_zero()).then(|| now.after(self.idle));
         peer.deadline.set(match (pause, self.end) {
             (Some(pause), Some(end)) => Some(pause.min(end)),
@@ -215,7 +237,10 @@ impl Pace {
 }
 
 /// Relays one answer to its end. `out` holds its head, `input` what was read behind it.
-#[expect(clippy::too_many_arguments, reason = "the parties of a relay, each once")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parties of a relay, each once"
+)]
 pub async fn relay(
     shard: &Shard,
     peer: &mut Downstream,
@@ -224,7 +249,7 @@ pub async fn relay(
     mut out: Vec<u8>,
     mut input: Vec<u8>,
     from: usize,
-    meter: &mut Option<Meter>,
+    meter: &mut Option<Box<Meter>>,
     draft: &mut Draft<'_>,
     pace: &Pace,
 ) -> Result<Relayed, Refusal> {
@@ -268,7 +293,13 @@ pub async fn relay(
             send(shard, peer, as_it_is).await
         };
         if first {
-            draft.overhead_micros = Some(shard.clock.now().micros_since(draft.received).saturating_sub(draft.waited_micros));
+            draft.overhead_micros = Some(
+                shard
+                    .clock
+                    .now()
+                    .micros_since(draft.received)
+                    .saturating_sub(draft.waited_micros),
+            );
             first = false;
         }
         out.clear();
@@ -317,17 +348,24 @@ pub async fn relay(
                     Ok(Ok(())) => Relayed {
                         outcome: None,
                         upstream_clean: false,
-                        after: if ending.is_empty() { After::Close } else { After::Keep },
+                        after: if ending.is_empty() {
+                            After::Close
+                        } else {
+                            After::Keep
+                        },
                     },
                     _ => gone(draft),
                 });
             }
             Ok(0) => {
-                "the provider closed the connection in the middle of its answer".clone_into(&mut draft.error);
+                "the provider closed the connection in the middle of its answer"
+                    .clone_into(&mut draft.error);
                 return Ok(passage.cut(peer));
             }
             Err(error) => {
-                draft.error = format!("the connection to the provider broke in the middle of its answer: {error}");
+                draft.error = format!(
+                    "the connection to the provider broke in the middle of its answer: {error}"
+                );
                 return Ok(passage.cut(peer));
             }
         }
@@ -339,7 +377,11 @@ fn gone(draft: &mut Draft<'_>) -> Relayed {
     Relayed::ended(Outcome::Cancelled)
 }
 
-async fn send(shard: &Shard, peer: &mut Downstream, bytes: &[u8]) -> Result<io::Result<()>, Interrupt> {
+async fn send(
+    shard: &Shard,
+    peer: &mut Downstream,
+    bytes: &[u8],
+) -> Result<io::Result<()>, Interrupt> {
     let send = peer.writer.send(bytes);
     Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send).await
 }

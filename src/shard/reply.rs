@@ -29,7 +29,11 @@ pub struct Refusal {
 const CODE_REQUEST: u32 = 7000;
 
 impl Refusal {
-    fn request(status: u16, message: &'static str, description: impl Into<Cow<'static, str>>) -> Self {
+    fn request(
+        status: u16,
+        message: &'static str,
+        description: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Self {
             status,
             code: CODE_REQUEST,
@@ -95,7 +99,9 @@ impl Refusal {
             ..Self::request(
                 413,
                 "Request body too large",
-                format!("the request's body is larger than limits.body_bytes, which is {limit} bytes"),
+                format!(
+                    "the request's body is larger than limits.body_bytes, which is {limit} bytes"
+                ),
             )
         }
     }
@@ -123,7 +129,11 @@ impl Refusal {
 
     /// A face of the contract that this version does not have yet.
     pub fn not_yet(what: &str) -> Self {
-        Self::request(501, "Not implemented", format!("{what} is not part of this version"))
+        Self::request(
+            501,
+            "Not implemented",
+            format!("{what} is not part of this version"),
+        )
     }
 
     /// A host name or origin that must not reach an open listener.
@@ -137,7 +147,9 @@ impl Refusal {
 
     /// An account that is not this server's.
     pub fn unknown_account() -> Self {
-        Self::unknown("the account in the path is not the one of this server (account_id in the file)")
+        Self::unknown(
+            "the account in the path is not the one of this server (account_id in the file)",
+        )
     }
 
     /// A gateway that does not exist.
@@ -174,7 +186,11 @@ impl Refusal {
         Self {
             code: 10000,
             outcome: Outcome::Unauthorized,
-            ..Self::request(403, "Forbidden", "the token is valid but lacks the permission for this")
+            ..Self::request(
+                403,
+                "Forbidden",
+                "the token is valid but lacks the permission for this",
+            )
         }
     }
 
@@ -218,7 +234,10 @@ impl Refusal {
         Self::request(
             400,
             "No provider credential",
-            format!("the stored credential of '{}' cannot be used: {why}", printable(slug)),
+            format!(
+                "the stored credential of '{}' cannot be used: {why}",
+                printable(slug)
+            ),
         )
     }
 
@@ -283,10 +302,7 @@ impl Refusal {
 
 /// What a caller sent, made fit to be quoted: short and without control characters.
 fn printable(text: &str) -> String {
-    text.chars()
-        .filter(|c| !c.is_control())
-        .take(80)
-        .collect()
+    text.chars().filter(|c| !c.is_control()).take(80).collect()
 }
 
 /// The ids that an answer carries.
@@ -441,7 +457,8 @@ mod tests {
             event: Some(b"mine"),
             logged: false,
         };
-        let text = String::from_utf8(response(&Refusal::no_route(), Some(ids), true, false)).unwrap();
+        let text =
+            String::from_utf8(response(&Refusal::no_route(), Some(ids), true, false)).unwrap();
         assert!(text.contains("cf-aig-request-id: 01010101-0101-0101-0101-010101010101\r\n"));
         assert!(text.contains("cf-aig-event-id: mine\r\n") && !text.contains("cf-aig-log-id"));
     }

@@ -20,10 +20,7 @@ use crate::{
         dialect::Dialect,
         model,
     },
-    snapshot::{
-        Provider, Snapshot,
-        providers::Kind,
-    },
+    snapshot::{Provider, Snapshot, providers::Kind},
 };
 
 /// Where one exchange goes.
@@ -68,8 +65,12 @@ impl UpgradeRoute<'_> {
 impl Route<'_> {
     /// Says whether a field of the caller's gives way to one of ours.
     pub fn replaces(&self, field: &Field<'_>) -> bool {
-        self.replaced.contains(&field.id) && field.id != FieldName::Other
-            || self.added.iter().any(|(name, _)| name.eq_ignore_ascii_case(field.name))
+        field.id == FieldName::XFalTargetUrl
+            || self.replaced.contains(&field.id) && field.id != FieldName::Other
+            || self
+                .added
+                .iter()
+                .any(|(name, _)| name.eq_ignore_ascii_case(field.name))
     }
 
     /// The subprotocol to answer a WebSocket with: the provider's choice, else the item of the
@@ -103,22 +104,32 @@ pub fn plan<'a>(
                 Some(_) => address::resolve_realtime(*id, &wanted, overrides, &mut path),
                 None => address::resolve(*id, &wanted, overrides, &mut path),
             };
-            (place, model::dialect_of(*id, call.rest), model::model_of(*id, call.rest))
+            (
+                place,
+                model::dialect_of(*id, call.rest),
+                model::model_of(*id, call.rest),
+            )
         }
         Kind::Custom { base, dialect, .. } => {
             let place = address::resolve_custom(base, call.rest, &mut path);
             (place, model::dialect_of_custom(*dialect, call.rest), None)
         }
     };
-    let origin = place.map_err(|error| Refusal::bad_address(&error))?.into_origin();
+    let origin = place
+        .map_err(|error| Refusal::bad_address(&error))?
+        .into_origin();
     let mut recorded_path = Vec::with_capacity(path.len());
-    credential::redact_query(&path, &mut recorded_path);
+    if path.contains(&b'?') {
+        credential::redact_query(&path, &mut recorded_path);
+    } else {
+        recorded_path.extend_from_slice(&path);
+    }
     let mut route = Route {
         origin,
         path,
         recorded_path,
         added: Vec::new(),
-        replaced: vec![FieldName::XFalTargetUrl],
+        replaced: Vec::new(),
         stored_credential: false,
         dialect,
         model,
@@ -132,13 +143,19 @@ pub fn plan<'a>(
 fn upgrade<'a>(head: &RequestHead<'a>) -> Option<UpgradeRoute<'a>> {
     let protocol = head.upgrade?;
     if !protocol.eq_ignore_ascii_case(b"websocket")
-        || !matches!(head.framing, RequestFraming::None | RequestFraming::Length(0))
+        || !matches!(
+            head.framing,
+            RequestFraming::None | RequestFraming::Length(0)
+        )
     {
         return None;
     }
     let offer = credential::read_offer(head.values(FieldName::SecWebSocketProtocol));
     let mut subprotocols = Vec::new();
-    credential::write_offer(head.values(FieldName::SecWebSocketProtocol), &mut subprotocols);
+    credential::write_offer(
+        head.values(FieldName::SecWebSocketProtocol),
+        &mut subprotocols,
+    );
     Some(UpgradeRoute {
         protocol,
         subprotocols,
@@ -159,7 +176,9 @@ fn credentials(
 ) -> Result<(), Refusal> {
     if let Kind::Custom { fields, .. } = &provider.kind {
         for (name, value) in fields {
-            route.added.push((name.as_bytes().to_vec(), value.expose().as_bytes().to_vec()));
+            route
+                .added
+                .push((name.as_bytes().to_vec(), value.expose().as_bytes().to_vec()));
         }
     }
     if caller.has_credential {
@@ -183,14 +202,24 @@ fn credentials(
 }
 
 /// The caller's credential goes on as it is, unless it came where only a gateway can read it.
-fn own_credential(provider: &Provider, call: &Call<'_>, head: &RequestHead<'_>, route: &mut Route<'_>) {
-    let offer = credential::read_offer(head.values(FieldName::SecWebSocketProtocol));
-    if let Some((slot, secret)) = offer.credential {
-        add(route, slot, secret);
+fn own_credential(
+    provider: &Provider,
+    call: &Call<'_>,
+    head: &RequestHead<'_>,
+    route: &mut Route<'_>,
+) {
+    if route.upgrade.is_some() {
+        let offer = credential::read_offer(head.values(FieldName::SecWebSocketProtocol));
+        if let Some((slot, secret)) = offer.credential {
+            add(route, slot, secret);
+        }
     }
     let Kind::BuiltIn { id, .. } = &provider.kind else {
         return;
     };
+    if !credential::moves(*id) {
+        return;
+    }
     for field in &head.fields {
         if let Some((slot, secret)) = credential::moved(*id, call.rest, field.name, field.value) {
             route.replaced.push(field.id);
@@ -218,7 +247,10 @@ fn stored_credential(
             }
             credential::stored_slot(*id, call.rest)
         }
-        Kind::Custom { dialect: Dialect::Anthropic, .. } => X_API_KEY,
+        Kind::Custom {
+            dialect: Dialect::Anthropic,
+            ..
+        } => X_API_KEY,
         Kind::Custom { .. } => BEARER,
     };
     let mut value = Vec::new();

@@ -234,8 +234,27 @@ impl Writer {
     /// Sends all of `bytes`. Most sends end here and now: the socket's buffer takes them in one
     /// system call. What it does not take waits in the ring.
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self.send_now(bytes)? {
+            Sent::All => Ok(()),
+            // Boxed: a full socket is rare, and every exchange carries the size of this future.
+            Sent::Part(sent) => {
+                let rest = bytes.get(sent..).unwrap_or_default();
+                Box::pin(self.send_rest(rest)).await
+            }
+        }
+    }
+
+    /// Sends what the socket takes without waiting. TLS never sends here: it seals first.
+    pub fn send_now(&self, bytes: &[u8]) -> io::Result<Sent> {
+        if self.session.is_some() {
+            return Ok(Sent::Part(0));
+        }
+        send_now(self.fd, bytes)
+    }
+
+    async fn send_rest(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(session) = self.session.as_ref().map(Rc::clone) else {
-            return self.send_socket(bytes).await;
+            return self.send_waiting(bytes.to_vec()).await;
         };
         let mut sealed = std::mem::take(&mut self.sealed);
         for part in bytes.chunks(SEAL_BYTES) {
@@ -248,18 +267,14 @@ impl Writer {
         Ok(())
     }
 
-    async fn send_socket(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match socket::send_now(self.fd, bytes) {
-                Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return self.send_waiting(bytes.to_vec()).await;
-                }
-                Err(error) => return Err(error),
+    async fn send_socket(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match send_now(self.fd, bytes)? {
+            Sent::All => Ok(()),
+            Sent::Part(sent) => {
+                let rest = bytes.get(sent..).unwrap_or_default().to_vec();
+                self.send_waiting(rest).await
             }
         }
-        Ok(())
     }
 
     async fn send_waiting(&mut self, mut rest: Vec<u8>) -> io::Result<()> {
@@ -302,6 +317,28 @@ impl Writer {
     pub fn reset_on_close(&self) {
         socket::reset_on_close(self.fd);
     }
+}
+
+/// How much a socket took at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// Everything.
+    All,
+    /// The first so many bytes.
+    Part(usize),
+}
+
+fn send_now(fd: RawFd, bytes: &[u8]) -> io::Result<Sent> {
+    let mut sent = 0;
+    while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
+        match socket::send_now(fd, rest) {
+            Ok(taken) => sent += taken,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Sent::Part(sent)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Sent::All)
 }
 
 /// Storage for the future of one read, kept for the connection's life so that a read allocates
@@ -351,9 +388,11 @@ fn new_slot() -> Box<dyn Slot> {
             make,
         })
     }
-    boxed(async |mut half: OwnedReadHalf<TcpStream>, buffer: Vec<u8>| {
-        let (from, to) = (buffer.len(), buffer.capacity());
-        let (result, slice) = half.read(buffer.slice_mut(from..to)).await;
-        (half, result, slice.into_inner())
-    })
+    boxed(
+        async |mut half: OwnedReadHalf<TcpStream>, buffer: Vec<u8>| {
+            let (from, to) = (buffer.len(), buffer.capacity());
+            let (result, slice) = half.read(buffer.slice_mut(from..to)).await;
+            (half, result, slice.into_inner())
+        },
+    )
 }

@@ -8,7 +8,10 @@ use std::{
     sync::Arc,
 };
 
-use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection, pki_types::ServerName};
+use rustls::{
+    ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection,
+    pki_types::ServerName,
+};
 
 use super::stream::Stream;
 
@@ -98,9 +101,17 @@ pub async fn accept(stream: Stream, config: Arc<ServerConfig>) -> io::Result<Str
 }
 
 /// Opens TLS on a connection to upstream, whose certificate must be good for `host`.
-pub async fn connect(stream: Stream, config: Arc<ClientConfig>, host: &str) -> io::Result<(Stream, bool)> {
-    let name = ServerName::try_from(host.trim_start_matches('[').trim_end_matches(']').to_owned())
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+pub async fn connect(
+    stream: Stream,
+    config: Arc<ClientConfig>,
+    host: &str,
+) -> io::Result<(Stream, bool)> {
+    let name = ServerName::try_from(
+        host.trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned(),
+    )
+    .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
     let session = Session::new(connection.into());
     let (stream, session) = shake(stream, session).await?;

@@ -100,7 +100,9 @@ impl KeyTable {
 
 impl fmt::Debug for KeyTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyTable").field("keys", &self.len()).finish_non_exhaustive()
+        f.debug_struct("KeyTable")
+            .field("keys", &self.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -77,7 +77,11 @@ impl Providers {
             let slug = id.slug();
             let settings = config.providers.get(slug).unwrap_or(&default);
             let overrides = overrides(id, settings)?;
-            built_in.push(Provider::new(slug, Kind::BuiltIn { id, overrides }, settings));
+            built_in.push(Provider::new(
+                slug,
+                Kind::BuiltIn { id, overrides },
+                settings,
+            ));
         }
         let mut custom = HashMap::new();
         for (name, provider) in &config.custom_providers {
@@ -121,7 +125,10 @@ impl Provider {
         Self {
             slug: slug.into(),
             kind,
-            credential: settings.credentials.first().map(|credential| credential.secret.clone()),
+            credential: settings
+                .credentials
+                .first()
+                .map(|credential| credential.secret.clone()),
             http2: settings.http2 == Http2::Alpn,
             connect_timeout: connect.unwrap_or_default(),
             first_byte_timeout: first_byte.unwrap_or_default(),

@@ -1,7 +1,6 @@
 //! `[gateways.ID]`: the contract's fields with their bounds, then tidegate's own.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -9,18 +8,18 @@ use toml::Spanned;
 use crate::config::Config;
 use crate::config::file::{self, Field, Named};
 use crate::config::gateway::{
-    Action, Backoff, BillingMode, CacheScope, Dimension, Dlp, DlpPolicy, DlpRules, Gateway,
-    Guardrails, LimitBy, LogStrategy, OnDisconnect, Otel, OtelEncoding, SpendLimits, SpendRule,
-    Stripe, Technique, TrafficLimit,
+    Action, Backoff, BillingMode, CacheScope, Dlp, DlpPolicy, DlpRules, Gateway, Guardrails,
+    LogStrategy, OnDisconnect, Otel, OtelEncoding, Stripe, Technique,
 };
 use crate::config::limit;
 use crate::config::redact::shown;
 use crate::config::secret;
 use crate::domain::id::is_gateway_id;
 
-use super::{Checker, Gates, flag, set, span};
+use super::field::{flag, span};
+use super::{Checker, Gate, Gates};
 
-const TECHNIQUES: [(&str, Technique); 2] =
+pub(super) const TECHNIQUES: [(&str, Technique); 2] =
     [("fixed", Technique::Fixed), ("sliding", Technique::Sliding)];
 
 const ACTIONS: [(&str, Action); 2] = [("FLAG", Action::Flag), ("BLOCK", Action::Block)];
@@ -49,10 +48,10 @@ impl Checker<'_, '_> {
             }
             let gateway = self.gateway(item);
             let authentication = item.get_ref().authentication.as_ref();
-            gates.push((
-                id.get_ref().clone(),
-                authentication.map(|field| (field.span(), *field.get_ref())),
-            ));
+            gates.push(Gate {
+                id: id.get_ref().clone(),
+                authentication: authentication.map(|field| (field.span(), *field.get_ref())),
+            });
             config.gateways.insert(id.get_ref().clone(), gateway);
         }
         Gates(gates)
@@ -149,124 +148,7 @@ impl Checker<'_, '_> {
         gateway
     }
 
-    /// Warns of what asks for a feature that does not exist yet. A line goes when its feature
-    /// comes.
-    fn unbuilt_of_gateway(&mut self, file: &file::Gateway, gateway: &Gateway) {
-        let asked = |is: bool, at: Option<Range<usize>>| at.filter(|_| is);
-        self.unbuilt(
-            "the response cache",
-            &[
-                (
-                    "cache_ttl",
-                    asked(!gateway.cache_ttl.is_zero(), span(&file.cache_ttl)),
-                ),
-                (
-                    "cache_invalidate_on_update",
-                    set(&file.cache_invalidate_on_update),
-                ),
-                (
-                    "cache_scope",
-                    asked(
-                        gateway.cache_scope == CacheScope::Gateway,
-                        span(&file.cache_scope),
-                    ),
-                ),
-                ("cache_streams", set(&file.cache_streams)),
-            ],
-        );
-        self.unbuilt(
-            "rate limits",
-            &[
-                (
-                    "rate_limiting_limit",
-                    asked(
-                        gateway.rate_limiting_limit > 0,
-                        span(&file.rate_limiting_limit),
-                    ),
-                ),
-                ("rate_limiting_interval", span(&file.rate_limiting_interval)),
-                (
-                    "rate_limiting_technique",
-                    span(&file.rate_limiting_technique),
-                ),
-                ("request_limits", span(&file.request_limits)),
-                ("token_limits", span(&file.token_limits)),
-            ],
-        );
-        self.unbuilt(
-            "retries",
-            &[
-                (
-                    "retry_max_attempts",
-                    asked(
-                        gateway.retry_max_attempts > Some(1),
-                        span(&file.retry_max_attempts),
-                    ),
-                ),
-                ("retry_delay", span(&file.retry_delay)),
-                ("retry_backoff", span(&file.retry_backoff)),
-            ],
-        );
-        self.unbuilt(
-            "spend limits",
-            &[("spend_limits", span(&file.spend_limits))],
-        );
-        self.unbuilt(
-            "resuming streams",
-            &[(
-                "resume_for",
-                asked(!gateway.resume_for.is_zero(), span(&file.resume_for)),
-            )],
-        );
-        self.unbuilt(
-            "going on after a hang-up",
-            &[(
-                "on_disconnect",
-                asked(
-                    gateway.on_disconnect != OnDisconnect::Cancel,
-                    span(&file.on_disconnect),
-                ),
-            )],
-        );
-        self.unbuilt("guardrails", &[("guardrails", span(&file.guardrails))]);
-        self.unbuilt("data loss prevention", &[("dlp", span(&file.dlp))]);
-        self.unbuilt(
-            "managing stored records",
-            &[
-                ("log_management", span(&file.log_management)),
-                (
-                    "log_management_strategy",
-                    span(&file.log_management_strategy),
-                ),
-                ("log_classification", set(&file.log_classification)),
-            ],
-        );
-        self.unbuilt(
-            "exporting records and traces",
-            &[
-                ("logpush", set(&file.logpush)),
-                ("logpush_public_key", span(&file.logpush_public_key)),
-                ("otel", span(&file.otel)),
-                ("stripe", span(&file.stripe)),
-            ],
-        );
-        self.unbuilt(
-            "stores, billing modes and zero data retention",
-            &[
-                ("store_id", span(&file.store_id)),
-                (
-                    "workers_ai_billing_mode",
-                    asked(
-                        gateway.workers_ai_billing_mode != BillingMode::Postpaid,
-                        span(&file.workers_ai_billing_mode),
-                    ),
-                ),
-                ("zdr", set(&file.zdr)),
-            ],
-        );
-    }
-
-    fn seconds(&mut self, field: &Field<i64>) -> Option<Duration> {
+    pub(super) fn seconds(&mut self, field: &Field<i64>) -> Option<Duration> {
         self.number(field, &limit::SECONDS).map(Duration::from_secs)
     }
 
@@ -348,16 +230,14 @@ impl Checker<'_, '_> {
             None => self.missing(item.span(), "action", "write \"FLAG\" or \"BLOCK\""),
         };
         let mut sides = Vec::new();
-        match &file.check {
-            Some(check) => {
-                for side in check.get_ref().iter().take(limit::LIST_MAX) {
-                    sides.extend(self.one_word(side, &SIDES));
-                }
-            }
-            None => {
-                let help = "write [\"REQUEST\", \"RESPONSE\"] or one of them";
-                self.missing::<()>(item.span(), "check", help);
-            }
+        let help = "write [\"REQUEST\", \"RESPONSE\"] or one of them";
+        let check = file.check.as_ref();
+        let check = check.or_else(|| self.missing(item.span(), "check", help));
+        for side in check
+            .and_then(|check| self.bounded(check))
+            .unwrap_or_default()
+        {
+            sides.extend(self.one_word(side, &SIDES));
         }
         Some(DlpPolicy {
             enabled: flag(&file.enabled, true),
@@ -450,163 +330,6 @@ impl Checker<'_, '_> {
             authorization,
             usage_events,
         })
-    }
-
-    fn spend_limits(&mut self, field: &Field<file::SpendLimits>) -> SpendLimits {
-        let Some(field) = field else {
-            return SpendLimits::default();
-        };
-        let file = field.get_ref();
-        let mut limits = SpendLimits {
-            enabled: flag(&file.enabled, false),
-            rules: Vec::new(),
-        };
-        let Some(items) = &file.rules else {
-            return limits;
-        };
-        if items.get_ref().len() > limit::RULES_MAX {
-            let message = format!("more than {} rules", limit::RULES_MAX);
-            self.problem(items.span(), &message, "");
-            return limits;
-        }
-        let mut ids = BTreeSet::new();
-        for (index, item) in items.get_ref().iter().enumerate() {
-            let Some(rule) = self.spend_rule(item, index) else {
-                continue;
-            };
-            if ids.insert(rule.id.clone()) {
-                limits.rules.push(rule);
-            } else {
-                let at = span(&item.get_ref().id).unwrap_or(item.span());
-                self.problem(at, "another rule has this id", "");
-            }
-        }
-        limits
-    }
-
-    fn spend_rule(&mut self, item: &Spanned<file::SpendRule>, index: usize) -> Option<SpendRule> {
-        let file = item.get_ref();
-        let id = match &file.id {
-            Some(id) => self.name(id),
-            None => Some(format!("file-{}", index + 1)),
-        };
-        let limit = match &file.limit {
-            Some(limit) => self.dollars(limit),
-            None => self.missing(item.span(), "limit", "write dollars: limit = 20.0"),
-        };
-        match &file.limit_type {
-            Some(kind) => {
-                self.one_word(kind, &[("cost", ())]);
-            }
-            None => {
-                self.missing::<()>(item.span(), "limitType", "write limitType = \"cost\"");
-            }
-        }
-        let window = match &file.window {
-            Some(_) => self.seconds(&file.window),
-            None => self.missing(item.span(), "window", "write seconds: window = 86400"),
-        };
-        let technique = self.word(&file.technique, &TECHNIQUES);
-        let mut metadata = BTreeMap::new();
-        for (key, dimension) in file.metadata.iter().take(limit::LIST_MAX) {
-            if let Some(dimension) = self.dimension(dimension) {
-                metadata.insert(key.get_ref().clone(), dimension);
-            }
-        }
-        Some(SpendRule {
-            enabled: flag(&file.enabled, true),
-            technique: technique.unwrap_or(Technique::Sliding),
-            metadata,
-            model: file.model.as_ref().and_then(|model| self.dimension(model)),
-            provider: file
-                .provider
-                .as_ref()
-                .and_then(|provider| self.dimension(provider)),
-            hard: flag(&file.hard, false),
-            id: id?,
-            limit: limit?,
-            window: window?,
-        })
-    }
-
-    fn dimension(&mut self, field: &Spanned<file::Dimension>) -> Option<Dimension> {
-        let file = field.get_ref();
-        let filter = match &file.mode {
-            Some(mode) => self.one_word(mode, &[("partition", false), ("filter", true)])?,
-            None => {
-                let help = "write mode = \"partition\" or mode = \"filter\"";
-                return self.missing(field.span(), "mode", help);
-            }
-        };
-        match (filter, &file.values) {
-            (false, None) => Some(Dimension::Partition),
-            (false, Some(values)) => {
-                let help = "leave it out, or write mode = \"filter\"";
-                self.problem(values.span(), "a partition has no `values`", help);
-                None
-            }
-            (true, None) => self.missing(field.span(), "values", "write the values that count"),
-            (true, Some(_)) => self.names(&file.values).map(Dimension::Filter),
-        }
-    }
-
-    fn traffic_limits(
-        &mut self,
-        field: &Field<Vec<Spanned<file::TrafficLimit>>>,
-    ) -> Vec<TrafficLimit> {
-        let Some(items) = field else {
-            return Vec::new();
-        };
-        if items.get_ref().len() > limit::RULES_MAX {
-            let message = format!("more than {} limits", limit::RULES_MAX);
-            self.problem(items.span(), &message, "");
-            return Vec::new();
-        }
-        let limits = items.get_ref().iter();
-        limits.filter_map(|item| self.traffic_limit(item)).collect()
-    }
-
-    fn traffic_limit(&mut self, item: &Spanned<file::TrafficLimit>) -> Option<TrafficLimit> {
-        let file = item.get_ref();
-        let limit = match &file.limit {
-            Some(_) => self.number(&file.limit, &limit::COUNT),
-            None => self.missing(item.span(), "limit", "write how many: limit = 100"),
-        };
-        let window = match &file.window {
-            Some(_) => self.number(&file.window, &(1..=*limit::SECONDS.end())),
-            None => self.missing(item.span(), "window", "write seconds: window = 60"),
-        };
-        let technique = self.word(&file.technique, &TECHNIQUES);
-        let by = match &file.by {
-            Some(by) => self.limit_by(by)?,
-            None => LimitBy::Gateway,
-        };
-        Some(TrafficLimit {
-            technique: technique.unwrap_or(Technique::Sliding),
-            by,
-            limit: limit?,
-            window: Duration::from_secs(window?),
-        })
-    }
-
-    fn limit_by(&mut self, field: &Spanned<String>) -> Option<LimitBy> {
-        match field.get_ref().as_str() {
-            "gateway" => return Some(LimitBy::Gateway),
-            "key" => return Some(LimitBy::Key),
-            text => {
-                let name = text.strip_prefix("metadata.");
-                if let Some(name) = name.filter(|name| !name.is_empty() && name.len() <= 64) {
-                    return Some(LimitBy::Metadata(name.to_owned()));
-                }
-            }
-        }
-        let message = format!("{} is not known here", shown(field.get_ref()));
-        self.problem(
-            field.span(),
-            &message,
-            "write gateway, key or metadata.NAME",
-        );
-        None
     }
 
     /// The items of a list, if they are not too many.

@@ -18,7 +18,8 @@ use crate::config::word::nearest;
 use crate::domain::money::{Prices, Rate};
 use crate::provider::dialect::Dialect;
 
-use super::{Checker, flag, span};
+use super::Checker;
+use super::field::{flag, span};
 
 /// What stands in front of a custom provider's slug in paths and prices.
 const CUSTOM_PREFIX: &str = "custom-";
@@ -350,7 +351,9 @@ impl Checker<'_, '_> {
                 cache_write_hour: self.rate(&price.cache_write_hour),
                 reasoning: self.rate(&price.reasoning),
             };
-            if price.input.is_none() && price.output.is_none() {
+            let reported = |name| self.report.was_taken_out(&item.span(), name);
+            let bare = price.input.is_none() && price.output.is_none();
+            if bare && !reported("input") && !reported("output") {
                 let help = "write input = \"0.15\" (dollars for a million tokens)";
                 self.problem(item.span(), "there is neither `input` nor `output`", help);
             }

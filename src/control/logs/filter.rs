@@ -376,7 +376,7 @@ impl Glob {
         let pieces = if value.quoted {
             vec![text.into_bytes()]
         } else {
-            text.split('*').map(|piece| piece.into()).collect()
+            text.split('*').map(Into::into).collect()
         };
         Self { pieces }
     }

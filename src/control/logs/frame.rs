@@ -428,12 +428,11 @@ mod tests {
     #[test]
     fn the_header_is_laid_out_as_documented() {
         let bytes = header().write(0);
-        let hex: String = bytes[..56].iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(
-            hex,
-            "54476c66010200000300000064000000010000000000000002000000000000000400000000000000\
-             f0debc9a785634120900000000000000"
-        );
+        let mut expected = Vec::from(*b"TGlf\x01\x02\0\0\x03\0\0\0\x64\0\0\0");
+        for number in [1, 2, 4, 0x1234_5678_9abc_def0, 9u64] {
+            expected.extend_from_slice(&number.to_le_bytes());
+        }
+        assert_eq!(bytes[..56], expected);
     }
 
     #[test]

@@ -141,7 +141,7 @@ pub(super) fn remove_drafts(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::BTreeMap;
 
     use rkyv::rancor::Failure;
 
@@ -158,6 +158,10 @@ mod tests {
     struct Random(u64);
 
     impl Random {
+        fn index(&mut self, bound: usize) -> usize {
+            usize::try_from(self.below(bound as u64)).unwrap()
+        }
+
         fn below(&mut self, bound: u64) -> u64 {
             self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mut z = self.0;
@@ -199,9 +203,9 @@ mod tests {
     }
 
     /// Every record that a walk serves, and how often.
-    fn served(image: &[u8]) -> HashMap<[u8; 16], (Record, u32)> {
+    fn served(image: &[u8]) -> BTreeMap<[u8; 16], (Record, u32)> {
         let mut segment = Segment::of_bytes(image);
-        let mut served = HashMap::new();
+        let mut served = BTreeMap::new();
         let mut offset = 0;
         loop {
             let frame = match segment.next(&mut offset).unwrap() {
@@ -230,30 +234,28 @@ mod tests {
             let mut damaged = image.clone();
             let mut hit = Vec::new();
             for _ in 0..=random.below(4) {
-                let at = random.below(damaged.len() as u64);
+                let at = random.index(damaged.len());
                 match random.below(5) {
                     0 => {
-                        damaged.truncate(usize::try_from(at).unwrap().max(64));
-                        hit.push(damaged.len() as u64..image.len() as u64);
+                        damaged.truncate(at.max(64));
+                        hit.push(damaged.len()..image.len());
                     }
                     1 => {
                         // A frame that the disk wrote to another place too.
-                        let (from, _) = places[random.below(40) as usize];
-                        let (to, _) = places[random.below(40) as usize];
-                        let copied = image[from as usize..from as usize + 192].to_vec();
-                        let to = to as usize;
-                        if to + 192 <= damaged.len() && from as usize != to {
-                            damaged[to..to + 192].copy_from_slice(&copied);
-                            hit.push(to as u64..to as u64 + 192);
+                        let from = usize::try_from(places[random.index(40)].0).unwrap();
+                        let to = usize::try_from(places[random.index(40)].0).unwrap();
+                        if to + 192 <= damaged.len() && from != to {
+                            damaged[to..to + 192].copy_from_slice(&image[from..from + 192]);
+                            hit.push(to..to + 192);
                         }
                     }
                     2 => {
-                        let end = (at + random.below(5_000)).min(damaged.len() as u64);
-                        damaged[at as usize..end as usize].fill(0);
+                        let end = (at + random.index(5_000)).min(damaged.len());
+                        damaged[at..end].fill(0);
                         hit.push(at..end);
                     }
                     _ => {
-                        damaged[at as usize] ^= 1 << random.below(8);
+                        damaged[at] ^= 1 << random.below(8);
                         hit.push(at..at + 1);
                     }
                 }
@@ -262,6 +264,7 @@ mod tests {
                 }
             }
             let served = served(&damaged);
+            assert_eq!(frame::read_any(&damaged).0, served.len() as u64);
             for (read, times) in served.values() {
                 assert_eq!(*times, 1, "seed {seed}");
                 let n = read.at_micros - 1_000_000;
@@ -271,7 +274,10 @@ mod tests {
                 let end = places
                     .get(index + 1)
                     .map_or(image.len() as u64, |(next, _)| *next);
-                if hit.iter().any(|hit| hit.start < end && hit.end > *offset) {
+                let is_hit = |hit: &std::ops::Range<usize>| {
+                    (hit.start as u64) < end && hit.end as u64 > *offset
+                };
+                if hit.iter().any(is_hit) {
                     continue;
                 }
                 for n in records.clone() {

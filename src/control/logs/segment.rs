@@ -441,7 +441,7 @@ pub type WriteAt = Arc<dyn Fn(&File, &[u8], u64) -> io::Result<usize> + Send + S
 
 /// The real way.
 pub fn write_at() -> WriteAt {
-    Arc::new(|file, bytes, offset| file.write_at(bytes, offset))
+    Arc::new(FileExt::write_at)
 }
 
 /// A log file that is written.

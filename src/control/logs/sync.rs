@@ -116,7 +116,7 @@ mod tests {
         let thread = start(
             Arc::clone(&queue),
             Arc::clone(&health),
-            Duration::from_secs(3600),
+            Duration::from_hours(1),
         )
         .unwrap();
         let file = Arc::new(tempfile::tempfile().unwrap()); // has no name

@@ -1,5 +1,5 @@
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fs,
     io::{BufRead, BufReader, Write},
     ops::ControlFlow,
@@ -48,8 +48,8 @@ fn wait(mut condition: impl FnMut() -> bool) {
 }
 
 /// All records of a store by their `cost`, and how often each is there.
-fn all(data_dir: &Path) -> HashMap<u64, u32> {
-    let mut found = HashMap::new();
+fn all(data_dir: &Path) -> BTreeMap<u64, u32> {
+    let mut found = BTreeMap::new();
     let mut visit = |record: &ArchivedRecord| {
         let cost = record.cost.as_ref().unwrap().to_native();
         *found.entry(cost).or_insert(0) += 1;
@@ -387,4 +387,33 @@ fn what_was_written_before_a_kill_is_there_exactly_once() {
         let count = found.len() as u64;
         assert!(found.keys().all(|n| *n < count), "no holes");
     }
+}
+
+#[test]
+fn a_panic_of_the_writer_costs_its_batch_only() {
+    let count = Arc::new(AtomicI64::new(0));
+    let writes = Arc::clone(&count);
+    let write_at: WriteAt = Arc::new(move |file, bytes, offset| {
+        use std::os::unix::fs::FileExt;
+        assert!(
+            writes.fetch_add(1, Ordering::Relaxed) != 2,
+            "a fault of ours"
+        );
+        file.write_at(bytes, offset)
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = DataDir::lock(dir.path()).unwrap();
+    let (senders, logs) = start_with(&data_dir, &LogOptions::new(1), write_at).unwrap();
+    let health = Arc::clone(logs.health());
+    let mut next_id = ids();
+    for n in 0..5 {
+        assert!(senders[0].record(record(next_id(), n)));
+        wait(|| health.records_written() + health.records_lost() == n + 1);
+    }
+    drop(senders);
+    logs.stop();
+    assert_eq!((health.records_lost(), health.records_written()), (1, 4));
+    assert!(!health.is_degraded());
+    let found = all(dir.path());
+    assert!(found.keys().copied().eq([0, 2, 3, 4]));
 }

@@ -7,6 +7,7 @@
 use std::{
     collections::VecDeque,
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -64,15 +65,21 @@ pub(super) struct WriterParts {
 pub(super) fn start(parts: WriterParts) -> io::Result<JoinHandle<()>> {
     let mut writer = Writer::new(parts);
     writer.open_journal(unix_micros())?;
-    thread::Builder::new()
-        .name("logs".into())
-        .spawn(move || writer.run())
+    thread::Builder::new().name("logs".into()).spawn(move || {
+        while catch_unwind(AssertUnwindSafe(|| writer.run())).is_err() {
+            writer.recover_from_panic();
+        }
+    })
 }
 
 struct Writer {
     parts: WriterParts,
     journal: Option<Appender>,
     body_file: Option<Appender>,
+    #[expect(
+        clippy::vec_box,
+        reason = "the boxes come over the queue; unpacking copies 300 bytes"
+    )]
     batch: Vec<Box<Record>>,
     /// Memory for the next frame of records.
     buffer: FrameBuffer,
@@ -81,6 +88,16 @@ struct Writer {
     /// The shard that is looked at first, another each time.
     first_shard: usize,
     retry_at: Option<Instant>,
+}
+
+/// What a look at the channels came to.
+enum Turn {
+    /// There was nothing.
+    Idle,
+    /// There was something, or something waits for its time.
+    Worked,
+    /// There was more than one turn takes: the next follows at once.
+    More,
 }
 
 impl Writer {
@@ -97,27 +114,42 @@ impl Writer {
         }
     }
 
-    fn run(mut self) {
+    fn run(&mut self) {
         let stop = self.parts.receiver.stop_handle();
         loop {
             // Asked before the look at the channels: what was sent before the stop is seen.
             let stopping = stop.is_stopped();
-            let worked = self.turn(stopping);
-            if stopping && !worked {
-                break;
-            }
-            if !stopping {
-                self.parts.receiver.rest(worked);
+            match self.turn(stopping) {
+                Turn::More => {}
+                Turn::Idle if stopping => break,
+                Turn::Worked if stopping => {}
+                Turn::Worked => self.parts.receiver.rest(true),
+                Turn::Idle => self.parts.receiver.rest(false),
             }
         }
-        self.parts.health.lost_records(self.batch.len() as u64);
     }
 
-    /// Looks at the channels once. `true` if it did something, or something is left to do.
-    fn turn(&mut self, stopping: bool) -> bool {
+    /// Gives up what was in hand when a fault of ours struck, and goes on with new files: records
+    /// of later requests must not be lost with it.
+    fn recover_from_panic(&mut self) {
+        let error = io::Error::other("the log writer panicked");
+        self.parts.health.failed(LogWork::WriteRecords, &error);
+        self.parts.health.lost_records(self.batch.len() as u64);
+        self.batch.clear();
+        for (shard, chunk) in self.chunks.drain(..) {
+            self.parts.health.lost_chunk();
+            self.parts.receiver.give_back(shard, chunk);
+        }
+        self.journal = None;
+        self.body_file = None;
+        self.retry_at = Some(Instant::now() + RETRY);
+    }
+
+    /// Looks at the channels once, and writes what it finds.
+    fn turn(&mut self, stopping: bool) -> Turn {
         let due = self.retry_at.is_none_or(|at| Instant::now() >= at);
         if !due && !stopping {
-            return true;
+            return Turn::Worked;
         }
         if self.parts.sync.take_file_gone() {
             self.journal = None;
@@ -125,6 +157,7 @@ impl Writer {
         }
         // A batch that could not be written is written before more is taken.
         let took = self.batch.is_empty() && self.take();
+        let is_behind = self.batch.len() >= BATCH_RECORDS_MAX;
         self.parts
             .health
             .set_queued(self.parts.receiver.queued() as u64);
@@ -143,12 +176,18 @@ impl Writer {
                 }
                 Err(_) => {
                     self.retry_at = Some(Instant::now() + RETRY);
-                    return true;
+                    return Turn::Worked;
                 }
             }
         }
         let wrote = self.write_chunks();
-        took || wrote
+        if is_behind || !self.chunks.is_empty() {
+            Turn::More
+        } else if took || wrote {
+            Turn::Worked
+        } else {
+            Turn::Idle
+        }
     }
 
     /// Fills the batch, and takes chunks on the way; `true` if there was anything.

@@ -221,7 +221,9 @@ fn the_first_token_comes_with_the_first_delta() {
                     u32::from_be_bytes(rest[..4].try_into().unwrap()) as usize
                 }
                 Shape::JsonLines => memchr::memchr(b'\n', rest).unwrap() + 1,
-                _ => memchr::memmem::find(rest, b"\n\n").unwrap() + 2,
+                Shape::Json | Shape::EventStream | Shape::Opaque => {
+                    memchr::memmem::find(rest, b"\n\n").unwrap() + 2
+                }
             };
             pieces.push(&rest[..end]);
             rest = &rest[end..];
@@ -450,7 +452,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_never_panics_nor_grows(
+    fn garbage_never_panics(
         pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..12),
         shape in prop::sample::select(vec![Shape::Json, Shape::EventStream, Shape::JsonLines, Shape::AmazonEventStream]),
         encoding in prop::sample::select(vec![Encoding::Identity, Encoding::Gzip, Encoding::Deflate]),

@@ -40,6 +40,15 @@ static GENERATION_CONFIG: [Path; 1] =
 static INFERENCE_CONFIG: [Path; 1] = [Path::to("maxTokens", Take::Number(NESTED_MAX_TOKENS))];
 
 /// What a request's body says about itself.
+///
+/// ```
+/// use tidegate::provider::scanner::RequestFacts;
+///
+/// let facts = RequestFacts::of_json(br#"{"messages":[],"model":"m","stream":true}"#);
+/// assert_eq!(facts.model.as_deref(), Some("m"));
+/// assert_eq!(facts.stream, Some(true));
+/// assert_eq!(facts.max_tokens, None);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RequestFacts {
     /// The model it names.

@@ -189,6 +189,20 @@ fn depth_costs_no_memory() {
 }
 
 #[test]
+fn a_text_beyond_its_bound_costs_no_memory() {
+    let mut scanner = Small::new(&PATHS);
+    scanner.feed(br#"{"model":""#);
+    let text = vec![b'x'; 4096];
+    for _ in 0..1000 {
+        scanner.feed(&text);
+        assert!(scanner.pending.capacity() <= 64);
+    }
+    scanner.feed(br#"","usage":{"in":1}}"#);
+    assert_eq!(scanner.number(0), Some(1));
+    assert!(scanner.text(0).is_empty());
+}
+
+#[test]
 fn long_runs_of_numbers_are_skipped_right() {
     for len in 0..200 {
         let digits = "1".repeat(len);

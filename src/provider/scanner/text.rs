@@ -68,31 +68,34 @@ const DENSE_BYTES: usize = 24;
 const BLOCK_BYTES: usize = 64;
 
 /// Finds the first quote or bracket.
+#[inline]
 pub(super) fn structural(text: &[u8]) -> Option<usize> {
     let dense = text.get(..DENSE_BYTES).unwrap_or(text);
     if let Some(at) = dense.iter().position(|byte| is_structural(*byte)) {
         return Some(at);
     }
-    let mut from = dense.len();
-    let sparse = text.get(from..).unwrap_or_default();
-    for block in sparse.chunks_exact(BLOCK_BYTES) {
-        // No early exit, so that the compiler makes vector code of it.
-        if block
-            .iter()
-            .fold(false, |any, byte| any | is_structural(*byte))
-        {
-            break;
-        }
-        from += BLOCK_BYTES;
-    }
-    let tail = text.get(from..).unwrap_or_default();
+    let sparse = text.get(dense.len()..)?;
+    let (blocks, _) = sparse.as_chunks::<BLOCK_BYTES>();
+    // No early exit within a block, so that the compiler makes vector code of it.
+    let empty = blocks
+        .iter()
+        .take_while(|block| block.iter().fold(0, |any, byte| any | structure(*byte)) == 0)
+        .count();
+    let from = dense.len() + empty * BLOCK_BYTES;
+    let tail = text.get(from..)?;
     tail.iter()
         .position(|byte| is_structural(*byte))
         .map(|at| from + at)
 }
 
 fn is_structural(byte: u8) -> bool {
+    structure(byte) != 0
+}
+
+/// Not zero for a quote or a bracket.
+#[inline]
+fn structure(byte: u8) -> u8 {
     // `[` and `{`, `]` and `}` differ in one bit.
     let bracket = byte | 0x20;
-    (u8::from(byte == b'"') | u8::from(bracket == b'{') | u8::from(bracket == b'}')) != 0
+    u8::from(byte == b'"') | u8::from(bracket == b'{') | u8::from(bracket == b'}')
 }

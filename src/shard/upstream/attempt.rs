@@ -117,8 +117,11 @@ pub async fn attempt(
         && matches!(body, Body::Whole(_));
     match tried {
         Err(AttemptError::Closed { .. }) if reused && repeatable => {
-            let connection = dial(shard, peer, host, ask, draft).await?;
-            send_and_wait(shard, peer, host, ask, body, draft, connection).await
+            let connection = Box::pin(dial(shard, peer, host, ask, draft)).await?;
+            Box::pin(send_and_wait(
+                shard, peer, host, ask, body, draft, connection,
+            ))
+            .await
         }
         tried => tried,
     }
@@ -141,7 +144,8 @@ async fn take_connection(
             connection.reused = true;
             Ok(connection)
         }
-        None => dial(shard, peer, host, ask, draft).await,
+        // Boxed: opening a connection is rare, and its future is the largest of all.
+        None => Box::pin(dial(shard, peer, host, ask, draft)).await,
     }
 }
 
@@ -170,7 +174,8 @@ async fn dial(
     };
     peer.deadline.set(ask.end);
     let dial = dialer.connect(host);
-    let dialed = Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, dial).await;
+    let dialed =
+        Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, dial).await;
     draft.waited_micros += shard.clock.now().micros_since(started);
     match dialed {
         Ok(Ok(connection)) => {
@@ -205,7 +210,10 @@ async fn send_and_wait(
     // The read is in flight before the request goes out: an early answer is seen while a large
     // body is still being sent, and a small exchange saves a turn of the loop.
     let refused = connection.stream.reader.arm(shard.buffers.small());
-    debug_assert!(refused.is_none(), "a pooled connection had a read in flight");
+    debug_assert!(
+        refused.is_none(),
+        "a pooled connection had a read in flight"
+    );
     let pace = Pace {
         idle: ask.first_byte,
         end: ask.end,
@@ -214,7 +222,16 @@ async fn send_and_wait(
     let sent = match body {
         Body::Whole(bytes) => send_whole(shard, peer, ask.head, bytes, &mut connection).await,
         Body::Passing { first, rest } => {
-            pass_body(shard, peer, ask, first, rest, draft, &mut connection).await
+            Box::pin(pass_body(
+                shard,
+                peer,
+                ask,
+                first,
+                rest,
+                draft,
+                &mut connection,
+            ))
+            .await
         }
     };
     let request_whole = match sent {
@@ -228,7 +245,8 @@ async fn send_and_wait(
     };
     draft.sent = Some(shard.clock.now());
     pace.limit(shard, peer);
-    let (buffer, head_bytes) = wait_for_head(shard, peer, host, ask, draft, &mut connection).await?;
+    let (buffer, head_bytes) =
+        wait_for_head(shard, peer, host, ask, draft, &mut connection).await?;
     Ok(Answer {
         connection,
         buffer,
@@ -266,7 +284,8 @@ async fn send_whole(
         writer.send(head).await?;
         writer.send(body).await
     };
-    match Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send).await {
+    match Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send).await
+    {
         Ok(Ok(())) => Ok(true),
         Ok(Err(_)) => Err(SendError::Broken),
         Err(interrupt) => Err(SendError::Interrupted(interrupt)),
@@ -332,10 +351,12 @@ async fn pass_body(
                 return Err(SendError::Body(crate::shard::reply::Refusal::slow_body()));
             }
         }
-        done = body::take_passing(peer, rest, ask.bounds, &mut piece).map_err(|error| match error {
-            BodyError::Refused(refusal) => SendError::Body(refusal),
-            BodyError::Gone => SendError::Interrupted(Interrupt::Gone),
-        })?;
+        done = body::take_passing(peer, rest, ask.bounds, &mut piece).map_err(
+            |error| match error {
+                BodyError::Refused(refusal) => SendError::Body(refusal),
+                BodyError::Gone => SendError::Interrupted(Interrupt::Gone),
+            },
+        )?;
         draft.request_bytes += piece.len() as u64;
     }
 }
@@ -363,7 +384,9 @@ async fn wait_for_head(
     loop {
         let reader = &mut connection.stream.reader;
         let read = poll_fn(|cx| reader.poll(cx));
-        let read = Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, read).await;
+        let read =
+            Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, read)
+                .await;
         let (result, mut buffer) = match read {
             Ok(read) => read,
             Err(Interrupt::Gone) => return Err(AttemptError::Gone),

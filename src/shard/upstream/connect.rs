@@ -138,7 +138,11 @@ impl Dialer<'_> {
                 Lookup::Ask => self.ask(host),
                 Lookup::Wait => {}
             }
-            if self.within(poll_fn(|cx| host.poll_addresses(cx))).await.is_none() {
+            if self
+                .within(poll_fn(|cx| host.poll_addresses(cx)))
+                .await
+                .is_none()
+            {
                 break;
             }
         }

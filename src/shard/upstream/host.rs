@@ -10,11 +10,7 @@ use std::{
 };
 
 use super::connect::Connection;
-use crate::{
-    provider::address::Origin,
-    shard::clock::Moment,
-    sys::socket,
-};
+use crate::{provider::address::Origin, shard::clock::Moment, sys::socket};
 
 /// Idle connections kept to one origin by one shard; more are closed.
 const IDLE_MAX: usize = 256;
@@ -41,11 +37,25 @@ const HOSTS_MAX: usize = 1024;
 #[derive(Default)]
 pub struct Hosts {
     all: RefCell<HashMap<Origin, Rc<Host>>>,
+    /// The one that was asked for last: most shards call few.
+    last: RefCell<Option<Rc<Host>>>,
 }
 
 impl Hosts {
     /// The host of `origin`, made on first use.
     pub fn find(&self, origin: &Origin, now: Moment) -> Rc<Host> {
+        if let Some(last) = &*self.last.borrow()
+            && last.origin == *origin
+        {
+            last.used.set(now);
+            return Rc::clone(last);
+        }
+        let host = self.look_up(origin, now);
+        *self.last.borrow_mut() = Some(Rc::clone(&host));
+        host
+    }
+
+    fn look_up(&self, origin: &Origin, now: Moment) -> Rc<Host> {
         let mut all = self.all.borrow_mut();
         if let Some(host) = all.get(origin) {
             host.used.set(now);
@@ -87,7 +97,11 @@ impl Hosts {
 
     /// How many idle connections there are.
     pub fn idle_count(&self) -> usize {
-        self.all.borrow().values().map(|host| host.idle.borrow().len()).sum()
+        self.all
+            .borrow()
+            .values()
+            .map(|host| host.idle.borrow().len())
+            .sum()
     }
 }
 
@@ -196,7 +210,9 @@ impl Host {
                 ask: false,
             };
         }
-        let age = addresses.at.map(|at| Duration::from_micros(now.micros_since(at)));
+        let age = addresses
+            .at
+            .map(|at| Duration::from_micros(now.micros_since(at)));
         let fresh = match &addresses.failure {
             Some(_) => FAILURE_FRESH,
             None => ADDRESSES_FRESH,
@@ -218,7 +234,11 @@ impl Host {
     }
 
     fn origin_is_literal(&self, addresses: &Addresses) -> bool {
-        let name = self.origin.host.trim_start_matches('[').trim_end_matches(']');
+        let name = self
+            .origin
+            .host
+            .trim_start_matches('[')
+            .trim_end_matches(']');
         addresses.known.len() == 1 && name.parse::<IpAddr>().is_ok()
     }
 
@@ -228,7 +248,11 @@ impl Host {
         if !addresses.asked {
             return Poll::Ready(());
         }
-        if !addresses.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+        if !addresses
+            .waiting
+            .iter()
+            .any(|waker| waker.will_wake(cx.waker()))
+        {
             addresses.waiting.push(cx.waker().clone());
         }
         Poll::Pending
