@@ -10,6 +10,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     rc::Rc,
     sync::{
         Arc,
@@ -18,15 +19,19 @@ use std::{
     thread::JoinHandle,
 };
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use rustls::{ClientConfig, ServerConfig};
-
 use crate::{
-    config::{self, Config, Loaded, problem::Problems},
+    config::{self, Config, secret::Secret},
     control::{
+        api::{self, Api, ApiParts},
         data_dir::{DataDir, DataDirError},
+        keys::{
+            self, KeyError, KeyStore,
+            api_token::{self, ApiTokenError, Source},
+        },
         logs::{self, LogOptions, LogStartError, Logs},
+        reload::{self, ReloadCommand, ReloadError, ReloadParts, standing::Standing},
         resolve::Resolvers,
+        tls::{self, TlsError},
     },
     handoff::mailbox::{Letterbox, Order, Post, letterbox},
     shard::{
@@ -35,9 +40,9 @@ use crate::{
         connection::Door,
         runtime::{self, Choice, Driver},
     },
-    snapshot::{CompileError, Key, KeyTable, Snapshot},
     sys::{affinity, socket},
 };
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 /// What a server is started with.
 pub struct Options {
@@ -47,8 +52,7 @@ pub struct Options {
     pub reload: Option<Reload>,
 }
 
-/// Reads the configuration anew.
-pub type Reload = Box<dyn Fn() -> Result<Loaded, Problems> + Send>;
+pub use crate::control::reload::ReadConfig as Reload;
 
 /// Why a server did not start, in one sentence.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +73,16 @@ pub enum StartError {
     },
     /// The configuration is good by itself but cannot be carried out.
     #[error(transparent)]
-    Compile(#[from] CompileError),
+    Compile(#[from] ReloadError),
+    /// The tokens cannot be read.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// There is no management token.
+    #[error(transparent)]
+    ApiToken(#[from] ApiTokenError),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// No driver runs, or not the one that was asked for.
     #[error("shard {shard} cannot start: {source}; `tidegate doctor` says more")]
     Driver {
@@ -118,8 +131,11 @@ pub struct Server {
     shards: Vec<JoinHandle<Result<(), String>>>,
     orders: Vec<Post<Order>>,
     draining: Arc<AtomicBool>,
+    api_token: ApiToken,
     logs: Logs,
     resolvers: Resolvers,
+    api: Api,
+    reload: reload::Reload,
     /// Held until the last thread has ended.
     data_dir: DataDir,
 }
@@ -129,6 +145,18 @@ pub struct Server {
 pub struct Control {
     orders: Vec<Post<Order>>,
     draining: Arc<AtomicBool>,
+    reload: Post<ReloadCommand>,
+}
+
+/// The token that may do everything.
+#[derive(Debug, Clone)]
+pub struct ApiToken {
+    /// The token.
+    pub secret: Secret,
+    /// This start made it.
+    pub made_now: bool,
+    /// Where it is kept; `None`: it was given.
+    pub path: Option<PathBuf>,
 }
 
 impl Control {
@@ -146,6 +174,12 @@ impl Control {
         }
     }
 
+    /// Reads the configuration, the tokens and the certificates anew.
+    pub fn reload(&self) {
+        // A full queue holds the same command already.
+        let _ = self.reload.send(ReloadCommand::Reload);
+    }
+
     /// Ends now.
     pub fn stop(&self) {
         self.unready();
@@ -157,38 +191,38 @@ impl Control {
 
 /// Starts a server; it serves when this returns.
 pub fn start(options: Options) -> Result<Server, StartError> {
-    let Options { config, reload } = options;
-    let _ = reload;
-    install_crypto();
+    let Options {
+        config,
+        reload: read,
+    } = options;
+    tls::install_provider();
     let shards = shard_count(&config)?;
+    let certificate = config
+        .tls
+        .as_ref()
+        .map(|files| tls::server_config(&files.cert, &files.key).map(Arc::new))
+        .transpose()?;
+    let clients = tls::client_config()?;
     let listeners = bind(&config, shards)?;
     let data_dir = DataDir::lock(&config.data_dir)?;
+    let api_token = management_token(&config, &data_dir)?;
+    let keys = KeyStore::open(data_dir.path())?;
+    let table_secret = random()?;
+    let compiled = reload::compile(&config, &api_token.secret, &keys, table_secret, keys::now())?;
+    let snapshot = Arc::new(compiled.snapshot);
     let log_options = LogOptions {
         shards,
         sync: config.log_sync,
         compress_after: Some(config.log_compress_after),
     };
     let (senders, logs) = logs::start(&data_dir, &log_options)?;
-    let mut table = KeyTable::new(random()?);
-    for token in &config.tokens {
-        table.insert(
-            token.secret.expose().as_bytes(),
-            Key {
-                name: token.name.as_str().into(),
-                run: token.permissions.contains(config::Permissions::RUN),
-                read: token.permissions.contains(config::Permissions::READ),
-                edit: token.permissions.contains(config::Permissions::EDIT),
-            },
-        );
-    }
-    let snapshot = Arc::new(Snapshot::compile(&config, table)?);
-    let (worn, _worn_out) = unbounded();
+    let log_counters = senders
+        .iter()
+        .map(|log| Arc::clone(log.counters()))
+        .collect();
+    let (worn, worn_out) = unbounded();
     let (resolve, names) = letterbox().map_err(system("make an eventfd"))?;
-    let (api, _calls) = letterbox().map_err(system("make an eventfd"))?;
-    let tls = client_config();
-    let mut tls_h2 = tls.clone();
-    tls_h2.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let (tls, tls_h2) = (Arc::new(tls), Arc::new(tls_h2));
+    let (api, calls) = letterbox().map_err(system("make an eventfd"))?;
 
     let mut starts = Vec::new();
     let mut orders = Vec::new();
@@ -207,8 +241,8 @@ pub fn start(options: Options) -> Result<Server, StartError> {
             health: Arc::clone(logs.health()),
             resolve: resolve.clone(),
             api: api.clone(),
-            tls: Arc::clone(&tls),
-            tls_h2: Arc::clone(&tls_h2),
+            tls: Arc::clone(&clients.http1),
+            tls_h2: Arc::clone(&clients.http2),
         };
         let start = ShardStart {
             core: cores.get(number % cores.len().max(1)).copied(),
@@ -233,7 +267,6 @@ pub fn start(options: Options) -> Result<Server, StartError> {
     };
     let addresses = addresses(&listeners.main);
     let admin = addresses_of(&listeners.admin).into_iter().next();
-    let certificate: Option<Arc<ServerConfig>> = None;
     let mut main = listeners.main;
     let mut admin_sockets = listeners.admin;
     for go in &go {
@@ -257,6 +290,30 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         // A shard that has gone says so by its thread's end.
         let _ = go.send(Go::Serve(mine));
     }
+    let draining: Arc<AtomicBool> = Arc::default();
+    let standing = Arc::new(Standing::new(&config));
+    let parts = ApiParts {
+        shards: orders.clone(),
+        log_health: Arc::clone(logs.health()),
+        log_counters,
+        driver: driver.word().to_owned(),
+        driver_reason: driver_note.clone(),
+        draining: Arc::clone(&draining),
+        standing: Arc::clone(&standing),
+    };
+    let api = api::start(calls, parts).map_err(system("start a thread"))?;
+    let parts = ReloadParts {
+        read,
+        config,
+        api_token: api_token.secret.clone(),
+        keys,
+        seen: compiled.seen,
+        table_secret,
+        shards: orders.clone(),
+        worn: worn_out,
+        standing,
+    };
+    let reload = reload::start(parts).map_err(system("start a thread"))?;
     Ok(Server {
         addresses,
         admin,
@@ -264,10 +321,22 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         driver_note,
         shards: starts,
         orders,
-        draining: Arc::default(),
+        draining,
+        api_token,
         logs,
         resolvers,
+        api,
+        reload,
         data_dir,
+    })
+}
+
+fn management_token(config: &Config, data_dir: &DataDir) -> Result<ApiToken, StartError> {
+    let (secret, source) = api_token::api_token(config, data_dir.path())?;
+    Ok(ApiToken {
+        secret,
+        made_now: source == Source::MadeNow,
+        path: (source != Source::Given).then(|| data_dir.path().join(api_token::FILE)),
     })
 }
 
@@ -302,7 +371,24 @@ impl Server {
         Control {
             orders: self.orders.clone(),
             draining: Arc::clone(&self.draining),
+            reload: self.reload.commands(),
         }
+    }
+
+    /// The token that may do everything.
+    pub fn api_token(&self) -> ApiToken {
+        self.api_token.clone()
+    }
+
+    /// What the start found in the log store that needs a word.
+    pub fn recovery_notes(&self) -> Vec<String> {
+        let found = self.logs.recovery();
+        found
+            .cut
+            .iter()
+            .chain(&found.damages)
+            .map(ToString::to_string)
+            .collect()
     }
 
     /// Waits until the last shard has ended, then writes and syncs what the log still has.
@@ -316,6 +402,8 @@ impl Server {
             };
             ended = Err(StartError::Shard { shard, why });
         }
+        self.reload.stop();
+        self.api.stop();
         drop(self.resolvers);
         self.logs.stop();
         drop(self.data_dir);
@@ -477,16 +565,4 @@ fn random<const N: usize>() -> Result<[u8; N], StartError> {
         .map_err(|error| io::Error::other(error.to_string()))
         .map_err(system("read random bytes"))?;
     Ok(bytes)
-}
-
-fn install_crypto() {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-}
-
-fn client_config() -> ClientConfig {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth()
 }

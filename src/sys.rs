@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`affinity`] (which cores), [`socket`] (what the runtime does not offer),
 //! [`rent`] (buffers that its traits hand over), [`bell`] (waking a thread that sleeps), [`mmap`]
-//! (reading finished files in place).
+//! (reading finished files in place), [`uring`] (what the kernel gives).
 #![expect(unsafe_code, reason = "the one place that may hold it")]
 
 pub mod affinity;
@@ -10,3 +10,4 @@ pub mod socket;
 pub mod rent;
 pub mod bell;
 pub mod mmap;
+pub mod uring;

@@ -497,6 +497,25 @@ fn a_length_that_disagrees_with_the_data_is_a_cut() {
 }
 
 #[test]
+fn a_request_that_was_sent_ahead_is_answered_in_its_turn() {
+    world(H2, 100, async |world| {
+        let head = |path: &str, more: &str| {
+            format!(
+                "POST /v1/acc/default/openai/{path} HTTP/1.1\nHost: 127.0.0.1\n{more}\
+                 Authorization: Bearer k\nContent-Length: 2\n\n{{}}"
+            )
+        };
+        let mut caller = call(&world, &head("stream", ""), b"").await;
+        sleep(PAUSE).await;
+        let second = head("json", "Connection: close\n").replace('\n', "\r\n");
+        caller.write_all(second.into_bytes()).await.0.unwrap();
+        let answers = read_all(caller).await.unwrap();
+        assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
+        assert!(answers.ends_with("{\"answer\": 1}"), "{answers}");
+    });
+}
+
+#[test]
 fn an_empty_answer_ends_at_once() {
     world(H2, 100, async |world| {
         let answer = get(&world, "empty").await;
