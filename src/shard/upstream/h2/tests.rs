@@ -197,6 +197,10 @@ async fn speak_h2(stream: Stream, streams: u32, seen: Rc<Seen>) {
             if request.uri().path() == "/v1/goaway" {
                 connection.graceful_shutdown();
             }
+            if request.uri().path() == "/v1/mute" {
+                // Open, and nobody home: not even a ping is answered.
+                std::future::pending::<()>().await;
+            }
             if request.uri().path() == "/v1/die" {
                 return;
             }
@@ -589,6 +593,17 @@ fn a_connection_that_dies_fails_what_is_on_it_and_nothing_else() {
         assert!(cut.ends_with("5\r\nbegun\r\n"), "{cut}");
         let answer = get(&world, "json").await;
         assert!(answer.ends_with("{\"answer\": 1}"), "{answer}");
+        assert_eq!(world.seen.connections.get(), 2);
+    });
+}
+
+#[test]
+fn a_connection_that_fell_silent_keeps_only_one_waiting() {
+    world(H2, 100, async |world| {
+        get(&world, "json").await;
+        let answer = get(&world, "mute").await;
+        assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+        assert!(get(&world, "json").await.ends_with("{\"answer\": 1}"));
         assert_eq!(world.seen.connections.get(), 2);
     });
 }
