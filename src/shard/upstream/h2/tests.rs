@@ -1,4 +1,8 @@
 //! A provider that speaks HTTP/2 over TLS, the gateway and callers, all on one runtime.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the provider and the callers have no shard whose clock they could ask"
+)]
 
 use std::{
     cell::{Cell, RefCell},
@@ -230,17 +234,12 @@ async fn answer(
     mut respond: SendResponse<Bytes>,
     seen: Rc<Seen>,
 ) {
-    let (parts, mut body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
     seen.heads.borrow_mut().push(Request::from_parts(parts, ()));
-    let head = |status: u16| {
-        Response::builder()
-            .status(status)
-            .header("content-type", "text/plain")
-    };
     match path.as_str() {
         "/v1/json" | "/v1/goaway" => {
-            let head = head(200)
+            let head = plain(200)
                 .header("content-length", "13")
                 .header("x-request-id", "r-7")
                 .header("cf-aig-log-id", "forged");
@@ -252,7 +251,7 @@ async fn answer(
         }
         "/v1/refuse" if !seen.refused.replace(true) => respond.send_reset(Reason::REFUSED_STREAM),
         "/v1/refuse" | "/v1/empty" => {
-            drop(respond.send_response(head(200).body(()).unwrap(), true))
+            drop(respond.send_response(plain(200).body(()).unwrap(), true));
         }
         "/v1/stream" => {
             let head = Response::builder()
@@ -272,9 +271,9 @@ async fn answer(
         }
         "/v1/cut" | "/v1/cut-length" => {
             let head = if path == "/v1/cut" {
-                head(200)
+                plain(200)
             } else {
-                head(200).header("content-length", "10")
+                plain(200).header("content-length", "10")
             };
             let mut send = respond
                 .send_response(head.body(()).unwrap(), false)
@@ -285,7 +284,7 @@ async fn answer(
         }
         "/v1/short" | "/v1/long" => {
             let length = if path == "/v1/short" { "10" } else { "3" };
-            let head = head(200).header("content-length", length);
+            let head = plain(200).header("content-length", length);
             let mut send = respond
                 .send_response(head.body(()).unwrap(), false)
                 .unwrap();
@@ -298,15 +297,33 @@ async fn answer(
         }
         "/v1/hang-later" => {
             let mut send = respond
-                .send_response(head(200).body(()).unwrap(), false)
+                .send_response(plain(200).body(()).unwrap(), false)
                 .unwrap();
             send.send_data(Bytes::from_static(b"begun"), false).unwrap();
             if let Ok(reason) = poll_fn(|cx| send.poll_reset(cx)).await {
                 seen.resets.borrow_mut().push((reason, Instant::now()));
             }
         }
+        _ => answer_body(&path, body, respond, &seen).await,
+    }
+}
+
+fn plain(status: u16) -> http::response::Builder {
+    Response::builder()
+        .status(status)
+        .header("content-type", "text/plain")
+}
+
+/// Answers that have to do with large bodies.
+async fn answer_body(
+    path: &str,
+    mut body: monoio_http::h2::RecvStream,
+    mut respond: SendResponse<Bytes>,
+    seen: &Seen,
+) {
+    match path {
         "/v1/early" => {
-            let head = head(413).header("content-length", "0");
+            let head = plain(413).header("content-length", "0");
             drop(respond.send_response(head.body(()).unwrap(), true));
             sleep(PAUSE).await;
         }
@@ -318,13 +335,13 @@ async fn answer(
             }
             let text = bytes.to_string();
             let mut send = respond
-                .send_response(head(200).body(()).unwrap(), false)
+                .send_response(plain(200).body(()).unwrap(), false)
                 .unwrap();
             send.send_data(text.into(), true).unwrap();
         }
         "/v1/big" => {
             let mut send = respond
-                .send_response(head(200).body(()).unwrap(), false)
+                .send_response(plain(200).body(()).unwrap(), false)
                 .unwrap();
             while seen.sent.get() < BIG_BYTES {
                 let want = (BIG_BYTES - seen.sent.get()).min(64 * 1024);
