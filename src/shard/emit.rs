@@ -168,10 +168,7 @@ pub fn response(
     downstream.ids.write(out);
     out.extend_from_slice(b"server-timing: tg;dur=");
     milliseconds(out, downstream.overhead_micros);
-    out.extend_from_slice(
-        b"
-",
-    );
+    out.extend_from_slice(b"\r\n");
     match downstream.framing {
         Framing::None => {}
         Framing::Length(bytes) => length(out, bytes),
@@ -242,10 +239,7 @@ fn status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
 fn length(out: &mut Vec<u8>, bytes: u64) {
     out.extend_from_slice(b"content-length: ");
     decimal(out, bytes);
-    out.extend_from_slice(
-        b"
-",
-    );
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends microseconds as milliseconds with three decimals.
