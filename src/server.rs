@@ -242,6 +242,7 @@ pub fn start(options: Options) -> Result<Server, StartError> {
             resolve: resolve.clone(),
             api: api.clone(),
             tls: Arc::clone(&clients.http1),
+            tls_h2: Arc::clone(&clients.http2),
         };
         let start = ShardStart {
             core: cores.get(number % cores.len().max(1)).copied(),

@@ -16,7 +16,7 @@ use super::{
     reply::{self, Refusal},
     route::{self, Route},
     tunnel,
-    upstream::attempt::{self, Answer, Ask, AttemptError},
+    upstream::attempt::{self, Answer, Ask, AttemptError, Carrier},
 };
 use crate::{
     domain::{money::parse_dollars, outcome::Outcome, record::flag},
@@ -208,6 +208,7 @@ async fn exchange<'a>(
     let ask = Ask {
         method: head.method,
         head: &out,
+        http2: provider.http2 && route.upgrade.is_none(),
         connect: provider.connect_timeout,
         first_byte: provider.first_byte_timeout,
         end,
@@ -451,7 +452,7 @@ async fn relay_answer(
     body_read: bool,
 ) -> Result<Relayed, Stopped> {
     let Answer {
-        mut connection,
+        mut carrier,
         buffer,
         head_bytes,
         request_whole,
@@ -488,16 +489,10 @@ async fn relay_answer(
     let keep_alive = head.keep_alive;
     let upgraded = head.upgrade.is_some();
     let mut meter = note_answer(route, &head, draft);
-    if upgraded {
+    if upgraded && let Carrier::Http1(connection) = &mut carrier {
         draft.flags |= flag::WEB_SOCKET;
         let relayed = Box::pin(tunnel::tunnel(
-            shard,
-            peer,
-            &mut connection,
-            out,
-            buffer,
-            head_bytes,
-            draft,
+            shard, peer, connection, out, buffer, head_bytes, draft,
         ))
         .await;
         return Ok(Relayed {
@@ -510,7 +505,7 @@ async fn relay_answer(
     let relayed = relay::relay(
         shard,
         peer,
-        &mut connection,
+        &mut carrier,
         passage,
         out,
         buffer,
@@ -527,7 +522,7 @@ async fn relay_answer(
     };
     Ok(Relayed {
         relayed: relay::Relayed { after, ..relayed },
-        host_keeps: clean.then_some(connection),
+        host_keeps: carrier.finish(shard, clean),
         meter,
     })
 }

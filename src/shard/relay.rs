@@ -14,7 +14,7 @@ use super::{
     emit::Framing,
     record::Draft,
     reply::Refusal,
-    upstream::connect::Connection,
+    upstream::attempt::Carrier,
 };
 use crate::{
     domain::outcome::Outcome,
@@ -154,7 +154,7 @@ impl Passage {
     /// answer's end must the end itself tell: by a reset.
     fn cut(&self, peer: &Downstream) -> Relayed {
         let after = if self.write == WriteFraming::Bare {
-            peer.writer.reset_on_close();
+            peer.writer.reset();
             After::Drop
         } else {
             After::Close
@@ -244,7 +244,7 @@ impl Pace {
 pub async fn relay(
     shard: &Shard,
     peer: &mut Downstream,
-    upstream: &mut Connection,
+    upstream: &mut Carrier,
     mut passage: Passage,
     mut out: Vec<u8>,
     mut input: Vec<u8>,
@@ -389,13 +389,13 @@ async fn send(
 async fn read_more(
     shard: &Shard,
     peer: &mut Downstream,
-    upstream: &mut Connection,
+    upstream: &mut Carrier,
     buffer: Vec<u8>,
     pace: &Pace,
 ) -> Result<(io::Result<usize>, Vec<u8>), Interrupt> {
     pace.limit(shard, peer);
-    let refused = upstream.stream.reader.arm(buffer);
+    let refused = upstream.arm(buffer);
     debug_assert!(refused.is_none(), "a read was in flight");
-    let read = poll_fn(|cx| upstream.stream.reader.poll(cx));
+    let read = poll_fn(|cx| upstream.poll_read(cx));
     Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, read).await
 }

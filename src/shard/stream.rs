@@ -313,9 +313,9 @@ impl Writer {
         let _ = socket::shutdown_write(self.fd);
     }
 
-    /// Makes the closing of the connection a reset.
-    pub fn reset_on_close(&self) {
-        socket::reset_on_close(self.fd);
+    /// Resets the connection, which is of no use then.
+    pub fn reset(&self) {
+        socket::reset(self.fd);
     }
 }
 
