@@ -70,13 +70,11 @@ impl Inlet {
             return Poll::Pending;
         };
         self.input = input;
-        match result {
-            Ok(1..) => Poll::Ready(Ok(())),
-            Ok(0) | Err(_) => {
-                self.gone = true;
-                Poll::Ready(Err(Interrupt::Gone))
-            }
+        if matches!(result, Ok(1..)) {
+            return Poll::Ready(Ok(()));
         }
+        self.gone = true;
+        Poll::Ready(Err(Interrupt::Gone))
     }
 
     fn arm(&mut self) {

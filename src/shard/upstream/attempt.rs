@@ -331,7 +331,7 @@ async fn dial(
         limit: ask.connect,
     };
     peer.deadline.set(ask.end);
-    let dial = dialer.connect(host);
+    let dial = Box::pin(dialer.connect(host));
     let dialed =
         Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, dial).await;
     draft.waited_micros += shard.clock.now().micros_since(started);
