@@ -75,13 +75,11 @@ impl Inlet {
         } else {
             self.input.extend_from_slice(&read);
         }
-        match result {
-            Ok(1..) => Poll::Ready(Ok(())),
-            Ok(0) | Err(_) => {
-                self.gone = true;
-                Poll::Ready(Err(Interrupt::Gone))
-            }
+        if matches!(result, Ok(1..)) {
+            return Poll::Ready(Ok(()));
         }
+        self.gone = true;
+        Poll::Ready(Err(Interrupt::Gone))
     }
 
     fn arm(&mut self) {

@@ -170,10 +170,9 @@ pub fn response(
     milliseconds(out, downstream.overhead_micros);
     out.extend_from_slice(b"\r\n");
     match downstream.framing {
-        Framing::None => {}
+        Framing::None | Framing::Close => {}
         Framing::Length(bytes) => length(out, bytes),
         Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-        Framing::Close => {}
     }
     if let Some(protocol) = head.upgrade {
         put(

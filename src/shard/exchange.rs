@@ -138,7 +138,7 @@ async fn answer(
             }
         }
     };
-    draft.close(shard, ended.outcome, ended.cost);
+    draft.close(shard, ended.outcome, &ended.cost);
     match ended.after {
         After::Keep if !head.keep_alive || shard.is_draining() => After::Close,
         after => after,
@@ -226,12 +226,13 @@ async fn exchange<'a>(
         end,
     };
     *body_read |= answer.request_whole;
-    let relayed = relay_answer(shard, peer, head, &route, answer, &pace, draft, *body_read).await?;
-    let Relayed {
+    let answered =
+        relay_answer(shard, peer, head, &route, answer, &pace, draft, *body_read).await?;
+    let Answered {
         relayed,
         host_keeps,
         meter,
-    } = relayed;
+    } = answered;
     if let Some(connection) = host_keeps {
         host.keep(connection, shard.clock.now());
     }
@@ -430,7 +431,7 @@ fn stopped(error: AttemptError) -> Stopped {
     }
 }
 
-struct Relayed {
+struct Answered {
     relayed: relay::Relayed,
     /// The connection, if it can carry another exchange.
     host_keeps: Option<super::upstream::connect::Connection>,
@@ -450,7 +451,7 @@ async fn relay_answer(
     pace: &Pace,
     draft: &mut Draft<'_>,
     body_read: bool,
-) -> Result<Relayed, Stopped> {
+) -> Result<Answered, Stopped> {
     let Answer {
         mut carrier,
         buffer,
@@ -495,7 +496,7 @@ async fn relay_answer(
             shard, peer, connection, out, buffer, head_bytes, draft,
         ))
         .await;
-        return Ok(Relayed {
+        return Ok(Answered {
             relayed,
             host_keeps: None,
             meter: None,
@@ -520,7 +521,7 @@ async fn relay_answer(
         After::Keep if !keep => After::Close,
         after => after,
     };
-    Ok(Relayed {
+    Ok(Answered {
         relayed: relay::Relayed { after, ..relayed },
         host_keeps: carrier.finish(shard, clean),
         meter,

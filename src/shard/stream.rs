@@ -55,6 +55,7 @@ impl Stream {
     }
 
     /// Puts a TLS session, its handshake done, on top of a plain stream.
+    #[must_use]
     pub fn secured(mut self, session: Session) -> Self {
         let session = Rc::new(RefCell::new(session));
         self.reader.tls = Some(Box::new(TlsReader {

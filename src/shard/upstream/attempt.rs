@@ -331,7 +331,6 @@ async fn dial(
         limit: ask.connect,
     };
     peer.deadline.set(ask.end);
-    // Boxed: handshakes are large, and rare beside the exchanges that follow.
     let dial = Box::pin(dialer.connect(host));
     let dialed =
         Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, dial).await;

@@ -246,8 +246,8 @@ async fn drive(
                 // What the client found out during the turn it acts on in the next: a link that
                 // has just lost its last exchange says goodbye then.
                 let leaving = link.active.get() == 0 && link.sender.borrow().is_none();
-                let more = outbox.has_made_room() || leaving && std::mem::take(&mut again);
-                if !more {
+                let goes_on = outbox.has_made_room() || leaving && std::mem::take(&mut again);
+                if !goes_on {
                     return Poll::Pending;
                 }
             }

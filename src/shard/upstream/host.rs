@@ -28,7 +28,7 @@ const IDLE_TIME: Duration = Duration::from_secs(50);
 const ADDRESSES_FRESH: Duration = Duration::from_secs(30);
 
 /// How long old addresses are used while new ones cannot be had.
-const ADDRESSES_STALE: Duration = Duration::from_secs(3600);
+const ADDRESSES_STALE: Duration = Duration::from_hours(1);
 
 /// How long a failed look-up is taken for an answer.
 const FAILURE_FRESH: Duration = Duration::from_secs(2);
@@ -77,6 +77,10 @@ impl Hosts {
     }
 
     /// Gives the answer of a look-up to every origin of that name.
+    #[expect(
+        clippy::iter_over_hash_type,
+        reason = "every host gets the same, in any order"
+    )]
     pub fn resolved(&self, name: &str, answer: &Result<Vec<SocketAddr>, Box<str>>, now: Moment) {
         for (origin, host) in self.all.borrow().iter() {
             if &*origin.host == name {
@@ -86,6 +90,10 @@ impl Hosts {
     }
 
     /// Closes idle connections that are old or dead. Called about once a second.
+    #[expect(
+        clippy::iter_over_hash_type,
+        reason = "every host gets the same, in any order"
+    )]
     pub fn sweep(&self, now: Moment) {
         for host in self.all.borrow().values() {
             host.sweep(now);
@@ -93,6 +101,10 @@ impl Hosts {
     }
 
     /// Closes all idle connections.
+    #[expect(
+        clippy::iter_over_hash_type,
+        reason = "every host gets the same, in any order"
+    )]
     pub fn close_idle(&self) {
         for host in self.all.borrow().values() {
             host.idle.borrow_mut().clear();
@@ -332,7 +344,7 @@ impl Host {
         addresses.asked = false;
         match answer {
             Ok(found) => {
-                addresses.known = found.clone();
+                addresses.known.clone_from(found);
                 for address in &mut addresses.known {
                     address.set_port(self.origin.port);
                 }

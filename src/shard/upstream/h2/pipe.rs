@@ -21,7 +21,7 @@ use monoio::{
 
 use crate::{
     shard::stream::{Reader, Writer},
-    sys::rent::bytes_of,
+    sys::buffer::bytes_of,
 };
 
 /// Plaintext read at once: the content of one TLS record of the greatest size.
