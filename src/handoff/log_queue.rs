@@ -34,12 +34,13 @@ pub const QUEUE_BYTES_MAX: u64 = 16 << 20;
 /// Chunks of bodies that a shard has in all, filled and waiting ones included: 4 MB.
 pub const CHUNKS_MAX: usize = 32;
 
-/// How long the receiver rests between two looks while there is work: with the write itself well
-/// under the 10 ms in which a record is to be safe.
-pub const POLL: Duration = Duration::from_millis(2);
+/// How long the receiver rests between two looks while there is work: with the write itself
+/// under the 10 ms in which a record is to be safe. Each look wakes a thread, which on a quiet
+/// machine costs more than the records of a few streams.
+pub const POLL: Duration = Duration::from_millis(5);
 
 /// Polls in vain before the receiver sleeps: 100 ms.
-const IDLE_POLLS_MAX: u32 = 50;
+const IDLE_POLLS_MAX: u32 = 20;
 
 /// What goes to the log writer.
 #[derive(Debug)]

@@ -64,6 +64,17 @@ pub async fn run(
     listeners: Vec<Listener>,
     orders: Letterbox<Order>,
 ) -> io::Result<()> {
+    let ended = obey(&shard, listeners, orders).await;
+    // The shard itself is never dropped: its tasks hold it.
+    shard.log.borrow_mut().tick();
+    ended
+}
+
+async fn obey(
+    shard: &Rc<Shard>,
+    listeners: Vec<Listener>,
+    orders: Letterbox<Order>,
+) -> io::Result<()> {
     let certificates = Rc::new(std::cell::RefCell::new(
         listeners.iter().find_map(|listener| listener.tls.clone()),
     ));
@@ -75,17 +86,11 @@ pub async fn run(
         let certificate = listener.tls.is_some().then(|| Rc::clone(&certificates));
         let socket = TcpListener::from_std(listener.socket)?;
         spawn(
-            &shard,
-            accept(
-                Rc::clone(&shard),
-                socket,
-                listener.door,
-                certificate,
-                handle,
-            ),
+            shard,
+            accept(Rc::clone(shard), socket, listener.door, certificate, handle),
         );
     }
-    spawn(&shard, tick(Rc::clone(&shard)));
+    spawn(shard, tick(Rc::clone(shard)));
 
     let bell = UnixStream::from_std(std::os::unix::net::UnixStream::from(
         orders.bell.try_clone_fd()?,

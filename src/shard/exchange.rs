@@ -107,11 +107,14 @@ async fn answer(
     .await
     {
         Ok(ended) => ended,
-        Err(Stopped::Gone) => Ended {
-            outcome: Outcome::Cancelled,
-            after: After::Drop,
-            cost: Costed::nothing(),
-        },
+        Err(Stopped::Gone) => {
+            "the caller went away before the answer".clone_into(&mut draft.error);
+            Ended {
+                outcome: Outcome::Cancelled,
+                after: After::Drop,
+                cost: Costed::nothing(),
+            }
+        }
         Err(Stopped::Refused(refusal)) => {
             if refusal.outcome == Outcome::Unauthorized {
                 shard.count(Plain::Unauthorized);
