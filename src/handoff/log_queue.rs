@@ -1,7 +1,7 @@
 //! Records and bodies from the shards to the log writer: one bounded channel a shard.
 //!
 //! The receiver never parks in the channel, so that a send takes no lock and makes no system
-//! call: it polls every 2 ms while there is work, and after 100 ms without any it sleeps on its
+//! call: it polls every 5 ms while there is work, and after 100 ms without any it sleeps on its
 //! [`Bell`], which only the first message after the pause rings.
 
 use std::{

@@ -190,7 +190,7 @@ fn a_full_disk_loses_nothing_that_the_queue_can_hold_and_heals_by_itself() {
     while !health.refuses_records() {
         assert!(senders[0].record(record(next_id(), sent)));
         sent += 1;
-        wait(|| health.queued() == 0 || health.refuses_records());
+        wait(|| health.records_written() == sent || health.refuses_records());
     }
     assert_eq!(
         health.message().unwrap(),
