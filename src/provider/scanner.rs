@@ -27,9 +27,7 @@ pub use path::{Path, Take};
 pub(in crate::provider) use request::decode_string;
 pub use request::{RequestFacts, RequestScan};
 
-use memchr::memchr2;
-
-use text::{is_blank, is_something, string_end, structural, whole_number};
+use text::{find_quote_or_backslash, is_blank, is_something, string_end, structural, whole_number};
 
 /// Containers that are followed rather than skipped at one time: the longest path we look for has
 /// four names, and each may lie behind one array.
@@ -288,7 +286,7 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
         }
         let tail = rest.get(after..).unwrap_or_default();
         // Nearly every name lies whole in the piece and has no escapes: it is matched in place.
-        if let Some(end) = memchr2(b'"', b'\\', tail)
+        if let Some(end) = find_quote_or_backslash(tail)
             && tail.get(end) == Some(&b'"')
         {
             self.found_name(tail.get(..end).unwrap_or_default());
@@ -399,25 +397,28 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
 
     fn skip(&mut self, rest: &[u8]) -> usize {
         let mut at = 0;
-        while let Some(tail) = rest.get(at..)
-            && !tail.is_empty()
-        {
-            if self.state == State::SkipString {
-                let Some(end) = string_end(tail, &mut self.slash) else {
-                    break;
-                };
-                at += end;
-                self.state = State::Skip;
-                continue;
-            }
-            let Some(found) = structural(tail) else {
-                break;
+        if self.state == State::SkipString {
+            let Some(end) = string_end(rest, &mut self.slash) else {
+                self.keep(rest);
+                return rest.len();
             };
+            at = end;
+            self.state = State::Skip;
+        }
+        while let Some(tail) = rest.get(at..)
+            && let Some(found) = structural(tail)
+        {
             at += found + 1;
             match tail.get(found) {
                 Some(b'"') => {
-                    self.slash = false;
-                    self.state = State::SkipString;
+                    let mut slash = false;
+                    let inside = rest.get(at..).unwrap_or_default();
+                    let Some(end) = string_end(inside, &mut slash) else {
+                        self.slash = slash;
+                        self.state = State::SkipString;
+                        break;
+                    };
+                    at += end;
                 }
                 Some(b'{' | b'[') => self.nested = self.nested.saturating_add(1),
                 _ => {
