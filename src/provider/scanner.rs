@@ -1,6 +1,6 @@
 //! Finds a few members of a JSON document while its bytes pass, in pieces of any size.
 //!
-//! A [`Scanner`] walks a static tree of [`Path`]s beside the document. What no path names is
+//! A [`Scanner`] walks a static tree of [`Names`] beside the document. What no path names is
 //! skipped at memory speed; what one names is kept as a number, a flag or a bounded text. Strings
 //! cannot fool it, depth cannot overflow it (a counter, no recursion), and it allocates for kept
 //! texts alone. It reads, it does not validate: of a document that is no JSON it keeps whatever
@@ -23,10 +23,11 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-pub use path::{Path, Take};
+pub use path::{Names, Path, Take};
 pub(in crate::provider) use request::decode_string;
 pub use request::{RequestFacts, RequestScan};
 
+use path::NOWHERE;
 use text::{find_quote_or_backslash, is_blank, is_something, string_end, structural, whole_number};
 
 /// Containers that are followed rather than skipped at one time: the longest path we look for has
@@ -78,17 +79,17 @@ enum Escape {
 /// An incremental scanner that keeps `NUMBERS` numbers and `TEXTS` texts.
 #[derive(Debug)]
 pub struct Scanner<const NUMBERS: usize, const TEXTS: usize> {
-    root: &'static [Path],
+    root: &'static Names,
     state: State,
     /// Where to look inside each container that is followed.
-    levels: [&'static [Path]; LEVELS_MAX],
+    levels: [&'static Names; LEVELS_MAX],
     /// Bit by bit, which of them are arrays.
     arrays: u16,
     depth: u8,
     /// What the value that comes next, or is being read, is wanted for.
     take: Option<Take>,
     /// Where to look inside it.
-    inside: &'static [Path],
+    inside: &'static Names,
     /// Open containers in skipped territory.
     nested: u32,
     /// The last piece ended in an odd number of backslashes inside a string.
@@ -109,12 +110,12 @@ pub struct Scanner<const NUMBERS: usize, const TEXTS: usize> {
 
 impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
     /// A scanner at the start of a document, which knows nothing.
-    pub fn new(root: &'static [Path]) -> Self {
+    pub fn new(root: &'static Names) -> Self {
         const { assert!(NUMBERS <= 64, "the set of known numbers has 64 bits") };
         Self {
             root,
             state: State::Value,
-            levels: [&[]; LEVELS_MAX],
+            levels: [&NOWHERE; LEVELS_MAX],
             arrays: 0,
             depth: 0,
             take: None,
@@ -264,11 +265,11 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
     }
 
     /// Where to look inside the innermost container that is followed, and whether it is an array.
-    fn top(&self) -> (&'static [Path], bool) {
+    fn top(&self) -> (&'static Names, bool) {
         let Some(index) = usize::from(self.depth).checked_sub(1) else {
-            return (&[], false);
+            return (&NOWHERE, false);
         };
-        let inside = self.levels.get(index).copied().unwrap_or_default();
+        let inside = self.levels.get(index).copied().unwrap_or(&NOWHERE);
         (inside, self.arrays >> index & 1 == 1)
     }
 
@@ -352,17 +353,9 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
 
     fn found_name(&mut self, name: &[u8]) {
         self.state = State::Colon;
-        self.take = None;
-        self.inside = &[];
-        for path in self.top().0 {
-            let known = path.name.as_bytes();
-            // The first byte tells most names apart without a call.
-            if known.len() == name.len() && known.first() == name.first() && known == name {
-                self.take = path.take;
-                self.inside = path.inside;
-                return;
-            }
-        }
+        let path = self.top().0.find(name);
+        self.take = path.and_then(|path| path.take);
+        self.inside = path.map_or(&NOWHERE, |path| path.inside);
     }
 
     fn colon(&mut self, rest: &[u8]) -> usize {
