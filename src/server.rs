@@ -2,14 +2,11 @@
 //!
 //! Order of the end: stop accepting → drain shards → flush logs → exit. A thread has a name and
 //! an owner here.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "runs on the thread that starts and ends the server, which may block"
-)]
 
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     rc::Rc,
     sync::{
         Arc,
@@ -18,26 +15,36 @@ use std::{
     thread::JoinHandle,
 };
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use rustls::{ClientConfig, ServerConfig};
-
 use crate::{
-    config::{self, Config, Loaded, problem::Problems},
+    config::{self, Config, secret::Secret},
     control::{
+        api::{self, Api, ApiParts},
         data_dir::{DataDir, DataDirError},
+        keys::{
+            self, KeyError, KeyStore,
+            api_token::{self, ApiTokenError, Source},
+        },
         logs::{self, LogOptions, LogStartError, Logs},
+        reload::{self, ReloadCommand, ReloadError, ReloadParts, standing::Standing},
         resolve::Resolvers,
+        tls::{self, ClientConfigs, TlsError},
     },
-    handoff::mailbox::{Letterbox, Order, Post, letterbox},
+    handoff::{
+        log_health::LogHealth,
+        log_queue::LogSender,
+        mailbox::{Letterbox, Order, Post, Question, letterbox},
+    },
     shard::{
         Parts, Shard,
         accept::{self, Listener},
         connection::Door,
         runtime::{self, Choice, Driver},
     },
-    snapshot::{CompileError, Key, KeyTable, Snapshot},
+    snapshot::Snapshot,
     sys::{affinity, socket},
 };
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use rustls::ServerConfig;
 
 /// What a server is started with.
 pub struct Options {
@@ -47,8 +54,7 @@ pub struct Options {
     pub reload: Option<Reload>,
 }
 
-/// Reads the configuration anew.
-pub type Reload = Box<dyn Fn() -> Result<Loaded, Problems> + Send>;
+pub use crate::control::reload::ReadConfig as Reload;
 
 /// Why a server did not start, in one sentence.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +75,16 @@ pub enum StartError {
     },
     /// The configuration is good by itself but cannot be carried out.
     #[error(transparent)]
-    Compile(#[from] CompileError),
+    Compile(#[from] ReloadError),
+    /// The tokens cannot be read.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// There is no management token.
+    #[error(transparent)]
+    ApiToken(#[from] ApiTokenError),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// No driver runs, or not the one that was asked for.
     #[error("shard {shard} cannot start: {source}; `tidegate doctor` says more")]
     Driver {
@@ -118,8 +133,11 @@ pub struct Server {
     shards: Vec<JoinHandle<Result<(), String>>>,
     orders: Vec<Post<Order>>,
     draining: Arc<AtomicBool>,
+    api_token: ApiToken,
     logs: Logs,
     resolvers: Resolvers,
+    api: Api,
+    reload: reload::Reload,
     /// Held until the last thread has ended.
     data_dir: DataDir,
 }
@@ -129,6 +147,18 @@ pub struct Server {
 pub struct Control {
     orders: Vec<Post<Order>>,
     draining: Arc<AtomicBool>,
+    reload: Post<ReloadCommand>,
+}
+
+/// The token that may do everything.
+#[derive(Debug, Clone)]
+pub struct ApiToken {
+    /// The token.
+    pub secret: Secret,
+    /// This start made it.
+    pub made_now: bool,
+    /// Where it is kept; `None`: it was given.
+    pub path: Option<PathBuf>,
 }
 
 impl Control {
@@ -146,6 +176,12 @@ impl Control {
         }
     }
 
+    /// Reads the configuration, the tokens and the certificates anew.
+    pub fn reload(&self) {
+        // A full queue holds the same command already.
+        let _ = self.reload.send(ReloadCommand::Reload);
+    }
+
     /// Ends now.
     pub fn stop(&self) {
         self.unready();
@@ -157,113 +193,201 @@ impl Control {
 
 /// Starts a server; it serves when this returns.
 pub fn start(options: Options) -> Result<Server, StartError> {
-    let Options { config, reload } = options;
-    let _ = reload;
-    install_crypto();
+    let Options {
+        config,
+        reload: read,
+    } = options;
+    tls::install_provider();
     let shards = shard_count(&config)?;
+    let certificate = config
+        .tls
+        .as_ref()
+        .map(|files| tls::server_config(&files.cert, &files.key).map(Arc::new))
+        .transpose()?;
+    let clients = tls::client_config()?;
     let listeners = bind(&config, shards)?;
     let data_dir = DataDir::lock(&config.data_dir)?;
+    let api_token = management_token(&config, &data_dir)?;
+    let keys = KeyStore::open(data_dir.path())?;
+    let table_secret = random()?;
+    let compiled = reload::compile(&config, &api_token.secret, &keys, table_secret, keys::now())?;
+    let snapshot = Arc::new(compiled.snapshot);
     let log_options = LogOptions {
         shards,
         sync: config.log_sync,
         compress_after: Some(config.log_compress_after),
     };
     let (senders, logs) = logs::start(&data_dir, &log_options)?;
-    let mut table = KeyTable::new(random()?);
-    for token in &config.tokens {
-        table.insert(
-            token.secret.expose().as_bytes(),
-            Key {
-                name: token.name.as_str().into(),
-                run: token.permissions.contains(config::Permissions::RUN),
-                read: token.permissions.contains(config::Permissions::READ),
-                edit: token.permissions.contains(config::Permissions::EDIT),
-            },
-        );
-    }
-    let snapshot = Arc::new(Snapshot::compile(&config, table)?);
-    let (worn, _worn_out) = unbounded();
+    let log_counters = senders
+        .iter()
+        .map(|log| Arc::clone(log.counters()))
+        .collect();
+    let (worn, worn_out) = unbounded();
     let (resolve, names) = letterbox().map_err(system("make an eventfd"))?;
-    let (api, _calls) = letterbox().map_err(system("make an eventfd"))?;
-    let tls = Arc::new(client_config());
+    let (api, calls) = letterbox().map_err(system("make an eventfd"))?;
 
-    let mut starts = Vec::new();
-    let mut orders = Vec::new();
-    let (go, wait): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded::<Go>(1)).unzip();
-    let (report, reports) = bounded::<(usize, Built)>(shards * 2);
-    let cores = affinity::cores().map_err(system("read the cores of this process"))?;
-    for ((number, log), wait) in senders.into_iter().enumerate().zip(wait) {
-        let (post, letters) = letterbox().map_err(system("make an eventfd"))?;
-        orders.push(post);
-        let parts = Parts {
-            number,
-            snapshot: Arc::clone(&snapshot),
-            worn: worn.clone(),
-            seed: random()?,
-            log,
-            health: Arc::clone(logs.health()),
-            resolve: resolve.clone(),
-            api: api.clone(),
-            tls: Arc::clone(&tls),
-        };
-        let start = ShardStart {
-            core: cores.get(number % cores.len().max(1)).copied(),
-            choice: choice(config.driver),
-            parts,
-            letters,
-            report: report.clone(),
-            go: wait,
-        };
-        let builder = std::thread::Builder::new().name(format!("shard-{number}"));
-        starts.push(
-            builder
-                .spawn(move || start.run())
-                .map_err(system("start a thread"))?,
-        );
-    }
-    let resolvers = Resolvers::start(names, orders.clone()).map_err(system("start a thread"))?;
-    let (driver, driver_note) = agree(shards, &reports, &go)?;
-    let door = |admin| Door {
-        loopback: config.is_loopback(),
-        admin,
+    let common = Common {
+        config: &config,
+        snapshot,
+        worn,
+        health: Arc::clone(logs.health()),
+        resolve,
+        api,
+        clients,
     };
+    let crew = start_shards(&common, senders)?;
+    let resolvers =
+        Resolvers::start(names, crew.orders.clone()).map_err(system("start a thread"))?;
+    let (driver, driver_note) = agree(shards, &crew.reports, &crew.go)?;
     let addresses = addresses(&listeners.main);
     let admin = addresses_of(&listeners.admin).into_iter().next();
-    let certificate: Option<Arc<ServerConfig>> = None;
-    let mut main = listeners.main;
-    let mut admin_sockets = listeners.admin;
-    for go in &go {
-        let mut mine = Vec::new();
-        for sockets in &mut main {
-            if let Some(socket) = sockets.pop() {
-                mine.push(Listener {
-                    socket,
-                    door: door(false),
-                    tls: certificate.clone(),
-                });
-            }
-        }
-        if let Some(socket) = admin_sockets.pop() {
-            mine.push(Listener {
-                socket,
-                door: door(true),
-                tls: None,
-            });
-        }
-        // A shard that has gone says so by its thread's end.
-        let _ = go.send(Go::Serve(mine));
-    }
+    hand_out(
+        &crew.go,
+        listeners,
+        certificate.as_ref(),
+        config.is_loopback(),
+    );
+    let Crew {
+        threads, orders, ..
+    } = crew;
+    let draining: Arc<AtomicBool> = Arc::default();
+    let standing = Arc::new(Standing::new(&config));
+    let parts = ApiParts {
+        shards: orders.clone(),
+        log_health: Arc::clone(logs.health()),
+        log_counters,
+        driver: driver.word().to_owned(),
+        driver_reason: driver_note.clone(),
+        draining: Arc::clone(&draining),
+        standing: Arc::clone(&standing),
+    };
+    let api = api::start(calls, parts).map_err(system("start a thread"))?;
+    let parts = ReloadParts {
+        read,
+        config,
+        api_token: api_token.secret.clone(),
+        keys,
+        seen: compiled.seen,
+        table_secret,
+        shards: orders.clone(),
+        worn: worn_out,
+        standing,
+    };
+    let reload = reload::start(parts).map_err(system("start a thread"))?;
     Ok(Server {
         addresses,
         admin,
         driver,
         driver_note,
-        shards: starts,
+        shards: threads,
         orders,
-        draining: Arc::default(),
+        draining,
+        api_token,
         logs,
         resolvers,
+        api,
+        reload,
         data_dir,
+    })
+}
+
+/// What all shards are given alike.
+struct Common<'a> {
+    config: &'a Config,
+    snapshot: Arc<Snapshot>,
+    worn: Sender<Arc<Snapshot>>,
+    health: Arc<LogHealth>,
+    resolve: Post<Question>,
+    api: Post<Question>,
+    clients: ClientConfigs,
+}
+
+/// The shards' threads, which report and wait for their listeners.
+struct Crew {
+    threads: Vec<JoinHandle<Result<(), String>>>,
+    orders: Vec<Post<Order>>,
+    reports: Receiver<(usize, Built)>,
+    go: Vec<Sender<Go>>,
+}
+
+fn start_shards(common: &Common<'_>, logs: Vec<LogSender>) -> Result<Crew, StartError> {
+    let cores = affinity::cores().map_err(system("read the cores of this process"))?;
+    let (report, reports) = bounded(logs.len() * 2);
+    let mut crew = Crew {
+        threads: Vec::new(),
+        orders: Vec::new(),
+        reports,
+        go: Vec::new(),
+    };
+    for (number, log) in logs.into_iter().enumerate() {
+        let (post, letters) = letterbox().map_err(system("make an eventfd"))?;
+        let (go, wait) = bounded(1);
+        crew.orders.push(post);
+        crew.go.push(go);
+        let start = ShardStart {
+            core: cores.get(number % cores.len().max(1)).copied(),
+            choice: choice(common.config.driver),
+            parts: Parts {
+                number,
+                snapshot: Arc::clone(&common.snapshot),
+                worn: common.worn.clone(),
+                seed: random()?,
+                log,
+                health: Arc::clone(&common.health),
+                resolve: common.resolve.clone(),
+                api: common.api.clone(),
+                tls: Arc::clone(&common.clients.http1),
+                tls_h2: Arc::clone(&common.clients.http2),
+            },
+            letters,
+            report: report.clone(),
+            go: wait,
+        };
+        let builder = std::thread::Builder::new().name(format!("shard-{number}"));
+        let thread = builder.spawn(move || start.run());
+        crew.threads.push(thread.map_err(system("start a thread"))?);
+    }
+    Ok(crew)
+}
+
+/// Gives each shard its listeners: from now on it serves.
+fn hand_out(
+    go: &[Sender<Go>],
+    bound: Bound,
+    certificate: Option<&Arc<ServerConfig>>,
+    loopback: bool,
+) {
+    let Bound {
+        mut main,
+        mut admin,
+    } = bound;
+    for go in go {
+        let door = |admin| Door { loopback, admin };
+        let mut mine: Vec<_> = main
+            .iter_mut()
+            .filter_map(Vec::pop)
+            .map(|socket| Listener {
+                socket,
+                door: door(false),
+                tls: certificate.map(Arc::clone),
+            })
+            .collect();
+        mine.extend(admin.pop().map(|socket| Listener {
+            socket,
+            door: door(true),
+            tls: None,
+        }));
+        // A shard that has gone says so by its thread's end.
+        let _ = go.send(Go::Serve(mine));
+    }
+}
+
+fn management_token(config: &Config, data_dir: &DataDir) -> Result<ApiToken, StartError> {
+    let (secret, source) = api_token::api_token(config, data_dir.path())?;
+    Ok(ApiToken {
+        secret,
+        made_now: source == Source::MadeNow,
+        path: (source != Source::Given).then(|| data_dir.path().join(api_token::FILE)),
     })
 }
 
@@ -298,7 +422,24 @@ impl Server {
         Control {
             orders: self.orders.clone(),
             draining: Arc::clone(&self.draining),
+            reload: self.reload.commands(),
         }
+    }
+
+    /// The token that may do everything.
+    pub fn api_token(&self) -> ApiToken {
+        self.api_token.clone()
+    }
+
+    /// What the start found in the log store that needs a word.
+    pub fn recovery_notes(&self) -> Vec<String> {
+        let found = self.logs.recovery();
+        found
+            .cut
+            .iter()
+            .chain(&found.damages)
+            .map(ToString::to_string)
+            .collect()
     }
 
     /// Waits until the last shard has ended, then writes and syncs what the log still has.
@@ -312,6 +453,8 @@ impl Server {
             };
             ended = Err(StartError::Shard { shard, why });
         }
+        self.reload.stop();
+        self.api.stop();
         drop(self.resolvers);
         self.logs.stop();
         drop(self.data_dir);
@@ -456,7 +599,7 @@ fn bind(config: &Config, shards: usize) -> Result<Bound, StartError> {
 fn addresses(listeners: &[Vec<TcpListener>]) -> Vec<SocketAddr> {
     listeners
         .iter()
-        .flat_map(|sockets| addresses_of(sockets).into_iter().next())
+        .filter_map(|sockets| addresses_of(sockets).into_iter().next())
         .collect()
 }
 
@@ -473,16 +616,4 @@ fn random<const N: usize>() -> Result<[u8; N], StartError> {
         .map_err(|error| io::Error::other(error.to_string()))
         .map_err(system("read random bytes"))?;
     Ok(bytes)
-}
-
-fn install_crypto() {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-}
-
-fn client_config() -> ClientConfig {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth()
 }

@@ -44,8 +44,8 @@ struct Excerpt {
 }
 
 impl Problem {
-    /// A problem of a variable or flag.
-    pub(super) fn elsewhere(origin: &str, message: String, help: String) -> Self {
+    /// A problem of a variable, a flag, or a file as a whole.
+    pub fn elsewhere(origin: &str, message: String, help: String) -> Self {
         Self {
             origin: origin.to_owned(),
             line: None,

@@ -92,7 +92,7 @@ pub struct ApiAnswer {
 
 /// Messages that wait in one queue. A shard drains its own on every turn of its loop; more than
 /// this means that the receiver is gone or stuck.
-const QUEUE_MESSAGES: usize = 4096;
+const QUEUE_MESSAGES: usize = 1024;
 
 /// The sending end of a queue with a bell.
 pub struct Post<T> {

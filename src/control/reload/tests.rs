@@ -1,0 +1,383 @@
+use std::sync::Mutex;
+
+use crossbeam_channel::unbounded;
+
+use super::*;
+use crate::{
+    config::{Budget, Token, gateway::Gateway, secret::Reference},
+    control::keys::NewKey,
+    handoff::mailbox::ApiAnswer,
+};
+
+const NOW: UnixSeconds = 1_000_000;
+
+/// A keeper whose file is a value, whose shards' mail the test takes.
+struct Bench {
+    dir: tempfile::TempDir,
+    keeper: Keeper,
+    file: Arc<Mutex<Option<Config>>>,
+    shards: Vec<Letterbox<Order>>,
+    worn: crossbeam_channel::Sender<Arc<Snapshot>>,
+    standing: Arc<Standing>,
+}
+
+fn token(name: &str, secret: &str) -> Token {
+    Token {
+        name: name.to_owned(),
+        secret: Secret::new(secret.to_owned()),
+        source: Reference::Env("X".to_owned()),
+        permissions: Permissions::RUN,
+        budget: None::<Budget>,
+    }
+}
+
+fn parts(config: &Config, dir: &Path) -> (ReloadParts, Ends) {
+    let file = Arc::new(Mutex::new(Some(config.clone())));
+    let read = Arc::clone(&file);
+    let (posts, shards) = (0..2).map(|_| letterbox().unwrap()).unzip();
+    let (worn, worn_out) = unbounded();
+    let standing = Arc::new(Standing::new(config));
+    let keys = KeyStore::open(dir).unwrap();
+    let seen = keys.load(NOW).unwrap().seen;
+    let parts = ReloadParts {
+        read: Some(Box::new(move || {
+            let config = read.lock().unwrap().clone();
+            let config = config.ok_or_else(|| Problems(Vec::new()))?;
+            Ok(Loaded {
+                config,
+                warnings: Vec::new(),
+            })
+        })),
+        config: config.clone(),
+        api_token: Secret::new("management".to_owned()),
+        keys,
+        seen,
+        table_secret: [3; 32],
+        shards: posts,
+        worn: worn_out,
+        standing: Arc::clone(&standing),
+    };
+    (
+        parts,
+        Ends {
+            file,
+            shards,
+            worn,
+            standing,
+        },
+    )
+}
+
+/// The test's ends of the parts.
+struct Ends {
+    file: Arc<Mutex<Option<Config>>>,
+    shards: Vec<Letterbox<Order>>,
+    worn: crossbeam_channel::Sender<Arc<Snapshot>>,
+    standing: Arc<Standing>,
+}
+
+fn bench(config: &Config) -> Bench {
+    let dir = tempfile::tempdir().unwrap();
+    let (parts, ends) = parts(config, dir.path());
+    let keeper = Keeper::new(parts);
+    let Ends {
+        file,
+        shards,
+        worn,
+        standing,
+    } = ends;
+    Bench {
+        dir,
+        keeper,
+        file,
+        shards,
+        worn,
+        standing,
+    }
+}
+
+impl Bench {
+    fn set(&self, config: Option<Config>) {
+        *self.file.lock().unwrap() = config;
+    }
+
+    /// The snapshot that every shard was sent, if they were sent one.
+    fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        let mut sent = self.shards.iter().map(|shard| match shard.take() {
+            Some(Order::Snapshot(snapshot)) => Some(snapshot),
+            None => None,
+            Some(_) => panic!("another order"),
+        });
+        let first = sent.next().unwrap();
+        assert!(sent.all(|other| other.is_some() == first.is_some()));
+        first
+    }
+
+    fn certificate(&self) -> bool {
+        match self.shards[0].take() {
+            Some(Order::Certificate(_)) => true,
+            None => false,
+            Some(_) => panic!("another order"),
+        }
+    }
+}
+
+fn finds(snapshot: &Snapshot, token: &str) -> bool {
+    snapshot.keys.find(token.as_bytes()).is_some()
+}
+
+#[test]
+fn a_snapshot_has_the_tokens_from_everywhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut keys = KeyStore::open(dir.path()).unwrap();
+    let new = NewKey {
+        name: "made",
+        permissions: Permissions::READ,
+        expires_at: Some(NOW + 60),
+    };
+    let (_, made) = keys.create(&new, NOW).unwrap();
+    let config = Config {
+        tokens: vec![token("app", "of-the-file")],
+        ..Config::default()
+    };
+    let api = Secret::new("management".to_owned());
+    let compiled = compile(&config, &api, &keys, [0; 32], NOW).unwrap();
+    let find = |token: &str| {
+        let key = compiled.snapshot.keys.find(token.as_bytes()).unwrap();
+        (&*key.name, key.run, key.read, key.edit)
+    };
+    assert_eq!(find("management"), ("api", true, true, true));
+    assert_eq!(find("of-the-file"), ("app", true, false, false));
+    assert_eq!(find(made.expose()), ("made", false, true, false));
+    assert_eq!(compiled.seen.next_expiry, Some(NOW + 60));
+}
+
+#[test]
+fn a_reload_publishes_the_new_file_to_every_shard() {
+    let mut bench = bench(&Config::default());
+    bench.set(Some(Config {
+        tokens: vec![token("app", "fresh")],
+        account_id: Some("acme".to_owned()),
+        ..Config::default()
+    }));
+    bench.keeper.reload(NOW);
+    let snapshot = bench.snapshot().unwrap();
+    assert!(finds(&snapshot, "fresh") && finds(&snapshot, "management"));
+    assert_eq!(bench.standing.account_id().as_deref(), Some("acme"));
+    assert!(!bench.standing.is_failing());
+}
+
+#[test]
+fn a_bad_file_changes_nothing_and_is_counted() {
+    let config = Config {
+        tokens: vec![token("app", "first")],
+        ..Config::default()
+    };
+    let mut bench = bench(&config);
+    bench.set(None);
+    bench.keeper.reload(NOW);
+    assert!(bench.snapshot().is_none() && bench.standing.is_failing());
+    assert_eq!(bench.standing.attempts(), [0, 1]);
+    // A later change of tokens is still made on what was in force.
+    let mut other = KeyStore::open(bench.dir.path()).unwrap();
+    let new = NewKey {
+        name: "a",
+        permissions: Permissions::RUN,
+        expires_at: None,
+    };
+    other.create(&new, NOW).unwrap();
+    bench.keeper.poll(NOW);
+    assert!(finds(&bench.snapshot().unwrap(), "first"));
+}
+
+#[test]
+fn tokens_of_another_process_come_and_go_without_a_command() {
+    let mut bench = bench(&Config::default());
+    let mut other = KeyStore::open(bench.dir.path()).unwrap();
+    let new = NewKey {
+        name: "a",
+        permissions: Permissions::RUN,
+        expires_at: None,
+    };
+    let (_, made) = other.create(&new, NOW).unwrap();
+    bench.keeper.poll(NOW);
+    assert!(finds(&bench.snapshot().unwrap(), made.expose()));
+    bench.keeper.poll(NOW);
+    assert!(bench.snapshot().is_none(), "nothing has changed");
+    other.revoke("a", NOW).unwrap();
+    bench.keeper.poll(NOW);
+    assert!(!finds(&bench.snapshot().unwrap(), made.expose()));
+}
+
+#[test]
+fn an_unchanged_store_is_not_reloaded() {
+    let mut bench = bench(&Config::default());
+    bench.keeper.poll(NOW);
+    assert!(bench.snapshot().is_none());
+    assert_eq!(bench.standing.attempts(), [0, 0]);
+}
+
+#[test]
+fn tokens_that_cannot_be_read_stay_in_force_and_are_complained_of_once() {
+    let mut bench = bench(&Config::default());
+    let path = bench.dir.path().join(keys::FILE);
+    let away = bench.dir.path().join("away");
+    fs::rename(&path, &away).unwrap();
+    bench.keeper.poll(NOW);
+    bench.keeper.poll(NOW);
+    assert!(bench.snapshot().is_none() && bench.standing.is_failing());
+    assert_eq!(bench.standing.attempts(), [0, 1]);
+    fs::rename(&away, &path).unwrap();
+    bench.keeper.poll(NOW);
+    assert!(bench.snapshot().is_some() && !bench.standing.is_failing());
+}
+
+#[test]
+fn a_token_ends_when_its_time_is_over() {
+    let mut bench = bench(&Config::default());
+    let mut other = KeyStore::open(bench.dir.path()).unwrap();
+    let new = NewKey {
+        name: "a",
+        permissions: Permissions::RUN,
+        expires_at: Some(NOW + 10),
+    };
+    let (_, made) = other.create(&new, NOW).unwrap();
+    bench.keeper.poll(NOW);
+    assert!(finds(&bench.snapshot().unwrap(), made.expose()));
+    bench.keeper.poll(NOW + 9);
+    assert!(bench.snapshot().is_none());
+    bench.keeper.poll(NOW + 10);
+    assert!(!finds(&bench.snapshot().unwrap(), made.expose()));
+    bench.keeper.poll(NOW + 11);
+    assert!(bench.snapshot().is_none());
+}
+
+#[test]
+fn what_needs_a_restart_is_named_and_left_as_it_is() {
+    let mut bench = bench(&Config::default());
+    let moved = Config {
+        admin: Some("127.0.0.1:9999".parse().unwrap()),
+        listen: vec!["127.0.0.1:1".parse().unwrap()],
+        shards: Some(7),
+        data_dir: "elsewhere".into(),
+        ..Config::default()
+    };
+    let names = fixed_settings(&Config::default(), &moved);
+    assert_eq!(names, ["listen", "admin", "data_dir", "shards"]);
+    bench.set(Some(moved));
+    bench.keeper.reload(NOW);
+    // Management would be nowhere, were the new `admin` believed.
+    assert!(bench.snapshot().unwrap().management_here);
+    assert_eq!(bench.keeper.config.listen, Config::default().listen);
+}
+
+#[test]
+fn a_file_for_another_audience_is_refused() {
+    let running = Config {
+        listen: vec!["0.0.0.0:8787".parse().unwrap()],
+        ..Config::default()
+    };
+    let mut bench = bench(&running);
+    // Checked for loopback, where nobody needs a token.
+    let open = Gateway {
+        authentication: false,
+        ..Gateway::default()
+    };
+    let gateways = [("default".to_owned(), open)].into();
+    bench.set(Some(Config {
+        gateways,
+        ..Config::default()
+    }));
+    bench.keeper.reload(NOW);
+    assert!(bench.snapshot().is_none() && bench.standing.is_failing());
+}
+
+#[test]
+fn a_shard_with_a_full_mailbox_is_told_later() {
+    let mut bench = bench(&Config::default());
+    let fill = || {
+        let answer = ApiAnswer {
+            status: 200,
+            content_type: "",
+            fields: Vec::new(),
+            body: Vec::new(),
+        };
+        Order::Answer { ticket: 0, answer }
+    };
+    while bench.keeper.shards[1].send(fill()).is_ok() {}
+    bench.keeper.reload(NOW);
+    assert!(matches!(bench.shards[0].take(), Some(Order::Snapshot(_))));
+    while bench.shards[1].take().is_some() {}
+    bench.keeper.poll(NOW);
+    assert!(matches!(bench.shards[1].take(), Some(Order::Snapshot(_))));
+    assert!(bench.shards[0].take().is_none(), "it was told before");
+}
+
+#[test]
+fn worn_snapshots_are_freed() {
+    let mut bench = bench(&Config::default());
+    bench.keeper.reload(NOW);
+    let snapshot = bench.snapshot().unwrap();
+    while bench.shards.iter().any(|shard| shard.take().is_some()) {}
+    let weak = Arc::downgrade(&snapshot);
+    bench.worn.send(snapshot).unwrap();
+    assert!(weak.upgrade().is_some());
+    bench.keeper.poll(NOW);
+    assert!(weak.upgrade().is_none());
+}
+
+#[test]
+fn a_new_certificate_is_published_once_its_key_is_there_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Tls {
+        cert: dir.path().join("c"),
+        key: dir.path().join("k"),
+    };
+    let pair = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let first = pair();
+    fs::write(&files.cert, first.cert.pem()).unwrap();
+    fs::write(&files.key, first.signing_key.serialize_pem()).unwrap();
+    let mut bench = bench(&Config {
+        tls: Some(files.clone()),
+        ..Config::default()
+    });
+    bench.keeper.poll(NOW);
+    assert!(!bench.certificate(), "nothing has changed");
+    // Written beside and moved, as tools do: a file of its own, whatever the clock says.
+    let replace = |path: &Path, text: String| {
+        let fresh = path.with_extension("new");
+        fs::write(&fresh, text).unwrap();
+        fs::rename(fresh, path).unwrap();
+    };
+    let second = pair();
+    replace(&files.cert, second.cert.pem());
+    bench.keeper.poll(NOW);
+    assert!(!bench.certificate() && bench.standing.is_failing());
+    replace(&files.key, second.signing_key.serialize_pem());
+    bench.keeper.poll(NOW);
+    assert!(bench.certificate() && !bench.standing.is_failing());
+}
+
+#[test]
+fn the_thread_does_as_it_is_told_and_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let (parts, ends) = parts(&Config::default(), dir.path());
+    let reload = start(parts).unwrap();
+    let next = || loop {
+        if let Some(order) = ends.shards[0].wait(Duration::from_secs(30)) {
+            return order;
+        }
+    };
+    let tokens = vec![token("app", "fresh")];
+    *ends.file.lock().unwrap() = Some(Config {
+        tokens,
+        ..Config::default()
+    });
+    assert!(reload.commands().send(ReloadCommand::Reload).is_ok());
+    let Order::Snapshot(snapshot) = next() else {
+        panic!("another order")
+    };
+    assert!(finds(&snapshot, "fresh"));
+    reload.stop();
+    drop((ends.worn, ends.standing));
+}
