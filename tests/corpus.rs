@@ -53,6 +53,26 @@ fn event_streams_of_the_corpus_keep_the_laws() {
     replay("event_stream", laws::event_stream);
 }
 
+#[test]
+fn request_bodies_of_the_corpus_keep_the_laws() {
+    replay("scanner", laws::scanner);
+}
+
+#[test]
+fn answers_of_the_corpus_keep_the_laws() {
+    replay("meter", laws::meter);
+}
+
+#[test]
+fn log_files_of_the_corpus_keep_the_laws() {
+    replay("frame", laws::frame);
+}
+
+#[test]
+fn configurations_of_the_corpus_keep_the_laws() {
+    replay("config", laws::config);
+}
+
 /// Joins a few of `words`, so that a good part of what is made is nearly well-formed.
 fn made_of(words: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
     let word = prop_oneof![
@@ -97,5 +117,31 @@ proptest! {
         "\r\n\r\n", ": comment", "id: 7", "{\"a\":1}", "[DONE]", " ", "\u{feff}", "0123456789",
     ])) {
         laws::event_stream(&stream);
+    }
+
+    #[test]
+    fn generated_request_bodies_keep_the_laws(body in made_of(&[
+        "{", "}", "[", "]", ",", ":", "\"model\":", "\"m\"", "\"stream\":true", "\"max_tokens\":5", "\"messages\":",
+        "\"generationConfig\":{\"maxOutputTokens\":7}", "\"a\\\"b\\\\\"", "\"mod\\u0065l\":", "1.0", "null", " ",
+        "--x\r\n", "Content-Disposition: form-data; name=\"model\"\r\n\r\n",
+    ])) {
+        laws::scanner(&body);
+        laws::scanner(&[b"{\"model\":\"m\",".as_slice(), &body, b"}"].concat());
+    }
+
+    #[test]
+    fn generated_answers_keep_the_laws(choice in 0..32u8, body in made_of(&[
+        "{", "}", "[", "]", ",", "\"usage\":", "{\"prompt_tokens\":3,\"completion_tokens\":4}", "\"model\":\"m\"",
+        "\"choices\":[{\"delta\":{\"content\":\"x\"}}]", "data: ", "\n\n", "\r\n", "[DONE]", "null", "\"type\":\"a\"",
+    ])) {
+        laws::meter(&[&[choice], body.as_slice()].concat());
+    }
+
+    #[test]
+    fn generated_configurations_keep_the_laws(text in made_of(&[
+        "[", "]", "\n", "=", "\"", "{", "}", "listen = ", "\"127.0.0.1:1\"", "[[tokens]]\n", "token = ", "\"env:A\"",
+        "[providers.openai]\n", "key = ", "[gateways.a]\n", "authentication = false\n", "#", "'", "limits", "1",
+    ])) {
+        laws::config(&text);
     }
 }

@@ -178,7 +178,7 @@ impl FieldName {
             if known == Self::Other {
                 break;
             }
-            if name.eq_ignore_ascii_case(known.as_str().as_bytes()) {
+            if is_name(name, known.as_str().as_bytes()) {
                 return known;
             }
             slot = (slot + 1) % SLOTS;
@@ -227,6 +227,33 @@ impl FieldName {
                 | Self::CfPseudoIpv4
         )
     }
+}
+
+/// Says whether `name` is `known`, a name in lower case, in any letter case.
+#[inline]
+fn is_name(name: &[u8], known: &[u8]) -> bool {
+    if name.len() != known.len() {
+        return false;
+    }
+    let (words, _) = name.as_chunks::<8>();
+    let (known_words, _) = known.as_chunks::<8>();
+    // The last word overlaps the one before, so that no bytes are left over.
+    let (Some(last), Some(known_last)) = (name.last_chunk(), known.last_chunk()) else {
+        return name.eq_ignore_ascii_case(known);
+    };
+    let mut pairs = words.iter().zip(known_words);
+    pairs.all(|(word, known)| is_word(*word, *known)) && is_word(*last, *known_last)
+}
+
+/// Compares eight bytes with eight of a name in lower case.
+#[inline]
+fn is_word(word: [u8; 8], known: [u8; 8]) -> bool {
+    /// The bit that letters have, and digits and the hyphen have not.
+    const LETTER: u64 = u64::from_le_bytes([0x40; 8]);
+    let known = u64::from_le_bytes(known);
+    // Upper and lower case differ in one bit, the one below.
+    let case = (known & LETTER) >> 1;
+    (u64::from_le_bytes(word) ^ known) & !case == 0
 }
 
 /// Says whether a field is between the caller and us alone: every `cf-*` (so every `cf-aig-*`)
@@ -343,6 +370,31 @@ mod tests {
             let text = name.as_str();
             assert_eq!(FieldName::of(text.as_bytes()), name);
             assert_eq!(FieldName::of(text.to_ascii_uppercase().as_bytes()), name);
+        }
+    }
+
+    #[test]
+    fn known_names_are_letters_digits_and_hyphens() {
+        for &name in FieldName::KNOWN {
+            let is_plain =
+                |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
+            assert!(name.as_str().as_bytes().iter().all(is_plain), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_known_name_with_any_byte_changed_is_compared_exactly() {
+        for &name in FieldName::KNOWN {
+            let known = name.as_str().as_bytes();
+            let mut text = known.to_vec();
+            for at in 0..text.len() {
+                for byte in 0..=u8::MAX {
+                    text[at] = byte;
+                    let same = byte.eq_ignore_ascii_case(&known[at]);
+                    assert_eq!(is_name(&text, known), same, "{text:?}");
+                }
+                text[at] = known[at];
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Finds a few members of a JSON document while its bytes pass, in pieces of any size.
 //!
-//! A [`Scanner`] walks a static tree of [`Path`]s beside the document. What no path names is
+//! A [`Scanner`] walks a static tree of [`Names`] beside the document. What no path names is
 //! skipped at memory speed; what one names is kept as a number, a flag or a bounded text. Strings
 //! cannot fool it, depth cannot overflow it (a counter, no recursion), and it allocates for kept
 //! texts alone. It reads, it does not validate: of a document that is no JSON it keeps whatever
@@ -23,13 +23,12 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-pub use path::{Path, Take};
+pub use path::{Names, Path, Take};
 pub(in crate::provider) use request::decode_string;
 pub use request::{RequestFacts, RequestScan};
 
-use memchr::memchr2;
-
-use text::{is_blank, is_something, string_end, structural, whole_number};
+use path::NOWHERE;
+use text::{find_quote_or_backslash, is_blank, is_something, string_end, structural, whole_number};
 
 /// Containers that are followed rather than skipped at one time: the longest path we look for has
 /// four names, and each may lie behind one array.
@@ -80,17 +79,17 @@ enum Escape {
 /// An incremental scanner that keeps `NUMBERS` numbers and `TEXTS` texts.
 #[derive(Debug)]
 pub struct Scanner<const NUMBERS: usize, const TEXTS: usize> {
-    root: &'static [Path],
+    root: &'static Names,
     state: State,
     /// Where to look inside each container that is followed.
-    levels: [&'static [Path]; LEVELS_MAX],
+    levels: [&'static Names; LEVELS_MAX],
     /// Bit by bit, which of them are arrays.
     arrays: u16,
     depth: u8,
     /// What the value that comes next, or is being read, is wanted for.
     take: Option<Take>,
     /// Where to look inside it.
-    inside: &'static [Path],
+    inside: &'static Names,
     /// Open containers in skipped territory.
     nested: u32,
     /// The last piece ended in an odd number of backslashes inside a string.
@@ -111,12 +110,12 @@ pub struct Scanner<const NUMBERS: usize, const TEXTS: usize> {
 
 impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
     /// A scanner at the start of a document, which knows nothing.
-    pub fn new(root: &'static [Path]) -> Self {
+    pub fn new(root: &'static Names) -> Self {
         const { assert!(NUMBERS <= 64, "the set of known numbers has 64 bits") };
         Self {
             root,
             state: State::Value,
-            levels: [&[]; LEVELS_MAX],
+            levels: [&NOWHERE; LEVELS_MAX],
             arrays: 0,
             depth: 0,
             take: None,
@@ -266,11 +265,11 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
     }
 
     /// Where to look inside the innermost container that is followed, and whether it is an array.
-    fn top(&self) -> (&'static [Path], bool) {
+    fn top(&self) -> (&'static Names, bool) {
         let Some(index) = usize::from(self.depth).checked_sub(1) else {
-            return (&[], false);
+            return (&NOWHERE, false);
         };
-        let inside = self.levels.get(index).copied().unwrap_or_default();
+        let inside = self.levels.get(index).copied().unwrap_or(&NOWHERE);
         (inside, self.arrays >> index & 1 == 1)
     }
 
@@ -288,7 +287,7 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
         }
         let tail = rest.get(after..).unwrap_or_default();
         // Nearly every name lies whole in the piece and has no escapes: it is matched in place.
-        if let Some(end) = memchr2(b'"', b'\\', tail)
+        if let Some(end) = find_quote_or_backslash(tail)
             && tail.get(end) == Some(&b'"')
         {
             self.found_name(tail.get(..end).unwrap_or_default());
@@ -354,17 +353,9 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
 
     fn found_name(&mut self, name: &[u8]) {
         self.state = State::Colon;
-        self.take = None;
-        self.inside = &[];
-        for path in self.top().0 {
-            let known = path.name.as_bytes();
-            // The first byte tells most names apart without a call.
-            if known.len() == name.len() && known.first() == name.first() && known == name {
-                self.take = path.take;
-                self.inside = path.inside;
-                return;
-            }
-        }
+        let path = self.top().0.find(name);
+        self.take = path.and_then(|path| path.take);
+        self.inside = path.map_or(&NOWHERE, |path| path.inside);
     }
 
     fn colon(&mut self, rest: &[u8]) -> usize {
@@ -399,25 +390,28 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
 
     fn skip(&mut self, rest: &[u8]) -> usize {
         let mut at = 0;
-        while let Some(tail) = rest.get(at..)
-            && !tail.is_empty()
-        {
-            if self.state == State::SkipString {
-                let Some(end) = string_end(tail, &mut self.slash) else {
-                    break;
-                };
-                at += end;
-                self.state = State::Skip;
-                continue;
-            }
-            let Some(found) = structural(tail) else {
-                break;
+        if self.state == State::SkipString {
+            let Some(end) = string_end(rest, &mut self.slash) else {
+                self.keep(rest);
+                return rest.len();
             };
+            at = end;
+            self.state = State::Skip;
+        }
+        while let Some(tail) = rest.get(at..)
+            && let Some(found) = structural(tail)
+        {
             at += found + 1;
             match tail.get(found) {
                 Some(b'"') => {
-                    self.slash = false;
-                    self.state = State::SkipString;
+                    let mut slash = false;
+                    let inside = rest.get(at..).unwrap_or_default();
+                    let Some(end) = string_end(inside, &mut slash) else {
+                        self.slash = slash;
+                        self.state = State::SkipString;
+                        break;
+                    };
+                    at += end;
                 }
                 Some(b'{' | b'[') => self.nested = self.nested.saturating_add(1),
                 _ => {

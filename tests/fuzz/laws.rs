@@ -10,6 +10,12 @@
     reason = "which laws are unused depends on who includes them"
 )]
 
+use serde_json::Value;
+use tidegate::config::{Flags, Sources, load};
+use tidegate::control::logs::frame::{
+    FLAG_LZ4, FileHeader, FrameBuffer, Header, Kind, encode_rows, padded, read_any, seal,
+};
+use tidegate::domain::money::parse_dollars;
 use tidegate::http::body::{BodyError, CHUNK_END, ChunkDecoder, LengthCounter};
 use tidegate::http::event_stream::EventStream;
 use tidegate::http::head::{
@@ -18,6 +24,9 @@ use tidegate::http::head::{
 };
 use tidegate::http::header::{FieldName, connection_names, is_gateway_only};
 use tidegate::http::target::{has_dot_segment, is_host, is_percent_encoding_whole};
+use tidegate::provider::dialect::{Dialect, Shape};
+use tidegate::provider::meter::{Encoding, Meter, Metered};
+use tidegate::provider::scanner::{RequestFacts, RequestScan};
 
 /// A head means the same however it arrives; what is accepted is strict, and reads the same once
 /// it is written anew.
@@ -480,4 +489,284 @@ fn steps(input: &[u8]) -> impl Iterator<Item = usize> {
 /// Where the pieces end.
 fn ends(len: usize, step: usize) -> impl Iterator<Item = usize> {
     (step..len).step_by(step).chain([len])
+}
+
+/// A request's body says the same however it arrives; where it is JSON, it says what a parser
+/// that keeps it in memory makes of it.
+pub(crate) fn scanner(input: &[u8]) {
+    for content_type in ["application/json", "multipart/form-data; boundary=x"] {
+        let whole = scan_request(content_type, input, input.len().max(1));
+        for step in steps(input) {
+            let facts = scan_request(content_type, input, step);
+            assert_eq!(facts, whole, "{content_type} in steps of {step}");
+        }
+    }
+    let facts = RequestFacts::of_json(input);
+    assert_eq!(facts, scan_request("", input, input.len().max(1)));
+    // Longer names of models are none, and a parser does not tell how long a name was written.
+    if input.len() < 1024
+        && let Some(document) = read_document_plainly(input)
+    {
+        let mut plain = PlainRequest::default();
+        plain.read(&document, 0);
+        assert_eq!(facts, plain.facts());
+    }
+}
+
+fn scan_request(content_type: &str, input: &[u8], step: usize) -> RequestFacts {
+    let mut scan = RequestScan::of_content_type(content_type.as_bytes());
+    for piece in input.chunks(step) {
+        scan.feed(piece);
+    }
+    scan.facts()
+}
+
+/// The document, if it is one and has no name twice in one object: of those a parser keeps the
+/// last one whole, the scanner the last one of each member inside.
+fn read_document_plainly(input: &[u8]) -> Option<Value> {
+    let document = serde_json::from_slice(input).ok()?;
+    (count_members(&document) == count_colons(input)).then_some(document)
+}
+
+fn count_members(value: &Value) -> usize {
+    match value {
+        Value::Object(members) => {
+            members.len() + members.values().map(count_members).sum::<usize>()
+        }
+        Value::Array(elements) => elements.iter().map(count_members).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    }
+}
+
+fn count_colons(document: &[u8]) -> usize {
+    let (mut colons, mut in_string, mut escaped) = (0, false, false);
+    for byte in document {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_string = !in_string,
+            b':' if !in_string => colons += 1,
+            _ => {}
+        }
+    }
+    colons
+}
+
+#[derive(Default)]
+struct PlainRequest {
+    model: Option<Box<str>>,
+    stream: Option<bool>,
+    limits: [Option<u64>; 4],
+}
+
+impl PlainRequest {
+    /// Reads a value at the root; arrays are transparent as far as the scanner follows.
+    fn read(&mut self, value: &Value, depth: usize) {
+        match value {
+            Value::Array(elements) if depth < 9 => {
+                elements
+                    .iter()
+                    .for_each(|value| self.read(value, depth + 1));
+            }
+            Value::Object(members) if depth < 9 => {
+                for (name, value) in members {
+                    match name.as_str() {
+                        "model" => {
+                            self.model = value.as_str().filter(|m| !m.is_empty()).map(Box::from);
+                        }
+                        "stream" => self.stream = value.as_bool(),
+                        "max_tokens" => self.limits[0] = whole_number_plainly(value),
+                        "max_completion_tokens" => self.limits[1] = whole_number_plainly(value),
+                        "max_output_tokens" => self.limits[2] = whole_number_plainly(value),
+                        "generationConfig" => {
+                            self.read_nested("maxOutputTokens", value, depth + 1);
+                        }
+                        "inferenceConfig" => self.read_nested("maxTokens", value, depth + 1),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn read_nested(&mut self, wanted: &str, value: &Value, depth: usize) {
+        match value {
+            Value::Array(elements) if depth < 9 => {
+                let each = |value| self.read_nested(wanted, value, depth + 1);
+                elements.iter().for_each(each);
+            }
+            Value::Object(members) if depth < 9 => {
+                if let Some(value) = members.get(wanted) {
+                    self.limits[3] = whole_number_plainly(value);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn facts(self) -> RequestFacts {
+        RequestFacts {
+            model: self.model,
+            stream: self.stream,
+            max_tokens: self.limits.into_iter().flatten().max(),
+        }
+    }
+}
+
+fn whole_number_plainly(value: &Value) -> Option<u64> {
+    let Value::Number(number) = value else {
+        return None;
+    };
+    let text = number.to_string();
+    let (whole, part) = text.split_once('.').unwrap_or((&text, "0"));
+    let is_whole = part.bytes().all(|digit| digit == b'0') && text.len() <= 24;
+    whole.parse().ok().filter(|_| is_whole)
+}
+
+/// Metering never fails. A document and binary frames mean the same however they arrive; the
+/// first token comes once; asking twice gives the same answer.
+pub(crate) fn meter(input: &[u8]) {
+    let Some((&choice, body)) = input.split_first() else {
+        return;
+    };
+    let choice = usize::from(choice);
+    let dialect = Dialect::ALL[choice % 8];
+    let shape = [
+        Shape::Json,
+        Shape::EventStream,
+        Shape::AmazonEventStream,
+        Shape::JsonLines,
+    ][choice / 8 % 4];
+    let encoding = [
+        Encoding::Identity,
+        Encoding::Gzip,
+        Encoding::Deflate,
+        Encoding::Unsupported,
+    ][choice / 32 % 4];
+    let start = || Meter::new(dialect, shape, encoding);
+    let whole = meter_in_steps(start(), body, body.len().max(1));
+    for step in steps(body) {
+        let metered = meter_in_steps(start(), body, step);
+        // Whole events without a sign of usage are leapt over, parts of one are not.
+        if matches!(shape, Shape::Json | Shape::AmazonEventStream) {
+            assert_eq!(metered, whole, "in steps of {step}");
+        }
+    }
+    if shape == Shape::EventStream && encoding == Encoding::Identity {
+        let events = body.split_inclusive(|byte| *byte == b'\n');
+        let mut meter = start();
+        events.for_each(|line| _ = meter.feed(line));
+        _ = meter.finish();
+    }
+}
+
+fn meter_in_steps(mut meter: Meter, body: &[u8], step: usize) -> Metered {
+    let mut first_tokens = 0;
+    for piece in body.chunks(step) {
+        first_tokens += u32::from(meter.feed(piece).first_token);
+    }
+    assert!(first_tokens <= 1);
+    let metered = meter.finish();
+    assert_eq!(meter.finish(), metered);
+    if let Some(cost) = &metered.cost_reported {
+        _ = parse_dollars(cost);
+    }
+    metered
+}
+
+/// A log file is read whatever its bytes; one whose checksums are right is too, and a frame that
+/// makes no sense does not hide the one behind it.
+pub(crate) fn frame(input: &[u8]) {
+    _ = read_any(input);
+    let rows = input.first().map_or(0, |byte| u32::from(*byte % 4));
+    for (kind, flags) in [(2, 0), (3, 0), (3, FLAG_LZ4), (1, 0), (4, 0), (9, 0xffff)] {
+        let mut file = Vec::new();
+        let mut contents = FrameBuffer::new();
+        FileHeader {
+            contents: Kind::Rows,
+            compressed: false,
+            created_micros: 1,
+            version: "0.1.0".to_owned(),
+        }
+        .write(&mut contents);
+        add_frame(&mut file, 0, (1, 0, 0), &contents);
+        add_frame(&mut file, 1, (kind, flags, rows), input);
+        if let Some((good, header)) = encode_rows(&[Box::default()], FrameBuffer::new()) {
+            add_frame(
+                &mut file,
+                2,
+                (2, 0, 1),
+                &good[64..64 + header.length as usize],
+            );
+        }
+        let (records, _) = read_any(&file);
+        assert!(records >= 1, "kind {kind}, flags {flags}");
+        for end in ends(file.len(), file.len() / 5 + 1) {
+            assert!(read_any(&file[..end]).0 <= records);
+        }
+    }
+}
+
+fn add_frame(file: &mut Vec<u8>, sequence: u64, what: (u8, u16, u32), payload: &[u8]) {
+    let (kind, flags, rows) = what;
+    let header = Header {
+        kind,
+        flags,
+        rows,
+        length: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+        min_micros: 0,
+        max_micros: 0,
+        sequence,
+        segment: 7,
+        payload_hash: 0,
+    };
+    let offset = file.len();
+    file.resize(offset + padded(payload.len()), 0);
+    let frame = &mut file[offset..];
+    frame[64..64 + payload.len()].copy_from_slice(payload);
+    seal(frame, header, offset as u64);
+}
+
+/// What no message may show, wherever it was planted.
+const PLANTED: &str = "sk-planted-5tR0ngS3cret-0123456789abcdef";
+
+/// A configuration is taken or refused, whatever its text, and neither the one nor the other
+/// shows a secret: not from a variable, not from a file, not one that stands where a reference to
+/// it should.
+pub(crate) fn config(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    if text.contains(PLANTED) {
+        return; // said in the open
+    }
+    check_config(&text);
+    check_config(&format!("[providers.openai]\nkey = \"{PLANTED}\"\n{text}"));
+    check_config(&format!(
+        "[[tokens]]\nname = \"a\"\ntoken = '{PLANTED}'\n{text}"
+    ));
+}
+
+fn check_config(text: &str) {
+    let sources = Sources {
+        env: &|name| {
+            let ours = name.starts_with("TIDEGATE_") || name.starts_with("XDG_") || name == "HOME";
+            (!ours).then(|| PLANTED.to_owned())
+        },
+        read_file: &|_| Ok(format!("{PLANTED}\n")),
+        known_provider: &|slug| ["openai", "anthropic", "azure-openai"].contains(&slug),
+        picked_up_keys: &[("anthropic", &["ANTHROPIC_API_KEY"])],
+        flags: &Flags::default(),
+    };
+    let shown = match load(text, "tidegate.toml", "/etc/tidegate".as_ref(), &sources) {
+        Ok(loaded) => {
+            let warnings = loaded.warnings.iter().map(ToString::to_string);
+            format!("{loaded:?}{}", warnings.collect::<String>())
+        }
+        Err(problems) => {
+            assert!(!problems.0.is_empty(), "refused without a reason");
+            let json = serde_json::to_string(&problems).unwrap_or_default();
+            format!("{problems}{problems:?}{json}")
+        }
+    };
+    assert!(!shown.contains(PLANTED), "shown in\n{shown}");
 }

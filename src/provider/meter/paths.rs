@@ -2,7 +2,7 @@
 //!
 //! Sources: the API references of the providers, and the bodies under `tests/fixtures/usage/`.
 
-use crate::provider::scanner::{Path, Take};
+use crate::provider::scanner::{Names, Path, Take};
 
 /// The slots of the scanner. A slot stands for one meaning, whatever a dialect calls it.
 pub(super) mod slot {
@@ -135,7 +135,7 @@ const fn embedded(name: &'static str) -> Path {
 }
 
 /// An answer, or one event of a stream. The most frequent come first.
-pub(super) static ANSWER: [Path; 33] = [
+pub(super) static ANSWER: Names = Names::of(&[
     Path::into("choices", &CHOICE),
     Path::into("usage", &USAGE),
     model("model"),
@@ -187,10 +187,10 @@ pub(super) static ANSWER: [Path; 33] = [
     // Text generation servers of Hugging Face.
     Path::into("token", &TOKEN),
     Path::into("details", &GENERATION_DETAILS),
-];
+]);
 
 /// `usage`, wherever it stands.
-static USAGE: [Path; 28] = [
+static USAGE: Names = Names::of(&[
     count("prompt_tokens", slot::PROMPT),
     count("completion_tokens", slot::COMPLETION),
     count("total_tokens", slot::TOTAL),
@@ -224,49 +224,49 @@ static USAGE: [Path; 28] = [
     // OpenRouter has the amount here, Perplexity an object.
     Path::either("cost", COST, &COST_PARTS),
     count("cost_in_usd_ticks", slot::COST_TICKS),
-];
+]);
 
-static INPUT_DETAILS: [Path; 2] = [
+static INPUT_DETAILS: Names = Names::of(&[
     count("cached_tokens", slot::READ),
     count("cache_write_tokens", slot::WRITE),
-];
+]);
 
-static OUTPUT_DETAILS: [Path; 2] = [
+static OUTPUT_DETAILS: Names = Names::of(&[
     count("reasoning_tokens", slot::REASONING),
     count("thinking_tokens", slot::REASONING),
-];
+]);
 
-static CACHE_CREATION: [Path; 1] = [count("ephemeral_1h_input_tokens", slot::WRITE_HOUR)];
+static CACHE_CREATION: Names = Names::of(&[count("ephemeral_1h_input_tokens", slot::WRITE_HOUR)]);
 
-static COST_PARTS: [Path; 1] = [Path::to("total_cost", COST)];
+static COST_PARTS: Names = Names::of(&[Path::to("total_cost", COST)]);
 
 /// What holds a `usage` and a model: a responses object, an envelope.
-static RESPONSE: [Path; 4] = [
+static RESPONSE: Names = Names::of(&[
     Path::into("usage", &USAGE),
     model("model"),
     // Cohere v1 ends its streams with the whole response.
     Path::into("meta", &COHERE_USAGE),
     embedded("data"),
-];
+]);
 
-static NOVA_METADATA: [Path; 1] = [Path::into("usage", &NOVA_USAGE)];
+static NOVA_METADATA: Names = Names::of(&[Path::into("usage", &NOVA_USAGE)]);
 
-static NOVA_USAGE: [Path; 4] = [
+static NOVA_USAGE: Names = Names::of(&[
     count("inputTokens", slot::INPUT),
     count("outputTokens", slot::OUTPUT),
     count("cacheReadInputTokenCount", slot::READ_APART),
     count("cacheWriteInputTokenCount", slot::WRITE_APART),
-];
+]);
 
 /// A choice of chat completions and completions.
-static CHOICE: [Path; 3] = [
+static CHOICE: Names = Names::of(&[
     Path::into("delta", &CHAT_DELTA),
     output("text"),
     // Moonshot ends its streams so.
     Path::into("usage", &USAGE),
-];
+]);
 
-static CHAT_DELTA: [Path; 8] = [
+static CHAT_DELTA: Names = Names::of(&[
     output("content"),
     output("reasoning_content"),
     output("reasoning"),
@@ -275,20 +275,20 @@ static CHAT_DELTA: [Path; 8] = [
     output("function_call"),
     output("refusal"),
     output("audio"),
-];
+]);
 
 /// `message_start` of Anthropic. Its `output_tokens` is a placeholder and is left unknown.
-static MESSAGE_START: [Path; 2] = [Path::into("usage", &START_USAGE), model("model")];
+static MESSAGE_START: Names = Names::of(&[Path::into("usage", &START_USAGE), model("model")]);
 
-static START_USAGE: [Path; 4] = [
+static START_USAGE: Names = Names::of(&[
     count("input_tokens", slot::INPUT),
     count("cache_read_input_tokens", slot::READ_APART),
     count("cache_creation_input_tokens", slot::WRITE_APART),
     Path::into("cache_creation", &CACHE_CREATION),
-];
+]);
 
 /// A delta of Anthropic, Bedrock converse and Cohere v2.
-static DELTA: [Path; 7] = [
+static DELTA: Names = Names::of(&[
     output("text"),
     output("thinking"),
     output("partial_json"),
@@ -296,72 +296,73 @@ static DELTA: [Path; 7] = [
     output("reasoningContent"),
     Path::into("message", &COHERE_MESSAGE),
     Path::into("usage", &USAGE),
-];
+]);
 
-static DELTA_OF_BLOCK: [Path; 1] = [Path::into("delta", &DELTA)];
+static DELTA_OF_BLOCK: Names = Names::of(&[Path::into("delta", &DELTA)]);
 
-static COHERE_MESSAGE: [Path; 3] = [
+static COHERE_MESSAGE: Names = Names::of(&[
     Path::into("content", &COHERE_CONTENT),
     output("tool_plan"),
     output("tool_calls"),
-];
+]);
 
-static COHERE_CONTENT: [Path; 2] = [output("text"), output("thinking")];
+static COHERE_CONTENT: Names = Names::of(&[output("text"), output("thinking")]);
 
-static COHERE_USAGE: [Path; 2] = [
+static COHERE_USAGE: Names = Names::of(&[
     Path::into("billed_units", &BILLED_UNITS),
     Path::into("tokens", &TOKENS),
-];
+]);
 
-static BILLED_UNITS: [Path; 2] = [
+static BILLED_UNITS: Names = Names::of(&[
     count("input_tokens", slot::BILLED_INPUT),
     count("output_tokens", slot::BILLED_OUTPUT),
-];
+]);
 
-static TOKENS: [Path; 2] = [
+static TOKENS: Names = Names::of(&[
     count("input_tokens", slot::INPUT),
     count("output_tokens", slot::OUTPUT),
-];
+]);
 
-static CANDIDATE: [Path; 1] = [Path::into("content", &CANDIDATE_CONTENT)];
+static CANDIDATE: Names = Names::of(&[Path::into("content", &CANDIDATE_CONTENT)]);
 
-static CANDIDATE_CONTENT: [Path; 1] = [Path::into("parts", &PART)];
+static CANDIDATE_CONTENT: Names = Names::of(&[Path::into("parts", &PART)]);
 
-static PART: [Path; 5] = [
+static PART: Names = Names::of(&[
     output("text"),
     output("functionCall"),
     output("inlineData"),
     output("executableCode"),
     output("codeExecutionResult"),
-];
+]);
 
-static GEMINI_USAGE: [Path; 6] = [
+static GEMINI_USAGE: Names = Names::of(&[
     count("promptTokenCount", slot::PROMPT),
     count("candidatesTokenCount", slot::COMPLETION),
     count("totalTokenCount", slot::TOTAL),
     count("cachedContentTokenCount", slot::READ),
     count("thoughtsTokenCount", slot::THOUGHTS),
     count("toolUsePromptTokenCount", slot::TOOL_PROMPT),
-];
+]);
 
-static METRICS: [Path; 4] = [
+static METRICS: Names = Names::of(&[
     count("inputTokenCount", slot::METRIC_INPUT),
     count("outputTokenCount", slot::METRIC_OUTPUT),
     count("cacheReadInputTokenCount", slot::METRIC_READ),
     count("cacheWriteInputTokenCount", slot::METRIC_WRITE),
-];
+]);
 
-static TITAN_RESULT: [Path; 1] = [Path::to("tokenCount", Take::Sum(slot::OUTPUT_SUM))];
+static TITAN_RESULT: Names = Names::of(&[Path::to("tokenCount", Take::Sum(slot::OUTPUT_SUM))]);
 
-static PREDICTION: [Path; 1] = [Path::into("embeddings", &PREDICTED_EMBEDDING)];
+static PREDICTION: Names = Names::of(&[Path::into("embeddings", &PREDICTED_EMBEDDING)]);
 
-static PREDICTED_EMBEDDING: [Path; 2] = [
+static PREDICTED_EMBEDDING: Names = Names::of(&[
     Path::into("statistics", &EMBEDDING_STATISTICS),
     embedded("values"),
-];
+]);
 
-static EMBEDDING_STATISTICS: [Path; 1] = [Path::to("token_count", Take::Sum(slot::INPUT_SUM))];
+static EMBEDDING_STATISTICS: Names =
+    Names::of(&[Path::to("token_count", Take::Sum(slot::INPUT_SUM))]);
 
-static TOKEN: [Path; 1] = [output("text")];
+static TOKEN: Names = Names::of(&[output("text")]);
 
-static GENERATION_DETAILS: [Path; 1] = [count("generated_tokens", slot::OUTPUT)];
+static GENERATION_DETAILS: Names = Names::of(&[count("generated_tokens", slot::OUTPUT)]);

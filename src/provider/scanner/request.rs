@@ -1,7 +1,7 @@
 //! What routing and limits need to know of a request's body.
 
 use super::multipart::MultipartScan;
-use super::{Path, Scanner, Take};
+use super::{Names, Path, Scanner, Take};
 
 /// Longest model name that is kept, in bytes of JSON text; a longer one is none.
 const MODEL_BYTES_MAX: u32 = 1024;
@@ -16,7 +16,7 @@ const NESTED_MAX_TOKENS: u8 = 4;
 const NUMBERS: usize = 5;
 
 /// The members of a request that count, over all dialects.
-static REQUEST: [Path; 7] = [
+static REQUEST: Names = Names::of(&[
     Path::to(
         "model",
         Take::Text {
@@ -30,14 +30,15 @@ static REQUEST: [Path; 7] = [
     Path::to("max_output_tokens", Take::Number(MAX_OUTPUT_TOKENS)),
     Path::into("generationConfig", &GENERATION_CONFIG),
     Path::into("inferenceConfig", &INFERENCE_CONFIG),
-];
+]);
 
 /// Gemini.
-static GENERATION_CONFIG: [Path; 1] =
-    [Path::to("maxOutputTokens", Take::Number(NESTED_MAX_TOKENS))];
+static GENERATION_CONFIG: Names =
+    Names::of(&[Path::to("maxOutputTokens", Take::Number(NESTED_MAX_TOKENS))]);
 
 /// Bedrock converse.
-static INFERENCE_CONFIG: [Path; 1] = [Path::to("maxTokens", Take::Number(NESTED_MAX_TOKENS))];
+static INFERENCE_CONFIG: Names =
+    Names::of(&[Path::to("maxTokens", Take::Number(NESTED_MAX_TOKENS))]);
 
 /// What a request's body says about itself.
 ///

@@ -7,17 +7,17 @@ use proptest::prelude::*;
 
 use super::*;
 
-static PATHS: [Path; 4] = [
+static PATHS: Names = Names::of(&[
     Path::to("model", Take::Text { slot: 0, max: 16 }),
     Path::into("usage", &USAGE),
     Path::to("delta", Take::Presence(2)),
     Path::either("reply", Take::Presence(3), &USAGE),
-];
-static USAGE: [Path; 3] = [
+]);
+static USAGE: Names = Names::of(&[
     Path::to("in", Take::Number(0)),
     Path::to("out", Take::LatestNumber(1)),
     Path::to("each", Take::Sum(4)),
-];
+]);
 
 type Small = Scanner<5, 1>;
 

@@ -1,6 +1,6 @@
 //! JSON at the level of bytes: where strings end, where structure is, what a short value says.
 
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 
 pub(super) fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
@@ -35,14 +35,27 @@ pub(super) fn whole_number(text: &[u8]) -> Option<u64> {
 
 /// Finds the end of a string whose inside begins with `text`: the index after the closing quote.
 /// `slash` says whether an odd number of backslashes came just before, and is kept for what comes.
+#[inline]
 pub(super) fn string_end(text: &[u8], slash: &mut bool) -> Option<usize> {
+    // Most strings are names and short values, without escapes.
+    if !*slash
+        && let Some(quote) = find_near(text, |word| equal_marks(word, b'"'))
+        && text.get(..quote).and_then(<[u8]>::last) != Some(&b'\\')
+    {
+        return Some(quote + 1);
+    }
+    long_string_end(text, slash)
+}
+
+#[inline(never)]
+fn long_string_end(text: &[u8], slash: &mut bool) -> Option<usize> {
     let mut from = 0;
     while let Some(tail) = text.get(from..)
         && let Some(quote) = memchr(b'"', tail)
     {
-        let at = from + quote;
-        let escaped = odd_backslashes(text.get(from..at).unwrap_or_default(), from == 0 && *slash);
-        from = at + 1;
+        let before = tail.get(..quote).unwrap_or_default();
+        let escaped = odd_backslashes(before, from == 0 && *slash);
+        from += quote + 1;
         if !escaped {
             *slash = false;
             return Some(from);
@@ -58,6 +71,37 @@ pub(super) fn string_end(text: &[u8], slash: &mut bool) -> Option<usize> {
 fn odd_backslashes(text: &[u8], before: bool) -> bool {
     let run = text.iter().rev().take_while(|byte| **byte == b'\\').count();
     (run % 2 == 1) != (before && run == text.len())
+}
+
+/// Finds the first quote or backslash.
+#[inline]
+pub(super) fn find_quote_or_backslash(text: &[u8]) -> Option<usize> {
+    let marks = |word| equal_marks(word, b'"') | equal_marks(word, b'\\');
+    find_near(text, marks).or_else(|| memchr2(b'"', b'\\', text))
+}
+
+/// Bytes looked at in words, in place, before vectors are: the call for those costs as much as
+/// four words do.
+const NEAR_BYTES: usize = 32;
+
+/// Finds the first byte that `marks` marks in its word, among the first whole words alone.
+#[inline]
+fn find_near(text: &[u8], marks: impl Fn(u64) -> u64) -> Option<usize> {
+    let (words, _) = text.get(..NEAR_BYTES).unwrap_or(text).as_chunks::<8>();
+    words.iter().enumerate().find_map(|(index, word)| {
+        let marks = marks(u64::from_le_bytes(*word));
+        (marks != 0).then(|| index * 8 + (marks.trailing_zeros() / 8) as usize)
+    })
+}
+
+/// Sets the top bit of each byte that equals `byte`. A borrow can set bits above the lowest one
+/// set, never below, so the lowest is exact.
+#[inline]
+fn equal_marks(word: u64, byte: u8) -> u64 {
+    const ONES: u64 = u64::from_le_bytes([0x01; 8]);
+    const TOPS: u64 = u64::from_le_bytes([0x80; 8]);
+    let differs = word ^ (ONES * u64::from(byte));
+    differs.wrapping_sub(ONES) & !differs & TOPS
 }
 
 /// Bytes looked at one by one before whole blocks are: most structure is dense, long runs without
