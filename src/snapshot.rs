@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub use self::{
-    key_table::{Key, KeyTable},
+    key_table::{Key, KeyTable, Proof},
     providers::{Provider, Providers},
 };
 

@@ -7,7 +7,7 @@ use crate::{
         header::FieldName,
     },
     provider::credential,
-    snapshot::{Gateway, Key, Snapshot, providers::Kind},
+    snapshot::{Gateway, Key, Proof, Snapshot, providers::Kind},
 };
 
 /// Who asks, and what the request carried to prove it.
@@ -36,6 +36,7 @@ pub fn authenticate<'s>(
     head: &RequestHead<'_>,
     rest: &[u8],
     loopback: bool,
+    proof: &mut Proof,
 ) -> Result<Caller<'s>, Refusal> {
     let keys = &snapshot.keys;
     let offer = match head.upgrade {
@@ -52,7 +53,7 @@ pub fn authenticate<'s>(
         if field.id == FieldName::CfAigAuthorization {
             presented = true;
             let bare = credential::without_scheme(field.value);
-            let found = keys.find(bare);
+            let found = keys.find_again(bare, proof);
             caller.key = caller.key.or(found);
             continue;
         }

@@ -20,7 +20,10 @@ use super::{
     reply::{self, Refusal},
     stream::{Reader, Stream, Writer},
 };
-use crate::http::head::{HeadError, HeadScan};
+use crate::{
+    http::head::{HeadError, HeadScan},
+    snapshot::Proof,
+};
 
 /// The caller's side of an exchange.
 pub struct Downstream {
@@ -34,6 +37,8 @@ pub struct Downstream {
     pub loopback: bool,
     /// The listener is the one for management.
     pub admin: bool,
+    /// The last token that was proved here.
+    pub proof: Proof,
 }
 
 /// The receiving side: bytes that have arrived, and the read in flight that brings more or tells
@@ -203,6 +208,7 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, door: Door) {
         deadline: shard.deadlines.open(),
         loopback: door.loopback,
         admin: door.admin,
+        proof: Proof::default(),
     };
     loop {
         match next_head(&shard, &mut peer).await {

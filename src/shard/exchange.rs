@@ -172,8 +172,15 @@ async fn exchange<'a>(
     let gateway = find_gateway(snapshot, &call)?;
     let provider = snapshot.providers.find(call.provider);
     let kind = provider.map(|provider| &provider.kind);
-    let caller =
-        authenticate::authenticate(snapshot, gateway, kind, head, call.rest, peer.loopback)?;
+    let caller = authenticate::authenticate(
+        snapshot,
+        gateway,
+        kind,
+        head,
+        call.rest,
+        peer.loopback,
+        &mut peer.proof,
+    )?;
 
     let wishes = open_draft(gateway, &caller, &call, head, draft);
     if snapshot.log_required && draft.logged && shard.health.refuses_records() {

@@ -4,9 +4,14 @@
 //! and the table holds no token. The hash's key is made anew in each process: nobody can choose
 //! a token by its hash.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use subtle::ConstantTimeEq as _;
+use zeroize::Zeroize as _;
 
 /// What a token is good for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +32,17 @@ pub struct KeyTable {
     secret: [u8; 32],
     keys: HashMap<[u8; 32], Key>,
     stored: Vec<Stored>,
+    /// Differs for every table of the process, so that a [`Proof`] is good for its own only.
+    generation: u64,
+}
+
+/// The last token that one connection proved. Most callers send the same one with each request,
+/// and comparing is cheaper than hashing.
+#[derive(Default)]
+pub struct Proof {
+    generation: u64,
+    token: Vec<u8>,
+    hash: [u8; 32],
 }
 
 /// A token of which only the stored hash is known (`tidegate keys create`).
@@ -35,6 +51,12 @@ struct Stored {
     hash: [u8; 32],
     key: Key,
 }
+
+/// Longest token that a connection remembers; ours have 46 bytes.
+const PROOF_BYTES_MAX: usize = 128;
+
+/// Counts tables; a proof starts with 0, which is none.
+static GENERATIONS: AtomicU64 = AtomicU64::new(1);
 
 /// Domain of the hashes that are kept in `control.db`.
 const STORED_CONTEXT: &str = "tidegate 2026-11-21 gateway token";
@@ -52,6 +74,7 @@ impl KeyTable {
             secret,
             keys: HashMap::new(),
             stored: Vec::new(),
+            generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
         }
     }
 
@@ -83,6 +106,24 @@ impl KeyTable {
             .map(|stored| &stored.key)
     }
 
+    /// Who `token` belongs to, asked on a connection that remembers its last answer.
+    pub fn find_again(&self, token: &[u8], proof: &mut Proof) -> Option<&Key> {
+        if proof.generation == self.generation && bool::from(proof.token.ct_eq(token)) {
+            return self.keys.get(&proof.hash);
+        }
+        let hash = self.hash(token);
+        let Some(key) = self.keys.get(&hash).filter(|_| !token.is_empty()) else {
+            return self.find(token);
+        };
+        if token.len() <= PROOF_BYTES_MAX {
+            proof.generation = self.generation;
+            proof.token.clear();
+            proof.token.extend_from_slice(token);
+            proof.hash = hash;
+        }
+        Some(key)
+    }
+
     /// How many tokens there are.
     pub fn len(&self) -> usize {
         self.keys.len() + self.stored.len()
@@ -95,6 +136,12 @@ impl KeyTable {
 
     fn hash(&self, token: &[u8]) -> [u8; 32] {
         *blake3::keyed_hash(&self.secret, token).as_bytes()
+    }
+}
+
+impl Drop for Proof {
+    fn drop(&mut self) {
+        self.token.zeroize();
     }
 }
 
@@ -130,5 +177,27 @@ mod tests {
             assert_eq!(table.find(token), None);
         }
         assert!(!format!("{table:?}").contains("token-a"));
+    }
+
+    #[test]
+    fn a_proof_is_good_for_its_own_token_and_table_only() {
+        let mut table = KeyTable::new([7; 32]);
+        table.insert(b"token-a", key("a"));
+        table.insert(b"token-b", key("b"));
+        let mut proof = Proof::default();
+        let name = |table: &KeyTable, token: &[u8], proof: &mut Proof| {
+            table
+                .find_again(token, proof)
+                .map(|key| key.name.to_string())
+        };
+        for _ in 0..2 {
+            assert_eq!(name(&table, b"token-a", &mut proof).as_deref(), Some("a"));
+        }
+        assert_eq!(name(&table, b"token-b", &mut proof).as_deref(), Some("b"));
+        assert_eq!(name(&table, b"token-c", &mut proof), None);
+        assert_eq!(name(&table, b"", &mut proof), None);
+        // A table without the token: it was revoked.
+        let later = KeyTable::new([7; 32]);
+        assert_eq!(name(&later, b"token-b", &mut proof), None);
     }
 }
