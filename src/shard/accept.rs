@@ -298,3 +298,6 @@ impl Drop for Guarded {
         self.end();
     }
 }
+
+#[cfg(test)]
+mod tests;

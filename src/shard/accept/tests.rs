@@ -1,0 +1,78 @@
+use std::{cell::Cell, sync::Arc};
+
+use super::*;
+use crate::{
+    config::Config,
+    handoff::{log_health::LogHealth, log_queue::log_queue, mailbox::letterbox},
+    shard::{
+        Parts,
+        runtime::{self, Choice},
+    },
+    snapshot::{KeyTable, Snapshot},
+};
+
+fn shard() -> Rc<Shard> {
+    let snapshot = Snapshot::compile(&Config::default(), KeyTable::new([7; 32])).unwrap();
+    let (mut senders, _receiver) = log_queue(1).unwrap();
+    let (resolve, _names) = letterbox().unwrap();
+    let (api, _calls) = letterbox().unwrap();
+    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(
+        rustls::crypto::aws_lc_rs::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .unwrap()
+    .with_root_certificates(rustls::RootCertStore::empty())
+    .with_no_client_auth();
+    let tls = Arc::new(tls);
+    Rc::new(Shard::new(Parts {
+        number: 0,
+        snapshot: Arc::new(snapshot),
+        worn: crossbeam_channel::unbounded().0,
+        seed: [1; 6],
+        log: senders.pop().unwrap(),
+        health: Arc::new(LogHealth::default()),
+        resolve,
+        api,
+        tls: Arc::clone(&tls),
+        tls_h2: tls,
+    }))
+}
+
+/// Panics when it is dropped, as well as when it is polled.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a panic on purpose, in a destructor");
+    }
+}
+
+fn check(choice: Choice) {
+    let (mut runtime, _, _) = runtime::build(choice).unwrap();
+    runtime.block_on(async {
+        let shard = shard();
+        let alive = Rc::new(Cell::new(0));
+        spawn(&shard, async { panic!("a panic on purpose") });
+        spawn(&shard, async {
+            let _bomb = Bomb;
+            sleep(Duration::from_millis(1)).await;
+        });
+        let counted = Rc::clone(&alive);
+        spawn(&shard, async move {
+            for _ in 0..5 {
+                sleep(Duration::from_millis(2)).await;
+                counted.set(counted.get() + 1);
+            }
+        });
+        while alive.get() < 5 {
+            sleep(Duration::from_millis(2)).await;
+        }
+        assert_eq!(shard.counters.borrow().plain(Plain::Panics), 2);
+    });
+}
+
+#[test]
+fn a_panic_ends_its_own_task_and_nothing_else() {
+    check(Choice::Auto);
+    check(Choice::Epoll);
+}
