@@ -22,10 +22,12 @@ pub mod serve;
 pub mod demo;
 pub mod check;
 pub mod logs;
+pub mod keys;
 pub mod doctor;
 pub mod version;
 pub mod completions;
 
+use self::keys::{KeysArgs, KeysError};
 use self::logs::{LogsArgs, LogsError};
 use self::settings::{Place, PlaceArgs, SettingsError};
 use crate::server::StartError;
@@ -126,6 +128,9 @@ enum Verb {
     /// Look at the records of past and present requests.
     #[command(after_help = LOGS_EXAMPLES)]
     Logs(LogsCommand),
+    /// Make, list and end tokens for applications.
+    #[command(after_help = KEYS_EXAMPLES)]
+    Keys(KeysCommand),
     /// Report on this machine: limits, kernel settings, `io_uring`, each with its fix.
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::DoctorArgs),
@@ -154,6 +159,22 @@ Examples:
   tidegate logs show 01932f5e-7a30-7000-8000-0123456789ab
   tidegate logs export --since 1d --output csv > day.csv";
 
+/// `tidegate keys`, and where they are kept.
+#[derive(Debug, Args)]
+struct KeysCommand {
+    #[command(flatten)]
+    place: PlaceArgs,
+    #[command(flatten)]
+    keys: KeysArgs,
+}
+
+const KEYS_EXAMPLES: &str = "\
+Examples:
+  tidegate keys create app                      A token for an application, shown once
+  tidegate keys create ci --permissions run,read --expires 90d
+  tidegate keys list
+  tidegate keys revoke app                      Refused within a second, for good";
+
 /// How a report is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum ReportForm {
@@ -175,6 +196,11 @@ impl Cli {
             Verb::Logs(command) => {
                 let data_dir = Place::of(&command.place).data_dir()?;
                 logs::run(&command.logs, &data_dir, face)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Verb::Keys(command) => {
+                let data_dir = Place::of(&command.place).data_dir()?;
+                keys::run(&command.keys, &data_dir, face)?;
                 Ok(ExitCode::SUCCESS)
             }
             Verb::Doctor(args) => Ok(doctor::run(&args, face)?),
@@ -202,6 +228,9 @@ pub enum CliError {
     /// Looking into the log failed.
     #[error(transparent)]
     Logs(#[from] LogsError),
+    /// The tokens cannot be read or changed.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// The demo failed.
     #[error(transparent)]
     Demo(#[from] demo::DemoError),
@@ -221,6 +250,7 @@ impl CliError {
             Self::Settings(SettingsError::Unreadable { .. })
             | Self::Start(_)
             | Self::Logs(_)
+            | Self::Keys(_)
             | Self::Demo(_)
             | Self::Io(_) => ExitCode::FAILURE,
         }

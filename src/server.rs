@@ -2,10 +2,6 @@
 //!
 //! Order of the end: stop accepting → drain shards → flush logs → exit. A thread has a name and
 //! an owner here.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "runs on the thread that starts and ends the server, which may block"
-)]
 
 use std::{
     io,
@@ -31,18 +27,24 @@ use crate::{
         logs::{self, LogOptions, LogStartError, Logs},
         reload::{self, ReloadCommand, ReloadError, ReloadParts, standing::Standing},
         resolve::Resolvers,
-        tls::{self, TlsError},
+        tls::{self, ClientConfigs, TlsError},
     },
-    handoff::mailbox::{Letterbox, Order, Post, letterbox},
+    handoff::{
+        log_health::LogHealth,
+        log_queue::LogSender,
+        mailbox::{Letterbox, Order, Post, Question, letterbox},
+    },
     shard::{
         Parts, Shard,
         accept::{self, Listener},
         connection::Door,
         runtime::{self, Choice, Driver},
     },
+    snapshot::Snapshot,
     sys::{affinity, socket},
 };
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use rustls::ServerConfig;
 
 /// What a server is started with.
 pub struct Options {
@@ -224,71 +226,30 @@ pub fn start(options: Options) -> Result<Server, StartError> {
     let (resolve, names) = letterbox().map_err(system("make an eventfd"))?;
     let (api, calls) = letterbox().map_err(system("make an eventfd"))?;
 
-    let mut starts = Vec::new();
-    let mut orders = Vec::new();
-    let (go, wait): (Vec<_>, Vec<_>) = (0..shards).map(|_| bounded::<Go>(1)).unzip();
-    let (report, reports) = bounded::<(usize, Built)>(shards * 2);
-    let cores = affinity::cores().map_err(system("read the cores of this process"))?;
-    for ((number, log), wait) in senders.into_iter().enumerate().zip(wait) {
-        let (post, letters) = letterbox().map_err(system("make an eventfd"))?;
-        orders.push(post);
-        let parts = Parts {
-            number,
-            snapshot: Arc::clone(&snapshot),
-            worn: worn.clone(),
-            seed: random()?,
-            log,
-            health: Arc::clone(logs.health()),
-            resolve: resolve.clone(),
-            api: api.clone(),
-            tls: Arc::clone(&clients.http1),
-        };
-        let start = ShardStart {
-            core: cores.get(number % cores.len().max(1)).copied(),
-            choice: choice(config.driver),
-            parts,
-            letters,
-            report: report.clone(),
-            go: wait,
-        };
-        let builder = std::thread::Builder::new().name(format!("shard-{number}"));
-        starts.push(
-            builder
-                .spawn(move || start.run())
-                .map_err(system("start a thread"))?,
-        );
-    }
-    let resolvers = Resolvers::start(names, orders.clone()).map_err(system("start a thread"))?;
-    let (driver, driver_note) = agree(shards, &reports, &go)?;
-    let door = |admin| Door {
-        loopback: config.is_loopback(),
-        admin,
+    let common = Common {
+        config: &config,
+        snapshot,
+        worn,
+        health: Arc::clone(logs.health()),
+        resolve,
+        api,
+        clients,
     };
+    let crew = start_shards(&common, senders)?;
+    let resolvers =
+        Resolvers::start(names, crew.orders.clone()).map_err(system("start a thread"))?;
+    let (driver, driver_note) = agree(shards, &crew.reports, &crew.go)?;
     let addresses = addresses(&listeners.main);
     let admin = addresses_of(&listeners.admin).into_iter().next();
-    let mut main = listeners.main;
-    let mut admin_sockets = listeners.admin;
-    for go in &go {
-        let mut mine = Vec::new();
-        for sockets in &mut main {
-            if let Some(socket) = sockets.pop() {
-                mine.push(Listener {
-                    socket,
-                    door: door(false),
-                    tls: certificate.clone(),
-                });
-            }
-        }
-        if let Some(socket) = admin_sockets.pop() {
-            mine.push(Listener {
-                socket,
-                door: door(true),
-                tls: None,
-            });
-        }
-        // A shard that has gone says so by its thread's end.
-        let _ = go.send(Go::Serve(mine));
-    }
+    hand_out(
+        &crew.go,
+        listeners,
+        certificate.as_ref(),
+        config.is_loopback(),
+    );
+    let Crew {
+        threads, orders, ..
+    } = crew;
     let draining: Arc<AtomicBool> = Arc::default();
     let standing = Arc::new(Standing::new(&config));
     let parts = ApiParts {
@@ -318,7 +279,7 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         admin,
         driver,
         driver_note,
-        shards: starts,
+        shards: threads,
         orders,
         draining,
         api_token,
@@ -328,6 +289,97 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         reload,
         data_dir,
     })
+}
+
+/// What all shards are given alike.
+struct Common<'a> {
+    config: &'a Config,
+    snapshot: Arc<Snapshot>,
+    worn: Sender<Arc<Snapshot>>,
+    health: Arc<LogHealth>,
+    resolve: Post<Question>,
+    api: Post<Question>,
+    clients: ClientConfigs,
+}
+
+/// The shards' threads, which report and wait for their listeners.
+struct Crew {
+    threads: Vec<JoinHandle<Result<(), String>>>,
+    orders: Vec<Post<Order>>,
+    reports: Receiver<(usize, Built)>,
+    go: Vec<Sender<Go>>,
+}
+
+fn start_shards(common: &Common<'_>, logs: Vec<LogSender>) -> Result<Crew, StartError> {
+    let cores = affinity::cores().map_err(system("read the cores of this process"))?;
+    let (report, reports) = bounded(logs.len() * 2);
+    let mut crew = Crew {
+        threads: Vec::new(),
+        orders: Vec::new(),
+        reports,
+        go: Vec::new(),
+    };
+    for (number, log) in logs.into_iter().enumerate() {
+        let (post, letters) = letterbox().map_err(system("make an eventfd"))?;
+        let (go, wait) = bounded(1);
+        crew.orders.push(post);
+        crew.go.push(go);
+        let start = ShardStart {
+            core: cores.get(number % cores.len().max(1)).copied(),
+            choice: choice(common.config.driver),
+            parts: Parts {
+                number,
+                snapshot: Arc::clone(&common.snapshot),
+                worn: common.worn.clone(),
+                seed: random()?,
+                log,
+                health: Arc::clone(&common.health),
+                resolve: common.resolve.clone(),
+                api: common.api.clone(),
+                tls: Arc::clone(&common.clients.http1),
+                tls_h2: Arc::clone(&common.clients.http2),
+            },
+            letters,
+            report: report.clone(),
+            go: wait,
+        };
+        let builder = std::thread::Builder::new().name(format!("shard-{number}"));
+        let thread = builder.spawn(move || start.run());
+        crew.threads.push(thread.map_err(system("start a thread"))?);
+    }
+    Ok(crew)
+}
+
+/// Gives each shard its listeners: from now on it serves.
+fn hand_out(
+    go: &[Sender<Go>],
+    bound: Bound,
+    certificate: Option<&Arc<ServerConfig>>,
+    loopback: bool,
+) {
+    let Bound {
+        mut main,
+        mut admin,
+    } = bound;
+    for go in go {
+        let door = |admin| Door { loopback, admin };
+        let mut mine: Vec<_> = main
+            .iter_mut()
+            .filter_map(Vec::pop)
+            .map(|socket| Listener {
+                socket,
+                door: door(false),
+                tls: certificate.map(Arc::clone),
+            })
+            .collect();
+        mine.extend(admin.pop().map(|socket| Listener {
+            socket,
+            door: door(true),
+            tls: None,
+        }));
+        // A shard that has gone says so by its thread's end.
+        let _ = go.send(Go::Serve(mine));
+    }
 }
 
 fn management_token(config: &Config, data_dir: &DataDir) -> Result<ApiToken, StartError> {
@@ -547,7 +599,7 @@ fn bind(config: &Config, shards: usize) -> Result<Bound, StartError> {
 fn addresses(listeners: &[Vec<TcpListener>]) -> Vec<SocketAddr> {
     listeners
         .iter()
-        .flat_map(|sockets| addresses_of(sockets).into_iter().next())
+        .filter_map(|sockets| addresses_of(sockets).into_iter().next())
         .collect()
 }
 

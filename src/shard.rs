@@ -78,8 +78,10 @@ pub struct Shard {
     pub resolve: Post<Question>,
     /// Where management requests are answered.
     pub api: Post<Question>,
-    /// Certificates that providers must show, protocols to offer.
+    /// Certificates that providers must show; offers no protocol, which means HTTP/1.1.
     pub tls: Arc<rustls::ClientConfig>,
+    /// The same, offering HTTP/2 before HTTP/1.1.
+    pub tls_h2: Arc<rustls::ClientConfig>,
     ids: RefCell<RequestIds>,
     snapshot: RefCell<Rc<Held>>,
     tickets: RefCell<Tickets>,
@@ -106,8 +108,10 @@ pub struct Parts {
     pub resolve: Post<Question>,
     /// Where management requests are answered.
     pub api: Post<Question>,
-    /// Certificates that providers must show, protocols to offer.
+    /// Certificates that providers must show; offers no protocol, which means HTTP/1.1.
     pub tls: Arc<rustls::ClientConfig>,
+    /// The same, offering HTTP/2 before HTTP/1.1.
+    pub tls_h2: Arc<rustls::ClientConfig>,
 }
 
 /// A configuration in use. The last exchange to let go of it sends it back: freeing one takes
@@ -171,6 +175,7 @@ impl Shard {
             resolve: parts.resolve,
             api: parts.api,
             tls: parts.tls,
+            tls_h2: parts.tls_h2,
             ids: RefCell::new(RequestIds::new(parts.seed)),
             snapshot: RefCell::new(Rc::new(held)),
             tickets: RefCell::default(),

@@ -279,7 +279,7 @@ impl Keeper {
         self.stamp = stamp;
         self.config = config;
         if let Some(certificate) = certificate {
-            self.publish_certificate(certificate);
+            self.publish_certificate(&certificate);
         }
         self.publish(compiled);
         self.keys_failing = false;
@@ -375,7 +375,7 @@ impl Keeper {
         self.stamp = stamp;
         match certificate(files) {
             Ok(config) => {
-                self.publish_certificate(config);
+                self.publish_certificate(&config);
                 self.standing.succeeded(Change::Certificate, &self.config);
                 tracing::info!("the certificate was reloaded");
             }
@@ -402,9 +402,9 @@ impl Keeper {
         self.send_unsent();
     }
 
-    fn publish_certificate(&mut self, certificate: Arc<ServerConfig>) {
+    fn publish_certificate(&mut self, certificate: &Arc<ServerConfig>) {
         for unsent in &mut self.unsent {
-            unsent.certificate = Some(Arc::clone(&certificate));
+            unsent.certificate = Some(Arc::clone(certificate));
         }
         self.send_unsent();
     }

@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn content_types_name_their_shape() {
         let check = |text: &str, shape| {
-            assert_eq!(Shape::of_content_type(text.as_bytes()), shape, "{text}")
+            assert_eq!(Shape::of_content_type(text.as_bytes()), shape, "{text}");
         };
         check("application/json; charset=utf-8", Shape::Json);
         check("application/problem+json", Shape::Json);

@@ -240,7 +240,7 @@ async fn tick(shard: Rc<Shard>) {
 }
 
 /// Spawns a task whose panic ends it and nothing else.
-fn spawn(shard: &Rc<Shard>, task: impl Future<Output = ()> + 'static) {
+pub(super) fn spawn(shard: &Rc<Shard>, task: impl Future<Output = ()> + 'static) {
     let task = Guarded {
         task: Some(Box::pin(task)),
         shard: Rc::clone(shard),

@@ -120,7 +120,7 @@ async fn gather_chunks(
     loop {
         let fed = decoder
             .feed(peer.inlet.input(), |payload| {
-                body.extend_from_slice(payload)
+                body.extend_from_slice(payload);
             })
             .map_err(|error| Refusal::malformed_body(error.status(), &error))?;
         peer.inlet.consume(fed.consumed);

@@ -15,6 +15,7 @@ pub struct Moment(u64);
 
 impl Moment {
     /// The moment `duration` later.
+    #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(nanos(duration)))
     }

@@ -40,7 +40,8 @@ pub struct Downstream {
 /// of a hang-up.
 pub struct Inlet {
     reader: Reader,
-    /// What has arrived and was not consumed. Empty while a read is in flight: it owns the buffer.
+    /// What has arrived and was not consumed. A read in flight owns another buffer, unless there is
+    /// nothing here: then it owns this one.
     input: Vec<u8>,
     gone: bool,
 }
@@ -66,27 +67,32 @@ impl Inlet {
         if !self.reader.is_armed() {
             self.arm();
         }
-        let Poll::Ready((result, input)) = self.reader.poll(cx) else {
+        let Poll::Ready((result, read)) = self.reader.poll(cx) else {
             return Poll::Pending;
         };
-        self.input = input;
-        match result {
-            Ok(1..) => Poll::Ready(Ok(())),
-            Ok(0) | Err(_) => {
-                self.gone = true;
-                Poll::Ready(Err(Interrupt::Gone))
-            }
+        if self.input.is_empty() {
+            self.input = read;
+        } else {
+            self.input.extend_from_slice(&read);
         }
+        if matches!(result, Ok(1..)) {
+            return Poll::Ready(Ok(()));
+        }
+        self.gone = true;
+        Poll::Ready(Err(Interrupt::Gone))
     }
 
     fn arm(&mut self) {
-        let mut input = std::mem::take(&mut self.input);
-        if input.capacity() - input.len() < super::buffer::SMALL_BYTES / 4 {
-            input.reserve(super::buffer::SMALL_BYTES);
+        // What has arrived stays within reach: the read may be in flight for long.
+        let mut space = Vec::new();
+        if self.input.is_empty() {
+            std::mem::swap(&mut space, &mut self.input);
         }
-        if let Some(input) = self.reader.arm(input) {
-            self.input = input;
+        if space.capacity() < super::buffer::SMALL_BYTES / 4 {
+            space.reserve(super::buffer::SMALL_BYTES);
         }
+        let refused = self.reader.arm(space);
+        debug_assert!(refused.is_none(), "a read was in flight");
     }
 
     /// Says whether the caller is gone; if not, the task is woken when it goes. Bytes that arrive
@@ -106,7 +112,7 @@ impl Inlet {
         }
     }
 
-    /// What has arrived and was not consumed; empty while a read is in flight.
+    /// What has arrived and was not consumed.
     pub fn input(&self) -> &[u8] {
         &self.input
     }

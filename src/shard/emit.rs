@@ -168,15 +168,11 @@ pub fn response(
     downstream.ids.write(out);
     out.extend_from_slice(b"server-timing: tg;dur=");
     milliseconds(out, downstream.overhead_micros);
-    out.extend_from_slice(
-        b"
-",
-    );
+    out.extend_from_slice(b"\r\n");
     match downstream.framing {
-        Framing::None => {}
+        Framing::None | Framing::Close => {}
         Framing::Length(bytes) => length(out, bytes),
         Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-        Framing::Close => {}
     }
     if let Some(protocol) = head.upgrade {
         put(
@@ -242,10 +238,7 @@ fn status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
 fn length(out: &mut Vec<u8>, bytes: u64) {
     out.extend_from_slice(b"content-length: ");
     decimal(out, bytes);
-    out.extend_from_slice(
-        b"
-",
-    );
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends microseconds as milliseconds with three decimals.

@@ -16,7 +16,7 @@ use super::{
     reply::{self, Refusal},
     route::{self, Route},
     tunnel,
-    upstream::attempt::{self, Answer, Ask, AttemptError},
+    upstream::attempt::{self, Answer, Ask, AttemptError, Carrier},
 };
 use crate::{
     domain::{money::parse_dollars, outcome::Outcome, record::flag},
@@ -138,7 +138,7 @@ async fn answer(
             }
         }
     };
-    draft.close(shard, ended.outcome, ended.cost);
+    draft.close(shard, ended.outcome, &ended.cost);
     match ended.after {
         After::Keep if !head.keep_alive || shard.is_draining() => After::Close,
         after => after,
@@ -208,6 +208,7 @@ async fn exchange<'a>(
     let ask = Ask {
         method: head.method,
         head: &out,
+        http2: provider.http2 && route.upgrade.is_none(),
         connect: provider.connect_timeout,
         first_byte: provider.first_byte_timeout,
         end,
@@ -225,12 +226,13 @@ async fn exchange<'a>(
         end,
     };
     *body_read |= answer.request_whole;
-    let relayed = relay_answer(shard, peer, head, &route, answer, &pace, draft, *body_read).await?;
-    let Relayed {
+    let answered =
+        relay_answer(shard, peer, head, &route, answer, &pace, draft, *body_read).await?;
+    let Answered {
         relayed,
         host_keeps,
         meter,
-    } = relayed;
+    } = answered;
     if let Some(connection) = host_keeps {
         host.keep(connection, shard.clock.now());
     }
@@ -429,7 +431,7 @@ fn stopped(error: AttemptError) -> Stopped {
     }
 }
 
-struct Relayed {
+struct Answered {
     relayed: relay::Relayed,
     /// The connection, if it can carry another exchange.
     host_keeps: Option<super::upstream::connect::Connection>,
@@ -449,9 +451,9 @@ async fn relay_answer(
     pace: &Pace,
     draft: &mut Draft<'_>,
     body_read: bool,
-) -> Result<Relayed, Stopped> {
+) -> Result<Answered, Stopped> {
     let Answer {
-        mut connection,
+        mut carrier,
         buffer,
         head_bytes,
         request_whole,
@@ -488,19 +490,13 @@ async fn relay_answer(
     let keep_alive = head.keep_alive;
     let upgraded = head.upgrade.is_some();
     let mut meter = note_answer(route, &head, draft);
-    if upgraded {
+    if upgraded && let Carrier::Http1(connection) = &mut carrier {
         draft.flags |= flag::WEB_SOCKET;
         let relayed = Box::pin(tunnel::tunnel(
-            shard,
-            peer,
-            &mut connection,
-            out,
-            buffer,
-            head_bytes,
-            draft,
+            shard, peer, connection, out, buffer, head_bytes, draft,
         ))
         .await;
-        return Ok(Relayed {
+        return Ok(Answered {
             relayed,
             host_keeps: None,
             meter: None,
@@ -510,7 +506,7 @@ async fn relay_answer(
     let relayed = relay::relay(
         shard,
         peer,
-        &mut connection,
+        &mut carrier,
         passage,
         out,
         buffer,
@@ -525,9 +521,9 @@ async fn relay_answer(
         After::Keep if !keep => After::Close,
         after => after,
     };
-    Ok(Relayed {
+    Ok(Answered {
         relayed: relay::Relayed { after, ..relayed },
-        host_keeps: clean.then_some(connection),
+        host_keeps: carrier.finish(shard, clean),
         meter,
     })
 }

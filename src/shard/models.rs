@@ -28,11 +28,14 @@ pub struct Models {
     inner: RefCell<Inner>,
 }
 
+/// Provider slug, and the model as the provider knows it.
+type Name = (Box<str>, Box<[u8]>);
+
 #[derive(Debug, Default)]
 struct Inner {
     table: u64,
     last: Option<Rc<Known>>,
-    known: HashMap<(Box<str>, Box<[u8]>), Rc<Known>>,
+    known: HashMap<Name, Rc<Known>>,
 }
 
 impl Models {

@@ -162,7 +162,7 @@ impl<'a> Draft<'a> {
 
     /// Closes the draft: counts the exchange and hands its record to the log. A record that was
     /// not wanted is counted all the same.
-    pub fn close(mut self, shard: &Shard, outcome: Outcome, cost: Costed) {
+    pub fn close(mut self, shard: &Shard, outcome: Outcome, cost: &Costed) {
         let ended = shard.clock.now();
         let micros = |from: Option<Moment>, to: Option<Moment>| Some(to?.micros_since(from?));
         if let Some(bodies) = &mut self.bodies {
@@ -185,7 +185,7 @@ impl<'a> Draft<'a> {
             first_token_micros: micros(self.sent, self.first_token),
             overhead_micros: self
                 .overhead_micros
-                .unwrap_or(duration.saturating_sub(self.waited_micros)),
+                .unwrap_or_else(|| duration.saturating_sub(self.waited_micros)),
             status: self.status,
             outcome: outcome as u8,
             flags: self.flags | cost.flags,

@@ -14,7 +14,7 @@ use super::{
     emit::Framing,
     record::Draft,
     reply::Refusal,
-    upstream::connect::Connection,
+    upstream::attempt::Carrier,
 };
 use crate::{
     domain::outcome::Outcome,
@@ -154,7 +154,7 @@ impl Passage {
     /// answer's end must the end itself tell: by a reset.
     fn cut(&self, peer: &Downstream) -> Relayed {
         let after = if self.write == WriteFraming::Bare {
-            peer.writer.reset_on_close();
+            peer.writer.reset();
             After::Drop
         } else {
             After::Close
@@ -244,7 +244,7 @@ impl Pace {
 pub async fn relay(
     shard: &Shard,
     peer: &mut Downstream,
-    upstream: &mut Connection,
+    upstream: &mut Carrier,
     mut passage: Passage,
     mut out: Vec<u8>,
     mut input: Vec<u8>,
@@ -322,54 +322,63 @@ pub async fn relay(
             });
         }
         from = 0;
-        let full = input.len() == input.capacity();
-        let mut buffer = input;
-        buffer.clear();
-        if full && buffer.capacity() == SMALL_BYTES {
-            // The provider sends faster than we read: take larger bites.
-            shard.buffers.give_back(buffer);
-            buffer = shard.buffers.large();
-        }
-        let (result, buffer) = match read_more(shard, peer, upstream, buffer, pace).await {
-            Ok(read) => read,
-            Err(Interrupt::Gone) => return Ok(gone(draft)),
-            Err(Interrupt::Late) => {
-                "the provider's answer stalled".clone_into(&mut draft.error);
-                return Ok(passage.cut(peer));
-            }
+        let buffer = roomier(shard, input);
+        let read = read_more(shard, peer, upstream, buffer, pace).await;
+        input = match read {
+            Ok((Ok(1..), buffer)) => buffer,
+            ended => return Ok(end(shard, peer, &passage, ended, draft).await),
         };
-        input = buffer;
-        match result {
-            Ok(1..) => {}
-            Ok(0) if matches!(passage.read, ReadFraming::Close) => {
-                let ending = passage.ending();
-                let sent = send(shard, peer, ending).await;
-                return Ok(match sent {
-                    Ok(Ok(())) => Relayed {
-                        outcome: None,
-                        upstream_clean: false,
-                        after: if ending.is_empty() {
-                            After::Close
-                        } else {
-                            After::Keep
-                        },
+    }
+}
+
+/// The buffer for the next read: a provider that fills one sends faster than we read, and gets
+/// larger bites taken.
+fn roomier(shard: &Shard, mut buffer: Vec<u8>) -> Vec<u8> {
+    let full = buffer.len() == buffer.capacity();
+    buffer.clear();
+    if full && buffer.capacity() == SMALL_BYTES {
+        shard.buffers.give_back(buffer);
+        return shard.buffers.large();
+    }
+    buffer
+}
+
+/// Ends a relay whose provider sends no more: its end, if the connection's end is the answer's,
+/// else a cut.
+async fn end(
+    shard: &Shard,
+    peer: &mut Downstream,
+    passage: &Passage,
+    ended: Result<(io::Result<usize>, Vec<u8>), Interrupt>,
+    draft: &mut Draft<'_>,
+) -> Relayed {
+    match ended {
+        Err(Interrupt::Gone) => return gone(draft),
+        Ok((Ok(0), _)) if matches!(passage.read, ReadFraming::Close) => {
+            let ending = passage.ending();
+            return match send(shard, peer, ending).await {
+                Ok(Ok(())) => Relayed {
+                    outcome: None,
+                    upstream_clean: false,
+                    after: if ending.is_empty() {
+                        After::Close
+                    } else {
+                        After::Keep
                     },
-                    _ => gone(draft),
-                });
-            }
-            Ok(0) => {
-                "the provider closed the connection in the middle of its answer"
-                    .clone_into(&mut draft.error);
-                return Ok(passage.cut(peer));
-            }
-            Err(error) => {
-                draft.error = format!(
-                    "the connection to the provider broke in the middle of its answer: {error}"
-                );
-                return Ok(passage.cut(peer));
-            }
+                },
+                _ => gone(draft),
+            };
+        }
+        Err(Interrupt::Late) => "the provider's answer stalled".clone_into(&mut draft.error),
+        Ok((Ok(_), _)) => "the provider closed the connection in the middle of its answer"
+            .clone_into(&mut draft.error),
+        Ok((Err(error), _)) => {
+            draft.error = format!(
+                "the connection to the provider broke in the middle of its answer: {error}"
+            );
         }
     }
+    passage.cut(peer)
 }
 
 fn gone(draft: &mut Draft<'_>) -> Relayed {
@@ -389,13 +398,13 @@ async fn send(
 async fn read_more(
     shard: &Shard,
     peer: &mut Downstream,
-    upstream: &mut Connection,
+    upstream: &mut Carrier,
     buffer: Vec<u8>,
     pace: &Pace,
 ) -> Result<(io::Result<usize>, Vec<u8>), Interrupt> {
     pace.limit(shard, peer);
-    let refused = upstream.stream.reader.arm(buffer);
+    let refused = upstream.arm(buffer);
     debug_assert!(refused.is_none(), "a read was in flight");
-    let read = poll_fn(|cx| upstream.stream.reader.poll(cx));
+    let read = poll_fn(|cx| upstream.poll_read(cx));
     Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, read).await
 }

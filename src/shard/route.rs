@@ -9,7 +9,6 @@ use super::{
     reply::Refusal,
 };
 use crate::{
-    config::secret::Secret,
     http::{
         head::{Field, RequestFraming, RequestHead, ResponseHead},
         header::FieldName,
@@ -20,7 +19,10 @@ use crate::{
         dialect::Dialect,
         model,
     },
-    snapshot::{Provider, Snapshot, providers::Kind},
+    snapshot::{
+        Provider, Snapshot,
+        providers::{DEFAULT_ALIAS, Kind, Secret},
+    },
 };
 
 /// Where one exchange goes.
@@ -186,7 +188,7 @@ fn credentials(
         return Ok(());
     }
     if let Some(alias) = wishes.alias
-        && alias != crate::config::upstream::DEFAULT_ALIAS
+        && alias != DEFAULT_ALIAS
     {
         return Err(Refusal::unknown_alias(&provider.slug, alias));
     }

@@ -111,6 +111,6 @@ mod tests {
     #[test]
     fn auto_takes_a_rung_that_runs() {
         let (mut runtime, _, _) = build(Choice::Auto).unwrap();
-        runtime.block_on(monoio::time::sleep(std::time::Duration::from_millis(1)));
+        runtime.block_on(async { monoio::time::sleep(std::time::Duration::from_millis(1)).await });
     }
 }

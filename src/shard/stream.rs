@@ -55,6 +55,7 @@ impl Stream {
     }
 
     /// Puts a TLS session, its handshake done, on top of a plain stream.
+    #[must_use]
     pub fn secured(mut self, session: Session) -> Self {
         let session = Rc::new(RefCell::new(session));
         self.reader.tls = Some(Box::new(TlsReader {
@@ -313,9 +314,9 @@ impl Writer {
         let _ = socket::shutdown_write(self.fd);
     }
 
-    /// Makes the closing of the connection a reset.
-    pub fn reset_on_close(&self) {
-        socket::reset_on_close(self.fd);
+    /// Resets the connection, which is of no use then.
+    pub fn reset(&self) {
+        socket::reset(self.fd);
     }
 }
 

@@ -58,7 +58,6 @@ pub async fn tunnel(
                 buffer = read;
                 sent.is_err().then_some(Outcome::Cancelled)
             }
-            Turn::Upstream(Ok(0), _) => Some(Outcome::Ok),
             Turn::Upstream(Err(_), _) => Some(Outcome::UpstreamCut),
             Turn::Downstream(Ok(())) => {
                 let input = peer.inlet.input();
@@ -68,7 +67,7 @@ pub async fn tunnel(
                 sent.is_err().then_some(Outcome::UpstreamCut)
             }
             // Which end of a WebSocket closes first says nothing about how it went.
-            Turn::Downstream(Err(_)) => Some(Outcome::Ok),
+            Turn::Upstream(Ok(0), _) | Turn::Downstream(Err(_)) => Some(Outcome::Ok),
         };
     }
     upstream.stream.writer.finish().await;

@@ -1,8 +1,10 @@
 //! The side that we call: hosts, their addresses, and connections kept open to them.
 //!
 //! Reading order: [`host`] (one origin with its pool and its addresses), [`connect`] (opening a
-//! connection), [`attempt`](self::attempt) (one try of an exchange).
+//! connection), [`attempt`](self::attempt) (one try of an exchange), [`h2`] (the same where the
+//! provider speaks HTTP/2).
 
 pub mod host;
 pub mod connect;
 pub mod attempt;
+pub mod h2;

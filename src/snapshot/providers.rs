@@ -6,7 +6,6 @@ use super::CompileError;
 use crate::{
     config::{
         Config,
-        secret::Secret,
         upstream::{AddressOverride, Http2, ProviderSettings, Timeouts, UpstreamUrl},
     },
     provider::{
@@ -15,6 +14,8 @@ use crate::{
         table::{ProviderId, by_slug},
     },
 };
+
+pub use crate::config::{secret::Secret, upstream::DEFAULT_ALIAS};
 
 /// What the slug of a custom provider begins with.
 pub const CUSTOM_PREFIX: &str = "custom-";

@@ -7,8 +7,8 @@ use std::{
 };
 
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, bind, listen, recv,
-    send, shutdown, socket_with, sockopt,
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, bind, connect_unspec,
+    listen, recv, send, shutdown, socket_with, sockopt,
 };
 
 /// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
@@ -70,11 +70,14 @@ pub fn is_quiet(fd: RawFd) -> bool {
     )
 }
 
-/// Makes the closing of the socket a reset: the peer learns that the answer is not whole even
-/// where its end is the end of the connection.
-pub fn reset_on_close(fd: RawFd) {
+/// Resets the connection: the peer learns that the answer is not whole even where its end is the
+/// end of the connection.
+///
+/// Asking for a reset at the socket's closing would not do: the runtime shuts the sending side
+/// down first, and its end would arrive before the reset.
+pub fn reset(fd: RawFd) {
     // Failing leaves an ordinary close, which is all that can be done then.
-    let _ = sockopt::set_socket_linger(borrow(fd), Some(std::time::Duration::ZERO));
+    let _ = connect_unspec(borrow(fd));
 }
 
 fn borrow<'fd>(fd: RawFd) -> BorrowedFd<'fd> {
@@ -86,7 +89,11 @@ fn borrow<'fd>(fd: RawFd) -> BorrowedFd<'fd> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{io::Write, net::TcpStream, os::fd::AsRawFd};
+    use std::{
+        io::{Read, Write},
+        net::TcpStream,
+        os::fd::AsRawFd,
+    };
 
     #[test]
     fn a_port_can_be_shared_only_by_its_own_listeners() {
@@ -111,5 +118,21 @@ mod tests {
         let (gone, _) = listeners[0].accept().unwrap();
         drop(gone);
         while is_quiet(other.as_raw_fd()) {}
+    }
+
+    #[test]
+    fn a_reset_connection_does_not_look_ended() {
+        let listeners = listen_shared("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let mut here = TcpStream::connect(listeners[0].local_addr().unwrap()).unwrap();
+        listeners[0].set_nonblocking(false).unwrap();
+        let (mut there, _) = listeners[0].accept().unwrap();
+        there.write_all(b"half").unwrap();
+        reset(there.as_raw_fd());
+        let _ = there.shutdown(std::net::Shutdown::Write);
+        drop(there);
+        let mut read = Vec::new();
+        let error = here.read_to_end(&mut read).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(read, b"half");
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn prepare(connection: &mut Connection, busy: Duration) -> Result<(),
         return Err(SchemaError::Damaged);
     }
     let taken = version(connection)?;
-    let known = STEPS.len() as i64;
+    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
     if taken > known {
         return Err(SchemaError::Newer(taken));
     }

@@ -1,9 +1,16 @@
 //! One try of an exchange at one host: the request goes out, the answer's head comes back.
 
-use std::{future::poll_fn, io, rc::Rc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use super::{
     connect::{ConnectError, Connection, Dialer},
+    h2::{self, Lease, call::Call},
     host::Host,
 };
 use crate::{
@@ -20,6 +27,7 @@ use crate::{
         emit,
         record::Draft,
         relay::Pace,
+        stream::ReadResult,
     },
 };
 
@@ -36,6 +44,12 @@ pub enum AttemptError {
         host: Box<str>,
         /// What the system said, if it was an error.
         detail: Box<str>,
+    },
+    /// The request was turned away unread: the connection was about to close, or full.
+    #[error("{host} refused the request before working on it")]
+    Refused {
+        /// The name and port.
+        host: Box<str>,
     },
     /// The answer's head is not HTTP.
     #[error("{host} answered with a malformed head: {error}")]
@@ -63,8 +77,8 @@ pub enum AttemptError {
 
 /// An answer whose head is complete.
 pub struct Answer {
-    /// The connection that it comes on.
-    pub connection: Connection,
+    /// What it comes on.
+    pub carrier: Carrier,
     /// What was read: the head, and what came with it.
     pub buffer: Vec<u8>,
     /// Length of the head.
@@ -73,12 +87,54 @@ pub struct Answer {
     pub request_whole: bool,
 }
 
+/// What an answer comes on: a connection of its own, or a stream of a shared one.
+pub enum Carrier {
+    /// HTTP/1.1
+    Http1(Connection),
+    /// HTTP/2
+    Http2(Box<Call>),
+}
+
+impl Carrier {
+    /// Starts a read, as [`Reader::arm`](crate::shard::stream::Reader::arm) does.
+    pub fn arm(&mut self, buffer: Vec<u8>) -> Option<Vec<u8>> {
+        match self {
+            Self::Http1(connection) => connection.stream.reader.arm(buffer),
+            Self::Http2(call) => call.arm(buffer),
+        }
+    }
+
+    /// Polls the read in flight, as [`Reader::poll`](crate::shard::stream::Reader::poll) does.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<ReadResult> {
+        match self {
+            Self::Http1(connection) => connection.stream.reader.poll(cx),
+            Self::Http2(call) => call.poll_read(cx),
+        }
+    }
+
+    /// Ends the exchange. `whole`: request and answer were, so that another may follow; on the
+    /// connection that is given back, if it was this exchange's own.
+    pub fn finish(self, shard: &Rc<Shard>, whole: bool) -> Option<Connection> {
+        match self {
+            Self::Http1(connection) => whole.then_some(connection),
+            Self::Http2(call) => {
+                if whole {
+                    call.finish(shard);
+                }
+                None
+            }
+        }
+    }
+}
+
 /// What is asked, and how long it may take.
 pub struct Ask<'a> {
     /// The request's method.
     pub method: Method<'a>,
     /// The head as it goes upstream.
     pub head: &'a [u8],
+    /// HTTP/2 may be offered.
+    pub http2: bool,
     /// Until a connection stands.
     pub connect: Duration,
     /// From the request to the first byte of the answer.
@@ -101,7 +157,7 @@ const INTERIM_MAX: usize = 16;
 ///
 /// A pooled connection that turns out to be dead is replaced by a fresh one where no byte of the
 /// request can have been processed: that is, where the method allows a repeat (RFC 9110 section
-/// 9.2.2).
+/// 9.2.2), or where the provider said so (RFC 9113 section 8.7).
 pub async fn attempt(
     shard: &Rc<Shard>,
     peer: &mut Downstream,
@@ -110,43 +166,144 @@ pub async fn attempt(
     body: &mut Body,
     draft: &mut Draft<'_>,
 ) -> Result<Answer, AttemptError> {
-    let connection = take_connection(shard, peer, host, ask, draft).await?;
-    let reused = connection.reused;
-    let tried = send_and_wait(shard, peer, host, ask, body, draft, connection).await;
-    let repeatable = matches!(ask.method, Method::Get | Method::Head | Method::Options)
-        && matches!(body, Body::Whole(_));
-    match tried {
-        Err(AttemptError::Closed { .. }) if reused && repeatable => {
-            let connection = Box::pin(dial(shard, peer, host, ask, draft)).await?;
-            Box::pin(send_and_wait(
-                shard, peer, host, ask, body, draft, connection,
-            ))
-            .await
+    let offer = ask.http2 && host.origin.tls;
+    // What HTTP/2 cannot say goes by HTTP/1.1.
+    let request = offer
+        .then(|| h2::head::request(ask.head, &host.authority))
+        .flatten();
+    let offer = request.is_some();
+    let way = find_way(shard, peer, host, ask, offer, draft).await?;
+    let reused = way.is_reused();
+    let tried = go(shard, peer, host, ask, request.clone(), body, draft, way).await;
+    let way = match &tried {
+        // What refused is not shared any more, so this finds or opens another.
+        Err(AttemptError::Refused { .. }) if matches!(body, Body::Whole(_)) => {
+            Box::pin(find_way(shard, peer, host, ask, offer, draft)).await?
         }
-        tried => tried,
+        Err(AttemptError::Closed { .. })
+            if reused && is_repeatable(ask.method) && matches!(body, Body::Whole(_)) =>
+        {
+            Box::pin(dial(shard, peer, host, ask, offer, draft)).await?
+        }
+        _ => return tried,
+    };
+    Box::pin(go(shard, peer, host, ask, request, body, draft, way)).await
+}
+
+fn is_repeatable(method: Method<'_>) -> bool {
+    matches!(method, Method::Get | Method::Head | Method::Options)
+}
+
+/// What a request goes out on.
+enum Way {
+    Http1(Connection),
+    /// `true`: others have used the connection before.
+    Http2(Lease, bool),
+}
+
+impl Way {
+    fn is_reused(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.reused,
+            Self::Http2(_, reused) => *reused,
+        }
     }
 }
 
-async fn take_connection(
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parties of an attempt, each once"
+)]
+async fn go(
     shard: &Rc<Shard>,
     peer: &mut Downstream,
     host: &Rc<Host>,
     ask: &Ask<'_>,
+    request: Option<http::Request<()>>,
+    body: &mut Body,
     draft: &mut Draft<'_>,
-) -> Result<Connection, AttemptError> {
-    let (idle, stale) = host.take_idle();
-    if stale > 0 {
-        shard.counters.borrow_mut().add(Plain::UpstreamStale, stale);
+    way: Way,
+) -> Result<Answer, AttemptError> {
+    match (way, request) {
+        (Way::Http2(lease, _), Some(request)) => {
+            Box::pin(h2::send::send_and_wait(
+                shard, peer, host, ask, request, body, draft, lease,
+            ))
+            .await
+        }
+        // A shared connection is only looked for where there is a request for it.
+        (Way::Http2(..), None) => Err(AttemptError::Refused {
+            host: host.authority.clone(),
+        }),
+        (Way::Http1(connection), _) => {
+            send_and_wait(shard, peer, host, ask, body, draft, connection).await
+        }
     }
-    match idle {
-        Some(mut connection) => {
+}
+
+/// Finds a connection: one that is shared, one that lies idle, or a fresh one.
+async fn find_way(
+    shard: &Rc<Shard>,
+    peer: &mut Downstream,
+    host: &Rc<Host>,
+    ask: &Ask<'_>,
+    offer: bool,
+    draft: &mut Draft<'_>,
+) -> Result<Way, AttemptError> {
+    if offer && let Some(way) = share(shard, host) {
+        return Ok(way);
+    }
+    // Idle connections to an origin that speaks HTTP/2 belong to those who may not speak it.
+    if !offer || host.speaks_h2() != Some(true) {
+        let (idle, stale) = host.take_idle();
+        if stale > 0 {
+            shard.counters.borrow_mut().add(Plain::UpstreamStale, stale);
+        }
+        if let Some(mut connection) = idle {
             shard.count(Plain::UpstreamReuses);
             connection.reused = true;
-            Ok(connection)
+            return Ok(Way::Http1(connection));
         }
-        // Boxed: opening a connection is rare, and its future is the largest of all.
-        None => Box::pin(dial(shard, peer, host, ask, draft)).await,
     }
+    if !offer || host.speaks_h2() == Some(false) {
+        return Box::pin(dial(shard, peer, host, ask, offer, draft)).await;
+    }
+    // Many that come at once open one connection, not one each.
+    let Some(claim) = host.claim_dial() else {
+        Box::pin(wait_for_dial(shard, peer, host, ask, draft)).await?;
+        return match share(shard, host) {
+            Some(way) => Ok(way),
+            None => Box::pin(dial(shard, peer, host, ask, offer, draft)).await,
+        };
+    };
+    let way = Box::pin(dial(shard, peer, host, ask, offer, draft)).await;
+    drop(claim);
+    way
+}
+
+fn share(shard: &Shard, host: &Host) -> Option<Way> {
+    let lease = host.lease()?;
+    shard.count(Plain::UpstreamReuses);
+    Some(Way::Http2(lease, true))
+}
+
+async fn wait_for_dial(
+    shard: &Shard,
+    peer: &mut Downstream,
+    host: &Host,
+    ask: &Ask<'_>,
+    draft: &mut Draft<'_>,
+) -> Result<(), AttemptError> {
+    let started = shard.clock.now();
+    peer.deadline.set(ask.end);
+    let dialed = poll_fn(|cx| host.poll_dialed(cx));
+    let dialed =
+        Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, dialed).await;
+    draft.waited_micros += shard.clock.now().micros_since(started);
+    dialed.map_err(|interrupt| match interrupt {
+        Interrupt::Gone => AttemptError::Gone,
+        Interrupt::Late => timeout(host, ask),
+    })
 }
 
 async fn dial(
@@ -154,8 +311,9 @@ async fn dial(
     peer: &mut Downstream,
     host: &Rc<Host>,
     ask: &Ask<'_>,
+    offer: bool,
     draft: &mut Draft<'_>,
-) -> Result<Connection, AttemptError> {
+) -> Result<Way, AttemptError> {
     let started = shard.clock.now();
     let ask_name = |host: &Host| {
         let question = Question::Resolve {
@@ -168,19 +326,25 @@ async fn dial(
     let dialer = Dialer {
         clock: &shard.clock,
         deadlines: &shard.deadlines,
-        tls: &shard.tls,
+        tls: if offer { &shard.tls_h2 } else { &shard.tls },
         ask: &ask_name,
         limit: ask.connect,
     };
     peer.deadline.set(ask.end);
-    let dial = dialer.connect(host);
+    let dial = Box::pin(dialer.connect(host));
     let dialed =
         Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, dial).await;
     draft.waited_micros += shard.clock.now().micros_since(started);
     match dialed {
         Ok(Ok(connection)) => {
             shard.count(Plain::UpstreamConnects);
-            Ok(connection)
+            if offer {
+                host.note_h2(connection.h2);
+            }
+            if !connection.h2 {
+                return Ok(Way::Http1(connection));
+            }
+            Box::pin(begin_sharing(shard, host, connection)).await
         }
         Ok(Err(error)) => {
             shard.count(Plain::UpstreamConnectFailures);
@@ -191,7 +355,24 @@ async fn dial(
     }
 }
 
-fn timeout(host: &Host, ask: &Ask<'_>) -> AttemptError {
+async fn begin_sharing(
+    shard: &Rc<Shard>,
+    host: &Host,
+    connection: Connection,
+) -> Result<Way, AttemptError> {
+    let head_bytes = shard.snapshot().limits.head_bytes;
+    let link = h2::open(shard, connection, head_bytes)
+        .await
+        .map_err(|error| AttemptError::Closed {
+            host: host.authority.clone(),
+            detail: format!(" ({error})").into(),
+        })?;
+    let lease = link.lease();
+    host.share(link);
+    Ok(Way::Http2(lease, false))
+}
+
+pub(super) fn timeout(host: &Host, ask: &Ask<'_>) -> AttemptError {
     AttemptError::Timeout {
         host: host.authority.clone(),
         limit: ask.first_byte,
@@ -248,7 +429,7 @@ async fn send_and_wait(
     let (buffer, head_bytes) =
         wait_for_head(shard, peer, host, ask, draft, &mut connection).await?;
     Ok(Answer {
-        connection,
+        carrier: Carrier::Http1(connection),
         buffer,
         head_bytes,
         request_whole,

@@ -1,4 +1,5 @@
-//! One origin as a shard knows it: its addresses, and the idle connections to it.
+//! One origin as a shard knows it: its addresses, the idle connections to it, and the HTTP/2
+//! connections that exchanges share.
 
 use std::{
     cell::{Cell, RefCell},
@@ -9,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use super::connect::Connection;
+use super::{
+    connect::Connection,
+    h2::{Lease, Link},
+};
 use crate::{provider::address::Origin, shard::clock::Moment, sys::socket};
 
 /// Idle connections kept to one origin by one shard; more are closed.
@@ -24,7 +28,7 @@ const IDLE_TIME: Duration = Duration::from_secs(50);
 const ADDRESSES_FRESH: Duration = Duration::from_secs(30);
 
 /// How long old addresses are used while new ones cannot be had.
-const ADDRESSES_STALE: Duration = Duration::from_secs(3600);
+const ADDRESSES_STALE: Duration = Duration::from_hours(1);
 
 /// How long a failed look-up is taken for an answer.
 const FAILURE_FRESH: Duration = Duration::from_secs(2);
@@ -73,6 +77,10 @@ impl Hosts {
     }
 
     /// Gives the answer of a look-up to every origin of that name.
+    #[expect(
+        clippy::iter_over_hash_type,
+        reason = "every host gets the same, in any order"
+    )]
     pub fn resolved(&self, name: &str, answer: &Result<Vec<SocketAddr>, Box<str>>, now: Moment) {
         for (origin, host) in self.all.borrow().iter() {
             if &*origin.host == name {
@@ -82,6 +90,10 @@ impl Hosts {
     }
 
     /// Closes idle connections that are old or dead. Called about once a second.
+    #[expect(
+        clippy::iter_over_hash_type,
+        reason = "every host gets the same, in any order"
+    )]
     pub fn sweep(&self, now: Moment) {
         for host in self.all.borrow().values() {
             host.sweep(now);
@@ -89,9 +101,16 @@ impl Hosts {
     }
 
     /// Closes all idle connections.
+    #[expect(
+        clippy::iter_over_hash_type,
+        reason = "every host gets the same, in any order"
+    )]
     pub fn close_idle(&self) {
         for host in self.all.borrow().values() {
             host.idle.borrow_mut().clear();
+            for link in host.links.take() {
+                link.retire();
+            }
         }
     }
 
@@ -113,6 +132,13 @@ pub struct Host {
     pub authority: Box<str>,
     used: Cell<Moment>,
     idle: RefCell<Vec<Idle>>,
+    /// HTTP/2 connections that take exchanges.
+    links: RefCell<Vec<Rc<Link>>>,
+    /// What the origin agreed on when it was last offered HTTP/2.
+    speaks_h2: Cell<Option<bool>>,
+    /// A connection is being opened that others wait to share.
+    dialing: Cell<bool>,
+    wait_for_dial: RefCell<Vec<Waker>>,
     addresses: RefCell<Addresses>,
     /// Where in the list the last good connection was made, so that a dead first address is not
     /// tried by every connection.
@@ -164,6 +190,10 @@ impl Host {
             origin,
             used: Cell::new(now),
             idle: RefCell::default(),
+            links: RefCell::default(),
+            speaks_h2: Cell::new(None),
+            dialing: Cell::new(false),
+            wait_for_dial: RefCell::default(),
             addresses: RefCell::new(addresses),
             good: Cell::new(None),
         }
@@ -194,7 +224,53 @@ impl Host {
         }
     }
 
+    /// Takes a place on a shared connection that has room. The first one that has is taken, so
+    /// that those beyond what is needed grow idle and go.
+    pub fn lease(&self) -> Option<Lease> {
+        let links = self.links.borrow();
+        links.iter().find(|link| link.has_room()).map(Link::lease)
+    }
+
+    /// Lets others share a connection.
+    pub fn share(&self, link: Rc<Link>) {
+        self.links.borrow_mut().push(link);
+    }
+
+    /// Says what the origin agreed on when it was last offered HTTP/2; `None`: it never was.
+    pub fn speaks_h2(&self) -> Option<bool> {
+        self.speaks_h2.get()
+    }
+
+    /// Notes what the origin agreed on.
+    pub fn note_h2(&self, agreed: bool) {
+        self.speaks_h2.set(Some(agreed));
+    }
+
+    /// Claims the opening of a connection to share; `None` if it is being opened already.
+    pub fn claim_dial(self: &Rc<Self>) -> Option<Dialing> {
+        (!self.dialing.replace(true)).then(|| Dialing(Rc::clone(self)))
+    }
+
+    /// Ready when no connection to share is being opened.
+    pub fn poll_dialed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.dialing.get() {
+            return Poll::Ready(());
+        }
+        let mut waiting = self.wait_for_dial.borrow_mut();
+        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            waiting.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
     fn sweep(&self, now: Moment) {
+        self.links.borrow_mut().retain(|link| {
+            let worn = link.is_worn(now, IDLE_TIME);
+            if worn {
+                link.retire();
+            }
+            !worn
+        });
         let limit = u64::try_from(IDLE_TIME.as_micros()).unwrap_or(u64::MAX);
         self.idle.borrow_mut().retain(|idle| {
             now.micros_since(idle.since) < limit && socket::is_quiet(idle.connection.stream.fd())
@@ -268,7 +344,7 @@ impl Host {
         addresses.asked = false;
         match answer {
             Ok(found) => {
-                addresses.known = found.clone();
+                addresses.known.clone_from(found);
                 for address in &mut addresses.known {
                     address.set_port(self.origin.port);
                 }
@@ -279,6 +355,18 @@ impl Host {
         }
         addresses.at = Some(now);
         for waker in addresses.waiting.drain(..) {
+            waker.wake();
+        }
+    }
+}
+
+/// The opening of a connection that others wait to share, until it is dropped.
+pub struct Dialing(Rc<Host>);
+
+impl Drop for Dialing {
+    fn drop(&mut self) {
+        self.0.dialing.set(false);
+        for waker in self.0.wait_for_dial.take() {
             waker.wake();
         }
     }
