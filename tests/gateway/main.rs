@@ -7,6 +7,16 @@
     clippy::disallowed_types,
     reason = "test threads may block, and look at the clock"
 )]
+#![expect(
+    clippy::format_collect,
+    clippy::format_push_string,
+    reason = "short is worth more than fast here"
+)]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "figures, and the last words of a server whose test failed"
+)]
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 #[path = "../support"]
@@ -21,3 +31,13 @@ mod support {
 }
 
 mod bad_input;
+mod bad_upstream;
+mod relay;
+mod hangup;
+mod timeouts;
+mod auth;
+mod shutdown;
+mod websocket;
+mod tls;
+mod records;
+mod driver;

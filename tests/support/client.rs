@@ -82,6 +82,14 @@ impl Client {
         }
     }
 
+    /// Says whether something has come, waiting for the patience that was set.
+    pub(crate) fn is_readable(&self) -> bool {
+        match self.stream.peek(&mut [0]) {
+            Ok(_) => true,
+            Err(error) => !is_timeout(&error),
+        }
+    }
+
     /// Waits at most so long for each read from now on.
     pub(crate) fn patience(&self, time: Duration) {
         self.stream.set_read_timeout(Some(time)).unwrap();
@@ -192,6 +200,16 @@ impl<S: Read + Write> Client<S> {
             payload.truncate(size);
             payload
         })
+    }
+
+    /// Reads the body behind `head`; says whether it came to its end.
+    pub(crate) fn finish_body(&mut self, head: &str) -> bool {
+        let mut answer = Answer {
+            status: status_of(head),
+            head: head.to_owned(),
+            ..Answer::default()
+        };
+        self.read_body(Sent::Other, &mut answer)
     }
 
     /// Whether the body came to its end.
@@ -350,7 +368,7 @@ pub(crate) fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
 
 fn status_of(head: &str) -> u16 {
     let line = head.lines().next().unwrap();
-    assert!(line.starts_with("HTTP/1.1 "), "{line}");
+    assert!(line.starts_with("HTTP/1."), "{line}");
     line.split(' ').nth(1).unwrap().parse().unwrap()
 }
 

@@ -33,6 +33,20 @@ pub(crate) fn cpu_ticks(pid: u32) -> u64 {
     ticks() + ticks()
 }
 
+/// Connections to `port` of this machine that neither side has begun to close. An orderly end
+/// counts once the other side's system has heard of it.
+pub(crate) fn established(port: u16) -> usize {
+    const ESTABLISHED: &str = "01";
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let end = format!(":{port:04X}");
+    let is_open = |line: &&str| {
+        let mut words = line.split_ascii_whitespace().skip(2);
+        words.next().is_some_and(|remote| remote.ends_with(&end))
+            && words.next() == Some(ESTABLISHED)
+    };
+    table.lines().filter(is_open).count()
+}
+
 fn status_kib(pid: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(name));

@@ -271,6 +271,20 @@ impl Server {
         client.answer(Sent::of(request))
     }
 
+    /// What `/metrics` says.
+    #[track_caller]
+    pub(crate) fn figures(&self) -> String {
+        let lines = format!("Authorization: Bearer {API_TOKEN}\r\n");
+        let answer = self.ask(&super::client::get("/metrics", &lines));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.text()
+    }
+
+    /// Connections from downstream that are established, as the system sees it.
+    pub(crate) fn connections(&self) -> usize {
+        super::process::established(self.address.port())
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();

@@ -10,7 +10,6 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use rustix::net::sockopt::set_socket_linger;
 use serde_json::Value;
 use tidegate::cli::demo::mock_provider::{MockProvider, Options};
 
@@ -151,6 +150,22 @@ impl Peer {
         Some(body)
     }
 
+    /// Reads a line, with its end.
+    pub(crate) fn line(&mut self) -> Option<String> {
+        let line = self.take_through(b"\r\n")?;
+        Some(String::from_utf8(line).unwrap())
+    }
+
+    /// Reads and throws away so many bytes.
+    pub(crate) fn finish_reading(&mut self, bytes: usize) {
+        let mut left = bytes - self.buffer.len().min(bytes);
+        self.buffer.clear();
+        while left > 0 && self.more().is_some() {
+            left -= self.buffer.len().min(left);
+            self.buffer.clear();
+        }
+    }
+
     pub(crate) fn take(&mut self, bytes: usize) -> Option<Vec<u8>> {
         while self.buffer.len() < bytes {
             self.more()?;
@@ -169,7 +184,7 @@ impl Peer {
 
     /// Reads once; `None` at the end.
     fn more(&mut self) -> Option<()> {
-        let mut piece = [0; 64 * 1024];
+        let mut piece = [0; 16 * 1024];
         let bytes = self
             .stream
             .read(&mut piece)
@@ -205,11 +220,6 @@ impl Peer {
     /// Ends the sending side.
     pub(crate) fn finish(&self) {
         let _ = self.stream.shutdown(Shutdown::Write);
-    }
-
-    /// Makes the close to come a reset.
-    pub(crate) fn reset(&self) {
-        let _ = set_socket_linger(&self.stream, Some(std::time::Duration::ZERO));
     }
 
     /// Says whether the other side has ended or sent something, without waiting.
