@@ -118,6 +118,11 @@ async fn gather_chunks(
     let mut decoder = Box::new(ChunkDecoder::new());
     let mut body = buffers.small();
     loop {
+        // Before it would be too much, not after: a buffer that grows past its bound doubles.
+        if (body.len() + peer.inlet.input().len()) as u64 > bounds.gather_bytes {
+            let rest = Rest::Chunked(decoder);
+            return Ok(Body::Passing { first: body, rest });
+        }
         let fed = decoder
             .feed(peer.inlet.input(), |payload| {
                 body.extend_from_slice(payload);
@@ -129,10 +134,6 @@ async fn gather_chunks(
         }
         if fed.done {
             return Ok(Body::Whole(body));
-        }
-        if body.len() as u64 > bounds.gather_bytes {
-            let rest = Rest::Chunked(decoder);
-            return Ok(Body::Passing { first: body, rest });
         }
         more(peer, clock, bounds.pause).await?;
     }

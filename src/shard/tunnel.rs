@@ -48,6 +48,10 @@ pub async fn tunnel(
             if let Poll::Ready((result, read)) = upstream.stream.reader.poll(cx) {
                 return Poll::Ready(Turn::Upstream(result, read));
             }
+            // Also what came behind the handshake, before the 101.
+            if !peer.inlet.input().is_empty() {
+                return Poll::Ready(Turn::Downstream(Ok(())));
+            }
             peer.inlet.poll_more(cx).map(Turn::Downstream)
         })
         .await;

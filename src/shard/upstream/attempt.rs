@@ -1,8 +1,9 @@
 //! One try of an exchange at one host: the request goes out, the answer's head comes back.
 
 use std::{
-    future::poll_fn,
+    future::{Future as _, poll_fn},
     io,
+    pin::pin,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
@@ -27,7 +28,8 @@ use crate::{
         emit,
         record::Draft,
         relay::Pace,
-        stream::ReadResult,
+        reply::Refusal,
+        stream::{ReadResult, Stream},
     },
 };
 
@@ -72,7 +74,7 @@ pub enum AttemptError {
     Gone,
     /// The caller's body is to be refused.
     #[error("the request's body was refused")]
-    Body(crate::shard::reply::Refusal),
+    Body(Refusal),
 }
 
 /// An answer whose head is complete.
@@ -438,7 +440,7 @@ async fn send_and_wait(
 
 enum SendError {
     Interrupted(Interrupt),
-    Body(crate::shard::reply::Refusal),
+    Body(Refusal),
     Broken,
 }
 
@@ -483,63 +485,119 @@ async fn pass_body(
     draft: &mut Draft<'_>,
     connection: &mut Connection,
 ) -> Result<bool, SendError> {
+    let pace = Pace {
+        idle: ask.first_byte,
+        end: ask.end,
+    };
     let mut out = ask.head.to_vec();
-    let mut done = false;
-    let mut piece = std::mem::take(first);
+    // What was gathered may be megabytes: it goes out in parts, so that it is not held twice.
+    let first = std::mem::take(first);
+    let mut parts = first.chunks(ONE_SEND_BYTES);
+    let mut part = parts.next().unwrap_or_default();
     loop {
-        match rest {
-            Rest::Length { .. } => out.extend_from_slice(&piece),
-            Rest::Chunked(_) => {
-                if !piece.is_empty() {
-                    out.extend_from_slice(ChunkHeader::new(piece.len()).as_bytes());
-                    out.extend_from_slice(&piece);
-                    out.extend_from_slice(CHUNK_END);
-                }
-                if done {
-                    out.extend_from_slice(LAST_CHUNK);
-                }
-            }
+        frame_part(rest, part, false, &mut out);
+        pace.limit(shard, peer);
+        if !send_unless_answered(shard, peer, connection, &out).await? {
+            return Ok(false);
         }
-        // No watch for a hang-up here: the caller's bytes are the body.
-        if connection.stream.writer.send(&out).await.is_err() {
-            return Err(SendError::Broken);
+        out.clear();
+        match parts.next() {
+            Some(next) => part = next,
+            None => break,
         }
+    }
+    drop(first);
+    let mut piece = Vec::new();
+    loop {
+        peer.limit(&shard.clock, ask.bounds.pause);
+        if wait_for_body(shard, peer, connection).await? {
+            return Ok(false);
+        }
+        piece.clear();
+        let done = body::take_passing(peer, rest, ask.bounds, &mut piece);
+        let done = done.map_err(|error| match error {
+            BodyError::Refused(refusal) => SendError::Body(refusal),
+            BodyError::Gone => SendError::Interrupted(Interrupt::Gone),
+        })?;
+        draft.request_bytes += piece.len() as u64;
+        frame_part(rest, &piece, done, &mut out);
+        pace.limit(shard, peer);
+        if !send_unless_answered(shard, peer, connection, &out).await? {
+            return Ok(false);
+        }
+        out.clear();
         if done {
             return Ok(true);
         }
-        out.clear();
-        piece.clear();
-        // Whichever comes first: the answer, or more of the body.
-        peer.limit(&shard.clock, ask.bounds.pause);
-        let early = poll_fn(|cx| {
-            if connection.stream.reader.is_ready(cx) {
-                return Poll::Ready(Ok(true));
-            }
-            match peer.inlet.poll_more(cx) {
-                Poll::Ready(more) => Poll::Ready(more.map(|()| false)),
-                Poll::Pending if peer.deadline.is_past(shard.clock.now(), cx) => {
-                    Poll::Ready(Err(Interrupt::Late))
-                }
-                Poll::Pending => Poll::Pending,
-            }
-        })
-        .await;
-        match early {
-            Ok(true) => return Ok(false),
-            Ok(false) => {}
-            Err(Interrupt::Gone) => return Err(SendError::Interrupted(Interrupt::Gone)),
-            Err(Interrupt::Late) => {
-                return Err(SendError::Body(crate::shard::reply::Refusal::slow_body()));
-            }
-        }
-        done = body::take_passing(peer, rest, ask.bounds, &mut piece).map_err(
-            |error| match error {
-                BodyError::Refused(refusal) => SendError::Body(refusal),
-                BodyError::Gone => SendError::Interrupted(Interrupt::Gone),
-            },
-        )?;
-        draft.request_bytes += piece.len() as u64;
     }
+}
+
+/// Appends a part of a body in its framing; `last`: nothing follows.
+fn frame_part(rest: &Rest, part: &[u8], last: bool, out: &mut Vec<u8>) {
+    if matches!(rest, Rest::Length { .. }) {
+        return out.extend_from_slice(part);
+    }
+    if !part.is_empty() {
+        out.extend_from_slice(ChunkHeader::new(part.len()).as_bytes());
+        out.extend_from_slice(part);
+        out.extend_from_slice(CHUNK_END);
+    }
+    if last {
+        out.extend_from_slice(LAST_CHUNK);
+    }
+}
+
+/// Sends a part of a body. Ends early, with `false`, when the provider answers first; then the
+/// connection carries nothing further.
+async fn send_unless_answered(
+    shard: &Shard,
+    peer: &mut Downstream,
+    connection: &mut Connection,
+    bytes: &[u8],
+) -> Result<bool, SendError> {
+    let Stream { reader, writer } = &mut connection.stream;
+    let send = async {
+        let mut send = pin!(writer.send(bytes));
+        poll_fn(|cx| match send.as_mut().poll(cx) {
+            Poll::Pending if reader.is_ready(cx) => Poll::Ready(Ok(false)),
+            sent => sent.map_ok(|()| true),
+        })
+        .await
+    };
+    match Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send).await
+    {
+        Ok(Ok(whole)) => Ok(whole),
+        Ok(Err(_)) => Err(SendError::Broken),
+        Err(interrupt) => Err(SendError::Interrupted(interrupt)),
+    }
+}
+
+/// Waits for more of the body; `true`: the provider answers first.
+async fn wait_for_body(
+    shard: &Shard,
+    peer: &mut Downstream,
+    connection: &mut Connection,
+) -> Result<bool, SendError> {
+    let turn = poll_fn(|cx| {
+        if connection.stream.reader.is_ready(cx) {
+            return Poll::Ready(Ok(true));
+        }
+        // Some may have come while a part was on its way upstream.
+        if !peer.inlet.input().is_empty() {
+            return Poll::Ready(Ok(false));
+        }
+        match peer.inlet.poll_more(cx) {
+            Poll::Ready(more) => Poll::Ready(more.map(|()| false)),
+            Poll::Pending if peer.deadline.is_past(shard.clock.now(), cx) => {
+                Poll::Ready(Err(Interrupt::Late))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    });
+    turn.await.map_err(|interrupt| match interrupt {
+        Interrupt::Gone => SendError::Interrupted(Interrupt::Gone),
+        Interrupt::Late => SendError::Body(Refusal::slow_body()),
+    })
 }
 
 async fn wait_for_head(
