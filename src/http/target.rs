@@ -17,10 +17,10 @@ impl<'a> Target<'a> {
     /// since a lenient reader would cut it off.
     pub(super) fn parse(target: &'a [u8], method: Method<'a>) -> Result<Self, HeadError> {
         // Without an early exit, so that the compiler makes vector code of it.
-        let is_strange = target.iter().fold(false, |strange, byte| {
-            strange | !byte.is_ascii_graphic() | (*byte == b'#')
+        let strange = target.iter().fold(0, |any, byte| {
+            any | u8::from(!byte.is_ascii_graphic()) | u8::from(*byte == b'#')
         });
-        if is_strange {
+        if strange != 0 {
             return Err(HeadError::Target);
         }
         match target.first() {
