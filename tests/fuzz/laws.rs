@@ -564,9 +564,9 @@ impl PlainRequest {
     fn read(&mut self, value: &Value, depth: usize) {
         match value {
             Value::Array(elements) if depth < 9 => {
-                elements
-                    .iter()
-                    .for_each(|value| self.read(value, depth + 1));
+                for element in elements {
+                    self.read(element, depth + 1);
+                }
             }
             Value::Object(members) if depth < 9 => {
                 for (name, value) in members {
@@ -593,8 +593,9 @@ impl PlainRequest {
     fn read_nested(&mut self, wanted: &str, value: &Value, depth: usize) {
         match value {
             Value::Array(elements) if depth < 9 => {
-                let each = |value| self.read_nested(wanted, value, depth + 1);
-                elements.iter().for_each(each);
+                for element in elements {
+                    self.read_nested(wanted, element, depth + 1);
+                }
             }
             Value::Object(members) if depth < 9 => {
                 if let Some(value) = members.get(wanted) {
@@ -656,7 +657,9 @@ pub(crate) fn meter(input: &[u8]) {
     if shape == Shape::EventStream && encoding == Encoding::Identity {
         let events = body.split_inclusive(|byte| *byte == b'\n');
         let mut meter = start();
-        events.for_each(|line| _ = meter.feed(line));
+        for line in events {
+            meter.feed(line);
+        }
         _ = meter.finish();
     }
 }
