@@ -54,6 +54,13 @@ fn examples_for_newcomers_have_nothing_to_warn_of() {
     }
 }
 
+#[test]
+fn the_readme_shows_its_example_as_it_is() {
+    let shown = include_str!("../README.md").split("```toml\n").skip(1);
+    let shown: Vec<_> = shown.filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(shown, [include_str!("configs/readme.toml")]);
+}
+
 /// The parts of the table that a key adds to are read from the mirror's own list of keys, so a
 /// key that is added there has to be added to the example.
 #[test]
