@@ -95,6 +95,7 @@ async fn gather_length(
     loop {
         let input = peer.inlet.input();
         let taken = input.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        make_room(&mut body, taken, total);
         body.extend_from_slice(input.get(..taken).unwrap_or_default());
         peer.inlet.consume(taken);
         left -= taken as u64;
@@ -118,11 +119,12 @@ async fn gather_chunks(
     let mut decoder = Box::new(ChunkDecoder::new());
     let mut body = buffers.small();
     loop {
-        // Before it would be too much, not after: a buffer that grows past its bound doubles.
+        // Before it would be too much, not after: the buffer has no room past its bound.
         if (body.len() + peer.inlet.input().len()) as u64 > bounds.gather_bytes {
             let rest = Rest::Chunked(decoder);
             return Ok(Body::Passing { first: body, rest });
         }
+        make_room(&mut body, peer.inlet.input().len(), bounds.gather_bytes);
         let fed = decoder
             .feed(peer.inlet.input(), |payload| {
                 body.extend_from_slice(payload);
@@ -137,6 +139,16 @@ async fn gather_chunks(
         }
         more(peer, clock, bounds.pause).await?;
     }
+}
+
+/// Makes room for `bytes` more. A large body gets all that it may need in one step: pages that are
+/// never written cost nothing, while each doubling would leave a half behind.
+fn make_room(body: &mut Vec<u8>, bytes: usize, most: u64) {
+    if body.capacity() - body.len() >= bytes || body.len() + bytes <= LARGE_BYTES {
+        return;
+    }
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    body.reserve_exact(bytes.max(most.saturating_sub(body.len())));
 }
 
 /// Waits for more of the body.
