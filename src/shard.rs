@@ -87,7 +87,6 @@ pub struct Shard {
     tickets: RefCell<Tickets>,
     draining: Cell<bool>,
     connections: Cell<usize>,
-    in_flight: Cell<usize>,
 }
 
 /// What a shard is made of.
@@ -181,7 +180,6 @@ impl Shard {
             tickets: RefCell::default(),
             draining: Cell::new(false),
             connections: Cell::new(0),
-            in_flight: Cell::new(0),
         }
     }
 
@@ -218,7 +216,6 @@ impl Shard {
 
     /// Notes that an exchange is in flight for as long as the value lives.
     pub fn in_flight(self: &Rc<Self>) -> Gauge {
-        self.in_flight.set(self.in_flight.get() + 1);
         Gauge::new(self, Plain::ExchangesInFlight)
     }
 
@@ -301,10 +298,6 @@ impl Drop for Gauge {
         // A panic may have left the counters borrowed; a wrong gauge is the lesser harm.
         if let Ok(mut counters) = self.shard.counters.try_borrow_mut() {
             counters.lower(self.plain);
-        }
-        if self.plain == Plain::ExchangesInFlight {
-            let left = self.shard.in_flight.get().saturating_sub(1);
-            self.shard.in_flight.set(left);
         }
     }
 }

@@ -135,17 +135,11 @@ pub enum Plain {
     AcceptFailures,
     /// Connection tasks that panicked.
     Panics,
-    /// Records handed to the log.
-    RecordsSent,
-    /// Records lost because the log was behind.
-    RecordsDropped,
-    /// Bodies not stored whole because the log was behind.
-    BodiesDropped,
 }
 
 impl Plain {
     /// Every one, in the order of its number.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 12] = [
         Self::ConnectionsAccepted,
         Self::ConnectionsOpen,
         Self::ExchangesInFlight,
@@ -158,9 +152,6 @@ impl Plain {
         Self::UpstreamStale,
         Self::AcceptFailures,
         Self::Panics,
-        Self::RecordsSent,
-        Self::RecordsDropped,
-        Self::BodiesDropped,
     ];
 }
 
