@@ -251,7 +251,7 @@ fn ring_fix(error: Option<i32>) -> &'static str {
         }
         (_, Some(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS)) => {
             "a sandbox forbids it: allow io_uring_setup, io_uring_enter and io_uring_register in \
-             the container's seccomp profile (tuning/ has one)"
+             the container's seccomp profile (tuning/kernel.md)"
         }
         (_, Some(rustix::io::Errno::NOMEM)) => {
             "raise the limit of locked memory: LimitMEMLOCK=64M, or ulimit -l 65536"
