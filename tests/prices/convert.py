@@ -2,7 +2,7 @@
 """Makes src/provider/prices.tsv out of LiteLLM's public price table (MIT licence).
 
     pip download litellm==VERSION --no-deps --dest /tmp/litellm
-    tests/prices/convert.py /tmp/litellm/litellm-VERSION-*.whl DATE
+    tests/prices/convert.py litellm-VERSION-*.whl DATE
 
 Decimal text becomes integers; no number ever passes through a float. What tidegate could only
 price wrongly is left out: images, speech and realtime (their parts have prices of their own, which
