@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes src/provider/prices.tsv out of LiteLLM's public price table (MIT licence).
 
-    pip download litellm==VERSION --no-deps --dest /tmp/litellm
+    pip download litellm==VERSION --no-deps
     tests/prices/convert.py litellm-VERSION-*.whl DATE
 
 Decimal text becomes integers; no number ever passes through a float. What tidegate could only
