@@ -214,6 +214,7 @@ impl<'a> Draft<'a> {
             }
             record.flags |= flag::UNLOGGED;
         }
+        let detail = cost.metered.usage.detail();
         let reported = cost.metered.model.as_deref().unwrap_or("");
         let model = if self.model.is_empty() {
             reported.as_bytes()
@@ -238,6 +239,7 @@ impl<'a> Draft<'a> {
             (Text::Error, self.error.as_bytes()),
             (Text::PriceKey, cost.price_key.as_bytes()),
             (Text::UpstreamRequestId, &self.upstream_id),
+            (Text::UsageDetail, detail.as_bytes()),
         ] {
             if self.logged || text.is_kept_unlogged() {
                 texts[text as usize] = value;
