@@ -11,14 +11,19 @@ pub struct PicoDollars(pub u64);
 impl fmt::Display for PicoDollars {
     /// Prints the exact amount in dollars, without trailing zeros: `0.00000015`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = self.0 / 1_000_000_000_000;
-        let part = self.0 % 1_000_000_000_000;
-        if part == 0 {
-            return write!(f, "{whole}");
-        }
-        let digits = format!("{part:012}");
-        write!(f, "{whole}.{}", digits.trim_end_matches('0'))
+        f.write_str(&decimal(u128::from(self.0), 12))
     }
+}
+
+/// `value` × 10⁻ˢᶜᵃˡᵉ, exactly and without trailing zeros.
+fn decimal(value: u128, scale: u32) -> String {
+    let one = 10u128.pow(scale);
+    let (whole, part) = (value / one, value % one);
+    if part == 0 {
+        return whole.to_string();
+    }
+    let digits = format!("{part:0width$}", width = scale as usize);
+    format!("{whole}.{}", digits.trim_end_matches('0'))
 }
 
 /// A price for one unit, in 10⁻²⁴ dollars: fine enough for any list price per token.
@@ -53,6 +58,11 @@ impl Rate {
     /// The rate in 10⁻²⁴ dollars.
     pub fn units(self) -> u128 {
         self.0
+    }
+
+    /// Dollars for so many units, exactly: 0.15 for a million.
+    pub fn dollars_for(self, units: u64) -> String {
+        decimal(self.0.saturating_mul(u128::from(units)), 24)
     }
 
     fn scaled(text: &str, scale: i32) -> Option<Self> {
@@ -305,6 +315,14 @@ mod tests {
         assert_eq!(parse_dollars("0.0000000000005"), Some(PicoDollars(1)));
         assert_eq!(parse_dollars("0.00000000000049"), Some(PicoDollars(0)));
         assert_eq!(Rate::per_unit("0e9"), Some(Rate::ZERO));
+    }
+
+    #[test]
+    fn rates_print_for_as_many_units_as_asked() {
+        let rate = Rate::per_million("0.075").unwrap();
+        assert_eq!(rate.dollars_for(1_000_000), "0.075");
+        assert_eq!(rate.dollars_for(1), "0.000000075");
+        assert_eq!(Rate::ZERO.dollars_for(1), "0");
     }
 
     #[test]

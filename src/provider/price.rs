@@ -27,6 +27,21 @@ const RATE_UNITS: u128 = 1_000_000_000;
 /// Stands for a price that is unknown; no price is that high.
 const UNKNOWN: u64 = u64::MAX;
 
+/// One line of prices, for whoever lists or compares tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed<'a> {
+    /// The entry, `provider/model`.
+    pub key: &'a str,
+    /// The operator's own.
+    pub own: bool,
+    /// In which class of service.
+    pub class: ServiceClass,
+    /// With more input tokens than that; 0: with any number.
+    pub above: u64,
+    /// The prices.
+    pub prices: Prices,
+}
+
 /// What [`PriceTable::lookup`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Priced<'a> {
@@ -133,14 +148,20 @@ pub struct PriceTable {
 impl PriceTable {
     /// The list prices that this build carries.
     pub fn embedded() -> Self {
+        Self::of_text(TABLE)
+    }
+
+    /// Reads a table in the form of `prices.tsv`. Lines that do not read, or are out of order, are
+    /// left out.
+    pub fn of_text(text: &'static str) -> Self {
         let mut table = Self {
-            entries: Vec::with_capacity(TABLE.lines().count()),
+            entries: Vec::with_capacity(text.lines().count()),
             tiers: Vec::new(),
             extras: Vec::new(),
             overrides: Vec::new(),
             hash: 0,
         };
-        for line in TABLE.lines() {
+        for line in text.lines() {
             if !line.starts_with('#') {
                 table.add(line);
             }
@@ -172,6 +193,36 @@ impl PriceTable {
         }
         self.hash = self.digest();
         self
+    }
+
+    /// Every line of prices: the operator's own first, then the list, both by key; of an entry its
+    /// base, then its classes and tiers.
+    pub fn all(&self) -> impl Iterator<Item = Listed<'_>> {
+        let own = self.overrides.iter().map(|(key, prices)| Listed {
+            key,
+            own: true,
+            class: ServiceClass::Standard,
+            above: 0,
+            prices: *prices,
+        });
+        own.chain(self.entries.iter().flat_map(|entry| {
+            let listed = |class, above, prices| Listed {
+                key: entry.key,
+                own: false,
+                class,
+                above,
+                prices,
+            };
+            let mut base = entry.rates.prices();
+            for extra in slice(&self.extras, entry.extras_from, entry.extras) {
+                extra.apply(&mut base);
+            }
+            let tiers = slice(&self.tiers, entry.tiers_from, entry.tiers).iter();
+            let tiers = tiers.map(move |tier| listed(tier.class, tier.above, tier.rates.prices()));
+            [listed(ServiceClass::Standard, 0, base)]
+                .into_iter()
+                .chain(tiers)
+        }))
     }
 
     /// Identifies the table's content, overrides included; records keep it.

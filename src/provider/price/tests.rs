@@ -247,15 +247,14 @@ fn every_line_of_the_table_reads() {
     assert_eq!(table.len(), lines);
     assert!(table.entries.is_sorted_by(|one, next| one.key < next.key));
     for entry in &table.entries {
-        let prices = entry.rates.prices();
-        assert!(
-            prices.input.is_some() || prices.output.is_some(),
-            "{}",
-            entry.key
-        );
         let tiers = entry.tiers_from as usize..(entry.tiers_from + entry.tiers) as usize;
         let tiers = table.tiers.get(tiers).unwrap_or_default();
-        assert!(tiers.is_sorted_by(|low, high| low.above < high.above));
+        let place = |tier: &Tier| (tier.class as u8, tier.above);
+        assert!(tiers.is_sorted_by(|low, high| place(low) < place(high)));
+    }
+    for line in table.all() {
+        let priced = line.prices.all().iter().any(Option::is_some);
+        assert!(priced, "{} {:?} {}", line.key, line.class, line.above);
     }
 }
 
