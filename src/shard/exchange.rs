@@ -503,7 +503,7 @@ async fn relay_answer(
     if upgraded && let Carrier::Http1(connection) = &mut carrier {
         draft.flags |= flag::WEB_SOCKET;
         let relayed = Box::pin(tunnel::tunnel(
-            shard, peer, connection, out, buffer, head_bytes, draft,
+            shard, peer, connection, out, buffer, head_bytes, draft, pace.idle,
         ))
         .await;
         return Ok(Answered {
