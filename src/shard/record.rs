@@ -11,7 +11,7 @@ use crate::{
         usage::Usage,
     },
     handoff::body_parts::{BodyCursor, Direction},
-    provider::meter::Metered,
+    provider::{meter::Metered, scanner::RequestScan},
 };
 
 /// Largest body of either direction that is stored (contract `observability.md` 1.2: over 10 MB
@@ -66,6 +66,8 @@ pub struct Draft<'a> {
     pub upstream_id: Vec<u8>,
     /// The model by request or path.
     pub model: Vec<u8>,
+    /// Looks for the model in a body that is passing, until it has passed.
+    pub scan: Option<RequestScan>,
     /// What went wrong.
     pub error: String,
     /// Bytes of the request's body.
@@ -109,6 +111,7 @@ impl<'a> Draft<'a> {
             response_encoding: Vec::new(),
             upstream_id: Vec::new(),
             model: Vec::new(),
+            scan: None,
             error: String::new(),
             request_bytes: 0,
             response_bytes: 0,
@@ -139,6 +142,22 @@ impl<'a> Draft<'a> {
         self.request_bytes += bytes.len() as u64;
         if let Some(bodies) = &mut self.bodies {
             store(shard, &mut bodies.request, self.request_bytes, bytes);
+        }
+    }
+
+    /// A piece of a request's body passes that is too large to be held.
+    pub fn passing_piece(&mut self, bytes: &[u8]) {
+        self.request_bytes += bytes.len() as u64;
+        if let Some(scan) = &mut self.scan {
+            scan.feed(bytes);
+        }
+    }
+
+    /// The request's body has passed, or as much of it as ever will: its model is known now.
+    pub fn end_scan(&mut self) {
+        let model = self.scan.take().and_then(|scan| scan.facts().model);
+        if let Some(model) = model {
+            self.model.extend_from_slice(model.as_bytes());
         }
     }
 

@@ -846,3 +846,48 @@ fn a_provider_that_does_not_read_holds_the_caller_back() {
     wait_until("the rest to be sent", || done.load(Ordering::Acquire));
     sender.join().unwrap();
 }
+
+#[test]
+fn a_model_is_found_wherever_it_stands_in_a_body_that_passes_through() {
+    let upstream = Upstream::start(|peer| {
+        while peer.request().is_some() {
+            peer.answer("{}");
+        }
+    });
+    let server = Setup::scripted(upstream.address)
+        .tables("[limits]\ngather_bytes = \"64KiB\"")
+        .start();
+    let text = "x\\\"".repeat(10 << 18);
+    for (number, (before, after, model)) in [
+        ("", r#","model":"at-the-end""#, "at-the-end"),
+        (r#""model":"first","#, "", "first"),
+        (r#""model":"first","#, r#","model":"last""#, "last"),
+        ("", r#","x":{"model":"inside"}"#, ""),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let body = format!(r#"{{{before}"messages":["{text}"]{after}}}"#);
+        let request = if number % 2 == 0 {
+            post(&chat_path(), &body)
+        } else {
+            let mut request = format!(
+                "POST {} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
+                chat_path()
+            )
+            .into_bytes();
+            for piece in body.as_bytes().chunks(70_001) {
+                request.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+                request.extend_from_slice(piece);
+                request.extend_from_slice(b"\r\n");
+            }
+            request.extend_from_slice(b"0\r\n\r\n");
+            request
+        };
+        assert_eq!(server.ask(&request).status, 200);
+        let record = &server.records_once(number + 1)[number];
+        let found = record["model"].as_str().unwrap_or_default();
+        assert_eq!(found, model, "{record:#}");
+        assert_eq!(record["outcome"], "ok", "{record:#}");
+    }
+}

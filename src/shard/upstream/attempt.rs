@@ -519,7 +519,7 @@ async fn pass_body(
             BodyError::Refused(refusal) => SendError::Body(refusal),
             BodyError::Gone => SendError::Interrupted(Interrupt::Gone),
         })?;
-        draft.request_bytes += piece.len() as u64;
+        draft.passing_piece(&piece);
         frame_part(rest, &piece, done, &mut out);
         pace.limit(shard, peer);
         if !send_unless_answered(shard, peer, connection, &out).await? {

@@ -213,7 +213,7 @@ async fn pass_body(
                 BodyError::Gone => Unsent::Interrupted(Interrupt::Gone),
             },
         )?;
-        draft.request_bytes += piece.len() as u64;
+        draft.passing_piece(&piece);
     }
 }
 
