@@ -213,10 +213,15 @@ impl<'a> Draft<'a> {
         };
         record.set_usage(&cost.metered.usage);
         let model_name = cost.model.as_ref().map_or("", |model| &model.name);
-        shard
-            .counters
-            .borrow_mut()
-            .exchange(self.gateway, self.provider, model_name, &record);
+        let streamed =
+            micros(self.first_token, Some(ended)).filter(|_| self.flags & flag::STREAM != 0);
+        shard.counters.borrow_mut().exchange(
+            self.gateway,
+            self.provider,
+            model_name,
+            &record,
+            streamed,
+        );
         if !self.logged {
             return;
         }

@@ -40,6 +40,7 @@ mod auth;
 mod shutdown;
 mod websocket;
 mod http2;
+mod metrics;
 mod tls;
 mod records;
 mod driver;

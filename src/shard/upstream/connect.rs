@@ -16,6 +16,7 @@ use rustls::ClientConfig;
 
 use super::host::{Host, Lookup};
 use crate::shard::{
+    Gauge,
     clock::{Clock, Deadlines},
     stream::Stream,
     tls,
@@ -29,6 +30,8 @@ pub struct Connection {
     pub reused: bool,
     /// Agreed on HTTP/2.
     pub h2: bool,
+    /// Counts it for as long as it is open.
+    pub open: Option<Gauge>,
 }
 
 /// Why no connection was opened.
@@ -167,6 +170,7 @@ impl Dialer<'_> {
             stream,
             reused: false,
             h2: false,
+            open: None,
         };
         if !host.origin.tls {
             return Ok(connection);

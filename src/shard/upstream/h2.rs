@@ -30,7 +30,7 @@ use monoio_http::h2::{
 use self::pipe::{Outbox, Pipe};
 use super::connect::Connection;
 use crate::shard::{
-    Shard, accept,
+    Gauge, Shard, accept,
     clock::{Deadline, Moment},
     stream::Writer,
 };
@@ -92,6 +92,11 @@ impl Link {
         sender
             .as_ref()
             .is_some_and(|sender| !sender.has_conn_error())
+    }
+
+    /// Says whether it carries no exchange.
+    pub fn is_idle(&self) -> bool {
+        self.active.get() == 0
     }
 
     /// Takes a place on it.
@@ -205,6 +210,7 @@ pub async fn open(
         outbox,
         stream.writer,
         Rc::clone(&link),
+        connection.open,
     );
     accept::spawn(shard, task);
     Ok(link)
@@ -225,6 +231,7 @@ async fn drive(
     outbox: Rc<Outbox>,
     mut writer: Writer,
     link: Rc<Link>,
+    _open: Option<Gauge>,
 ) {
     let closing = Closing(Rc::clone(&link));
     let deadline = shard.deadlines.open();
