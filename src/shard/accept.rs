@@ -127,6 +127,9 @@ async fn obey(
                     // Who asked may have given up.
                     let _ = reply.try_send(counters);
                 }
+                Order::Echo(reply) => {
+                    let _ = reply.try_send(());
+                }
             }
         }
         if shard.is_draining() && shard.connections() == 0 {
