@@ -891,3 +891,52 @@ fn a_model_is_found_wherever_it_stands_in_a_body_that_passes_through() {
         assert_eq!(record["outcome"], "ok", "{record:#}");
     }
 }
+
+#[test]
+fn endless_trailers_end_by_a_cut_and_in_little_memory() {
+    let line = format!("X-More: {}\r\n", "y".repeat(1000));
+    let lines = line.clone();
+    let upstream = Upstream::start(move |peer| {
+        while let Some(request) = peer.request() {
+            if request.body == b"{}" {
+                peer.answer("{}");
+                continue;
+            }
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n";
+            peer.send(head);
+            while peer.send(&lines) {}
+            return;
+        }
+    });
+    let server = Setup::scripted(upstream.address).top("shards = 1").start();
+    for _ in 0..20 {
+        server.ask(&post(&chat_path(), "{}"));
+    }
+    let needed = growth(&server, || {
+        let answer = server.ask(&post(&chat_path(), r#"{"x":1}"#));
+        assert_eq!((answer.status, answer.whole), (200, false));
+        assert_eq!(answer.text(), "{}");
+
+        let mut client = server.connect();
+        let mut stream = client.stream.try_clone().unwrap();
+        let head = format!(
+            "POST {} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n",
+            chat_path()
+        );
+        let sending = thread::spawn(move || {
+            let mut sent = stream.write_all(head.as_bytes());
+            while sent.is_ok() {
+                sent = stream.write_all(line.as_bytes());
+            }
+        });
+        client.answer(Sent::Other).check_refusal(431, 7000);
+        sending.join().unwrap();
+    });
+    assert!(needed < (4 << 20) + LARGE_PAGE, "{needed} bytes");
+    let records = server.records_once(22);
+    let ends: Vec<_> = records[20..]
+        .iter()
+        .map(|record| &record["outcome"])
+        .collect();
+    assert_eq!(ends, ["upstream_cut", "refused"]);
+}
