@@ -150,6 +150,17 @@ pub struct Control {
     reload: Post<ReloadCommand>,
 }
 
+/// What the shards answer to [`Control::call_shards`].
+pub struct Echoes(Vec<Receiver<()>>);
+
+impl Echoes {
+    /// Says whether every shard has answered. Waits for none: who waits in a channel makes its
+    /// sender take a lock.
+    pub fn are_all_here(&self) -> bool {
+        self.0.iter().all(|echo| echo.try_recv().is_ok())
+    }
+}
+
 /// The token that may do everything.
 #[derive(Debug, Clone)]
 pub struct ApiToken {
@@ -180,6 +191,22 @@ impl Control {
     pub fn reload(&self) {
         // A full queue holds the same command already.
         let _ = self.reload.send(ReloadCommand::Reload);
+    }
+
+    /// Asks every shard to say that it turns.
+    pub fn call_shards(&self) -> Echoes {
+        let call = |post: &Post<Order>| {
+            let (sender, echo) = bounded(1);
+            // Where the mailbox is full or gone, nobody answers.
+            let _ = post.send(Order::Echo(sender));
+            echo
+        };
+        Echoes(self.orders.iter().map(call).collect())
+    }
+
+    /// Says whether the server ends, so that shards end too.
+    pub fn is_ending(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// Ends now.
@@ -616,4 +643,20 @@ fn random<const N: usize>() -> Result<[u8; N], StartError> {
         .map_err(|error| io::Error::other(error.to_string()))
         .map_err(system("read random bytes"))?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_shard_that_does_not_answer_is_missed() {
+        let ((turns, first), (hangs, second)) = (bounded(1), bounded(1));
+        let echoes = Echoes(vec![first, second]);
+        turns.send(()).unwrap();
+        assert!(!echoes.are_all_here());
+        turns.send(()).unwrap();
+        hangs.send(()).unwrap();
+        assert!(echoes.are_all_here());
+    }
 }

@@ -224,6 +224,18 @@ impl Shard {
         Gauge::new(self, Plain::StreamsOpen)
     }
 
+    /// Notes that a connection to a provider is open for as long as the value lives.
+    pub fn upstream_open(self: &Rc<Self>) -> Gauge {
+        Gauge::new(self, Plain::UpstreamOpen)
+    }
+
+    /// A copy of what it counts, with what is only known when it is asked for.
+    pub fn counted(&self) -> Counters {
+        let mut counters = self.counters.borrow_mut();
+        counters.set(Plain::UpstreamIdle, self.hosts.idle_count() as u64);
+        counters.clone()
+    }
+
     /// Says whether the shard finishes what runs and takes nothing new.
     pub fn is_draining(&self) -> bool {
         self.draining.get()

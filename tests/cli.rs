@@ -465,7 +465,10 @@ fn the_service_manager_is_told() {
     manager
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
-    let variables = [("NOTIFY_SOCKET", path.to_str().unwrap())];
+    let variables = [
+        ("NOTIFY_SOCKET", path.to_str().unwrap()),
+        ("WATCHDOG_USEC", "100000"),
+    ];
     let running = Running::start(&home, &[], &variables);
     let receive = || {
         let mut bytes = [0; 64];
@@ -473,8 +476,11 @@ fn the_service_manager_is_told() {
         String::from_utf8(bytes[..length].to_vec()).unwrap()
     };
     assert_eq!(receive(), "READY=1");
+    for _ in 0..3 {
+        assert_eq!(receive(), "WATCHDOG=1");
+    }
     running.signal(Signal::TERM);
-    assert_eq!(receive(), "STOPPING=1");
+    while receive() != "STOPPING=1" {}
     assert_eq!(running.end().0, Some(0));
 }
 

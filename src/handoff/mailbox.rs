@@ -36,6 +36,8 @@ pub enum Order {
     },
     /// Send a copy of the counters there.
     Count(Sender<Box<Counters>>),
+    /// Say there that the shard's loop turns.
+    Echo(Sender<()>),
 }
 
 /// What a shard asks of a side thread.

@@ -90,6 +90,10 @@ pub struct Deadlines {
     free: RefCell<Vec<usize>>,
     /// No entry is due before this; it may be earlier than the earliest, never later.
     earliest: Cell<u64>,
+    /// Ticks so far.
+    ticks: Cell<u64>,
+    /// Tasks that want to run at the next tick, whenever their deadlines are.
+    at_next: RefCell<Vec<Waker>>,
 }
 
 #[derive(Debug)]
@@ -106,6 +110,8 @@ impl Default for Deadlines {
             entries: RefCell::default(),
             free: RefCell::default(),
             earliest: Cell::new(NEVER),
+            ticks: Cell::new(0),
+            at_next: RefCell::default(),
         }
     }
 }
@@ -139,8 +145,13 @@ impl Deadlines {
         }
     }
 
-    /// Wakes the tasks whose deadline has passed. Called once a tick.
+    /// Wakes the tasks whose deadline has passed, and those that asked to look at something on each
+    /// tick. Called once a tick.
     pub fn tick(&self, now: Moment) {
+        self.ticks.set(self.ticks.get() + 1);
+        for waker in self.at_next.borrow_mut().drain(..) {
+            waker.wake();
+        }
         if now.0 < self.earliest.get() {
             return;
         }
@@ -197,6 +208,28 @@ impl Deadline {
     }
 }
 
+/// Once a tick, for what tells nobody that it has changed and must be looked at.
+#[derive(Debug, Default)]
+pub struct Lookout {
+    /// The tick of the last look.
+    looked: u64,
+}
+
+impl Lookout {
+    /// Says whether it is time for another look; the task is woken when it is time for the next.
+    pub fn is_due(&mut self, deadline: &Deadline, cx: &Context<'_>) -> bool {
+        // The first tick is the one before any: nobody has looked in it.
+        let tick = deadline.all.ticks.get() + 1;
+        let due = self.looked != tick;
+        if due {
+            self.looked = tick;
+            let mut waiting = deadline.all.at_next.borrow_mut();
+            waiting.push(cx.waker().clone());
+        }
+        due
+    }
+}
+
 impl Drop for Deadline {
     fn drop(&mut self) {
         if let Some(entry) = self.all.entries.borrow_mut().get_mut(self.index) {
@@ -243,6 +276,25 @@ mod tests {
         assert!(deadline.is_past(Moment(200), &mut cx));
         deadline.set(None);
         assert!(!deadline.is_past(Moment(u64::MAX - 1), &mut cx));
+    }
+
+    #[test]
+    fn a_lookout_is_due_once_a_tick_and_wakes_its_task_for_it() {
+        let deadlines = Rc::new(Deadlines::default());
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        let cx = Context::from_waker(&waker);
+        let deadline = deadlines.open();
+        let mut lookout = Lookout::default();
+        assert!(lookout.is_due(&deadline, &cx));
+        assert!(!lookout.is_due(&deadline, &cx));
+        deadlines.tick(Moment(1));
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+        assert!(lookout.is_due(&deadline, &cx));
+        assert!(!lookout.is_due(&deadline, &cx));
+        deadlines.tick(Moment(2));
+        deadlines.tick(Moment(3));
+        assert_eq!(count.0.load(Ordering::SeqCst), 2);
     }
 
     #[test]

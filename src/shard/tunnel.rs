@@ -1,9 +1,20 @@
 //! A WebSocket: after the switch of protocols, bytes pass in both directions until one ends.
+//!
+//! A socket may be silent for as long as its two ends like; but who is sent something must take
+//! it in time.
 
-use std::{future::poll_fn, io, rc::Rc, task::Poll};
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
 
 use super::{
     Shard,
+    clock::{Clock, Deadline},
     connection::{Downstream, Interrupt},
     record::Draft,
     relay::{After, Relayed},
@@ -17,8 +28,12 @@ enum Turn {
     Upstream(io::Result<usize>, Vec<u8>),
 }
 
-/// Tunnels until one side ends. `out` holds the head of the 101, `buffer` what was read behind
-/// it upstream from `from` on.
+/// Tunnels until one side ends, or does not take a piece within `limit` (zero: no limit). `out`
+/// holds the head of the 101, `buffer` what was read behind it upstream from `from` on.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parties of a tunnel, each once"
+)]
 pub async fn tunnel(
     shard: &Rc<Shard>,
     peer: &mut Downstream,
@@ -27,16 +42,16 @@ pub async fn tunnel(
     mut buffer: Vec<u8>,
     from: usize,
     draft: &mut Draft<'_>,
+    limit: Duration,
 ) -> Relayed {
     let early = buffer.get(from..).unwrap_or_default();
     draft.response_piece(shard, early);
     out.extend_from_slice(early);
-    // A socket may be silent for as long as its two ends like.
-    peer.deadline.set(None);
-    let mut outcome = None;
-    if peer.writer.send(&out).await.is_err() {
-        outcome = Some(Outcome::Cancelled);
-    }
+    let clock = &shard.clock;
+    let late = |side: &str| format!("the {side} did not take what was sent to it in time");
+    peer.limit(clock, limit);
+    let sent = in_time(&peer.deadline, clock, peer.writer.send(&out)).await;
+    let mut outcome = downstream(sent, draft, late);
     shard.buffers.give_back(out);
     while outcome.is_none() {
         if !upstream.stream.reader.is_armed() {
@@ -58,26 +73,74 @@ pub async fn tunnel(
         outcome = match turn {
             Turn::Upstream(Ok(1..), read) => {
                 draft.response_piece(shard, &read);
-                let sent = peer.writer.send(&read).await;
+                peer.limit(clock, limit);
+                let sent = in_time(&peer.deadline, clock, peer.writer.send(&read)).await;
                 buffer = read;
-                sent.is_err().then_some(Outcome::Cancelled)
+                downstream(sent, draft, late)
             }
             Turn::Upstream(Err(_), _) => Some(Outcome::UpstreamCut),
             Turn::Downstream(Ok(())) => {
                 let input = peer.inlet.input();
                 draft.request_piece(shard, input);
-                let sent = upstream.stream.writer.send(input).await;
+                peer.limit(clock, limit);
+                let send = upstream.stream.writer.send(input);
+                let sent = in_time(&peer.deadline, clock, send).await;
                 peer.inlet.consume(usize::MAX);
-                sent.is_err().then_some(Outcome::UpstreamCut)
+                match sent {
+                    Some(Ok(())) => None,
+                    Some(Err(_)) => Some(Outcome::UpstreamCut),
+                    None => {
+                        draft.error = late("provider");
+                        Some(Outcome::UpstreamCut)
+                    }
+                }
             }
             // Which end of a WebSocket closes first says nothing about how it went.
             Turn::Upstream(Ok(0), _) | Turn::Downstream(Err(_)) => Some(Outcome::Ok),
         };
     }
-    upstream.stream.writer.finish().await;
+    // One that took nothing takes no goodbye either.
+    peer.limit(clock, FAREWELL);
+    let finish = upstream.stream.writer.finish();
+    let _ = in_time(&peer.deadline, clock, finish).await;
     Relayed {
         outcome,
         upstream_clean: false,
-        after: After::Close,
+        after: if outcome == Some(Outcome::Cancelled) {
+            After::Drop
+        } else {
+            After::Close
+        },
     }
+}
+
+/// Longest time for the provider to take the goodbye.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What a send to the caller means for the tunnel.
+fn downstream(
+    sent: Option<io::Result<()>>,
+    draft: &mut Draft<'_>,
+    late: impl Fn(&str) -> String,
+) -> Option<Outcome> {
+    match sent {
+        Some(Ok(())) => return None,
+        Some(Err(_)) => {}
+        None => draft.error = late("caller"),
+    }
+    Some(Outcome::Cancelled)
+}
+
+/// Waits for a send; `None` when the deadline passes first. Half of a frame may have been sent
+/// then: its connection is of no use any more.
+async fn in_time<F: Future>(deadline: &Deadline, clock: &Clock, send: F) -> Option<F::Output> {
+    let mut send = pin!(send);
+    let sent = poll_fn(|cx| match send.as_mut().poll(cx) {
+        Poll::Ready(sent) => Poll::Ready(Some(sent)),
+        Poll::Pending if deadline.is_past(clock.coarse(), cx) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await;
+    deadline.set(None);
+    sent
 }

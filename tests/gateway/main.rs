@@ -28,6 +28,7 @@ mod support {
     pub(crate) mod client;
     pub(crate) mod upstream;
     pub(crate) mod process;
+    pub(crate) mod http2;
 }
 
 mod bad_input;
@@ -38,6 +39,8 @@ mod timeouts;
 mod auth;
 mod shutdown;
 mod websocket;
+mod http2;
+mod metrics;
 mod tls;
 mod records;
 mod driver;

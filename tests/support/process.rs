@@ -47,6 +47,20 @@ pub(crate) fn established(port: u16) -> usize {
     table.lines().filter(is_open).count()
 }
 
+/// Bytes that lie unread in the system's buffer of the connection from `remote` to `local`, both
+/// ports of this machine.
+pub(crate) fn unread_bytes(local: u16, remote: u16) -> u64 {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let (local, remote) = (format!(":{local:04X}"), format!(":{remote:04X}"));
+    let unread = table.lines().find_map(|line| {
+        let words: Vec<_> = line.split_ascii_whitespace().collect();
+        let ours = words[1].ends_with(&local) && words[2].ends_with(&remote);
+        let (_, unread) = ours.then(|| words[4].split_once(':'))??;
+        u64::from_str_radix(unread, 16).ok()
+    });
+    unread.unwrap_or(0)
+}
+
 fn status_kib(pid: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(name));

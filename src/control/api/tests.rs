@@ -101,7 +101,7 @@ impl Bench {
 fn counters(malformed: u64) -> Box<Counters> {
     let mut counters = Counters::default();
     counters.add(Plain::Malformed, malformed);
-    counters.exchange("g", "openai", "m", &Record::default());
+    counters.exchange("g", "openai", "m", &Record::default(), None);
     Box::new(counters)
 }
 
