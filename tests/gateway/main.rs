@@ -37,6 +37,7 @@ mod relay;
 mod hangup;
 mod timeouts;
 mod auth;
+mod secrets;
 mod shutdown;
 mod websocket;
 mod http2;
