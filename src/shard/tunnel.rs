@@ -48,10 +48,9 @@ pub async fn tunnel(
     draft.response_piece(shard, early);
     out.extend_from_slice(early);
     let clock = &shard.clock;
-    let late = |side: &str| format!("the {side} did not take what was sent to it in time");
     peer.limit(clock, limit);
     let sent = in_time(&peer.deadline, clock, peer.writer.send(&out)).await;
-    let mut outcome = downstream(sent, draft, late);
+    let mut outcome = downstream(sent.as_ref(), draft);
     shard.buffers.give_back(out);
     while outcome.is_none() {
         if !upstream.stream.reader.is_armed() {
@@ -76,7 +75,7 @@ pub async fn tunnel(
                 peer.limit(clock, limit);
                 let sent = in_time(&peer.deadline, clock, peer.writer.send(&read)).await;
                 buffer = read;
-                downstream(sent, draft, late)
+                downstream(sent.as_ref(), draft)
             }
             Turn::Upstream(Err(_), _) => Some(Outcome::UpstreamCut),
             Turn::Downstream(Ok(())) => {
@@ -118,17 +117,17 @@ pub async fn tunnel(
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What a send to the caller means for the tunnel.
-fn downstream(
-    sent: Option<io::Result<()>>,
-    draft: &mut Draft<'_>,
-    late: impl Fn(&str) -> String,
-) -> Option<Outcome> {
+fn downstream(sent: Option<&io::Result<()>>, draft: &mut Draft<'_>) -> Option<Outcome> {
     match sent {
         Some(Ok(())) => return None,
         Some(Err(_)) => {}
         None => draft.error = late("caller"),
     }
     Some(Outcome::Cancelled)
+}
+
+fn late(side: &str) -> String {
+    format!("the {side} did not take what was sent to it in time")
 }
 
 /// Waits for a send; `None` when the deadline passes first. Half of a frame may have been sent

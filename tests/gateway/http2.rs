@@ -18,6 +18,7 @@ use crate::{
     support::{
         client::{Sent, chat, chat_stream, post},
         http2::{self, CANCEL, Event, Http2, INTERNAL_ERROR},
+        process::{forget_resident_bytes_max, resident_bytes, resident_bytes_max},
         server::{OPEN, Server, Setup},
         upstream::Upstream,
         wait::{wait_until, wait_until_calm},
@@ -305,4 +306,34 @@ fn a_body_that_passes_through_is_whole_and_its_model_is_found() {
     assert_eq!(answer.text(), body.len().to_string());
     let record = &server.records_once(1)[0];
     assert_eq!(record["model"], "at-the-end", "{record:#}");
+}
+
+#[test]
+fn trailers_without_end_are_cut_in_little_memory() {
+    let (upstream, server, _folder) = serve(|peer| {
+        while let Some((stream, body)) = peer.request() {
+            if body == b"endless" {
+                peer.head(
+                    stream,
+                    "200",
+                    &[("content-type", "application/json")],
+                    false,
+                );
+                peer.body(stream, b"{}", false);
+                return peer.endless_trailers(stream, ("x-more", &"y".repeat(100)));
+            }
+            peer.answer(stream, b"{}");
+        }
+    });
+    for _ in 0..20 {
+        server.ask(&post(&chat_path(), &chat("")));
+    }
+    forget_resident_bytes_max(server.pid());
+    let before = resident_bytes(server.pid());
+    let answer = server.ask(&post(&chat_path(), "endless"));
+    assert_eq!((answer.status, answer.whole), (200, false));
+    let grown = resident_bytes_max(server.pid()).saturating_sub(before);
+    assert!(grown < 8 << 20, "{grown} bytes");
+    assert_eq!(server.ask(&post(&chat_path(), &chat(""))).text(), "{}");
+    assert_eq!(upstream.connections(), 2);
 }

@@ -243,7 +243,7 @@ fn switching(then: impl Fn(&mut Peer) + Send + Sync + 'static) -> (Upstream, Ser
 
 #[test]
 fn a_caller_that_takes_no_frames_is_given_up() {
-    let (upstream, server) = switching(|peer| while peer.send([0; 64 * 1024]) {});
+    let (upstream, server) = switching(|peer| while peer.send([0; 8 * 1024]) {});
     let mut client = server.connect();
     client.send(&handshake(&format!("{OPEN}/openai?model=m"), ""));
     assert_eq!(client.answer_head().status, 101);
@@ -269,7 +269,7 @@ fn a_provider_that_takes_no_frames_is_given_up() {
     assert_eq!(client.answer_head().status, 101);
     client.stream.set_write_timeout(Some(SOON)).unwrap();
     let error = loop {
-        if let Err(error) = client.stream.write_all(&[0; 64 * 1024]) {
+        if let Err(error) = client.stream.write_all(&[0; 8 * 1024]) {
             break error;
         }
     };

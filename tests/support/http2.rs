@@ -201,6 +201,21 @@ impl Http2 {
         self.fields(stream, Vec::new(), fields, true)
     }
 
+    /// Begins trailers and never ends them: field after field, until the other side is gone.
+    pub(crate) fn endless_trailers(&mut self, stream: u32, field: (&str, &str)) {
+        const CONTINUATION: u8 = 9;
+        let mut block = Vec::new();
+        for _ in 0..100 {
+            block.push(0);
+            text(&mut block, field.0);
+            text(&mut block, field.1);
+        }
+        let mut goes_on = self.send(HEADERS, END_STREAM, stream, &block);
+        while goes_on {
+            goes_on = self.send(CONTINUATION, 0, stream, &block);
+        }
+    }
+
     fn fields(
         &mut self,
         stream: u32,

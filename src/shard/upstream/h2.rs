@@ -190,7 +190,8 @@ pub async fn open(
         waker: RefCell::default(),
     });
     let stream = connection.stream;
-    let pipe = Pipe::new(stream.reader, Rc::clone(&link.heard), Rc::clone(&outbox));
+    let heard = Rc::clone(&link.heard);
+    let pipe = Pipe::new(stream.reader, heard, head_bytes, Rc::clone(&outbox));
     // Nothing is waited for: the preface is only put into the outbox.
     let (sender, driven) = Builder::new()
         .enable_push(false)
