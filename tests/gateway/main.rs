@@ -38,6 +38,7 @@ mod hangup;
 mod timeouts;
 mod auth;
 mod secrets;
+mod totals;
 mod shutdown;
 mod websocket;
 mod http2;
