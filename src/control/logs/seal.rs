@@ -195,13 +195,7 @@ pub(super) struct Sealer {
 impl Sealer {
     pub(super) fn start(log: LogDir, health: Arc<LogHealth>) -> io::Result<Self> {
         let queue = Arc::new(SealQueue::default());
-        let work = Work {
-            log,
-            health,
-            queue: Arc::clone(&queue),
-            going: BTreeMap::new(),
-            skip: BTreeSet::new(),
-        };
+        let work = Work::new(log, health, Arc::clone(&queue));
         let thread = thread::Builder::new()
             .name("logs-seal".into())
             .spawn(move || work.run())?;
@@ -219,7 +213,8 @@ impl Sealer {
     }
 }
 
-struct Work {
+/// What the thread does, step by step.
+pub(super) struct Work {
     log: LogDir,
     health: Arc<LogHealth>,
     queue: Arc<SealQueue>,
@@ -230,6 +225,16 @@ struct Work {
 }
 
 impl Work {
+    pub(super) fn new(log: LogDir, health: Arc<LogHealth>, queue: Arc<SealQueue>) -> Self {
+        Self {
+            log,
+            health,
+            queue,
+            going: BTreeMap::new(),
+            skip: BTreeSet::new(),
+        }
+    }
+
     fn run(mut self) {
         for day in self.log.days().unwrap_or_default() {
             let _ = remove_drafts(&day);
@@ -252,7 +257,8 @@ impl Work {
         }
     }
 
-    fn step(&mut self) -> io::Result<()> {
+    /// Seals and merges what is due, and removes what was superseded some time ago.
+    pub(super) fn step(&mut self) -> io::Result<()> {
         let stop = &self.queue.stop;
         seal_all(&self.log, &self.health, stop)?;
         while merge::merge_once(&self.log, &self.health, &mut self.skip, stop)? {

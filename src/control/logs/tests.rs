@@ -23,6 +23,8 @@ use crate::{
     handoff::body_parts::{BodyCursor, Direction},
 };
 
+mod damage;
+
 fn record(id: RequestId, n: u64) -> Box<Record> {
     Box::new(Record {
         id: id.0,

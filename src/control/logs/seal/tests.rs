@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use super::{merge::Merged, *};
 use crate::{
     control::logs::{
@@ -265,14 +263,7 @@ fn a_crash_at_any_point_of_sealing_and_merging_leaves_every_record_once() {
         assert_eq!(numbers(&log), expected, "{state:?}, as it was found");
         crate::control::logs::recovery::recover(&log).unwrap();
         assert_eq!(numbers(&log), expected, "{state:?}, after recovery");
-        let work = || Work {
-            log: log.clone(),
-            health: Arc::default(),
-            queue: Arc::default(),
-            going: BTreeMap::new(),
-            skip: BTreeSet::new(),
-        };
-        let mut work = work();
+        let mut work = Work::new(log.clone(), Arc::default(), Arc::default());
         work.step().unwrap();
         assert_eq!(numbers(&log), expected, "{state:?}, after the next pass");
         let past = Instant::now().checked_sub(2 * GRACE).unwrap();
