@@ -5,14 +5,14 @@ use std::{
     fs,
     ops::Range,
     path::PathBuf,
-    sync::{Arc, atomic::AtomicBool},
+    sync::atomic::AtomicBool,
 };
 
 use crate::{
     control::logs::{
         frame::{self, FrameBuffer, Kind},
         recovery,
-        seal::{Work, merge, seal_journal},
+        seal::{SealParts, Work, merge, seal_journal},
         segment::{Appender, Damage, Found, LogDir, Segment, write_at},
         snapshot::LogReader,
     },
@@ -269,7 +269,7 @@ fn recover(log: &LogDir, seed: u64) {
     let highest = log.record_files().unwrap().next_journal();
     let recovery = recovery::recover(log).unwrap();
     assert_eq!(recovery.next_journal, highest, "seed {seed}");
-    let mut work = Work::new(log.clone(), Arc::default(), Arc::default());
+    let mut work = Work::new(SealParts::of(log));
     work.step().unwrap();
     work.step().unwrap();
 }
