@@ -22,7 +22,13 @@ use super::{
     seal::SealQueue,
     snapshot::{LogReader, LogSnapshot, OpenBlock},
 };
-use crate::domain::record::{Record, Text};
+use crate::{
+    config::{
+        Config,
+        gateway::{self, LogStrategy},
+    },
+    domain::record::{Record, Text},
+};
 
 /// Time between two counts of the log.
 const COUNT_INTERVAL: Duration = Duration::from_hours(1);
@@ -46,6 +52,19 @@ pub enum WhenFull {
     StopInserting,
     /// The oldest are removed (`DELETE_OLDEST`).
     DeleteOldest,
+}
+
+/// The limits that the configuration gives.
+pub fn row_limits(config: &Config) -> BTreeMap<String, RowLimit> {
+    let limit = |(name, gateway): (&String, &gateway::Gateway)| {
+        let when_full = match gateway.log_management_strategy {
+            LogStrategy::StopInserting => WhenFull::StopInserting,
+            LogStrategy::DeleteOldest => WhenFull::DeleteOldest,
+        };
+        let rows = gateway.log_management?;
+        Some((name.clone(), RowLimit { rows, when_full }))
+    };
+    config.gateways.iter().filter_map(limit).collect()
 }
 
 /// The limits, and how many records there are.
@@ -85,6 +104,14 @@ impl RowLimits {
     /// every record is kept.
     pub fn set(&self, limits: &BTreeMap<String, RowLimit>) {
         let mut state = self.lock();
+        let now = state.gateways.iter();
+        let is_same = now.len() == limits.len()
+            && now.zip(limits).all(|((name, gateway), (new, limit))| {
+                name == new.as_bytes() && gateway.limit == *limit
+            });
+        if is_same {
+            return;
+        }
         let gateway = |(name, limit): (&String, &RowLimit)| {
             let gateway = Gateway {
                 limit: *limit,

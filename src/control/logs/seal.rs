@@ -286,7 +286,8 @@ impl Work {
         }
     }
 
-    /// Does what is due, one thing after another.
+    /// Does what is due, one thing after another. What fails does not keep the rest from being
+    /// done: on a full disk nothing can be sealed, but old files can go.
     pub(super) fn step(&mut self) -> io::Result<()> {
         let SealParts {
             log,
@@ -297,16 +298,30 @@ impl Work {
             rewriting: _,
             retention,
         } = &self.parts;
-        let bytes_max = retention.merged_bytes_max();
-        seal_all(log, health, &queue.stop)?;
-        while merge::merge_once(log, health, &mut self.skip, bytes_max, &queue.stop)? {
-            seal_all(log, health, &queue.stop)?;
-        }
-        remove_superseded(log, health, &mut self.going)?;
-        limits.step(log, deleter)?;
-        self.purges.step(log, deleter, health, &queue.stop)?;
-        retention.step(log, unix_micros(), health)
+        let stop = &queue.stop;
+        let sealed = seal_all(log, health, stop);
+        let merged = merge_all(&self.parts, &mut self.skip);
+        let removed = remove_superseded(log, health, &mut self.going);
+        let limited = limits.step(log, deleter);
+        let purged = self.purges.step(log, deleter, health, stop);
+        let retained = retention.step(log, unix_micros(), health);
+        sealed
+            .and(merged)
+            .and(removed)
+            .and(limited)
+            .and(purged)
+            .and(retained)
     }
+}
+
+/// Makes every merge that is due; journals that are finished meanwhile come first.
+fn merge_all(parts: &SealParts, skip: &mut BTreeSet<PathBuf>) -> io::Result<()> {
+    let (log, health, stop) = (&parts.log, &parts.health, &parts.queue.stop);
+    let bytes_max = parts.retention.merged_bytes_max();
+    while merge::merge_once(log, health, skip, bytes_max, stop)? {
+        seal_all(log, health, stop)?;
+    }
+    Ok(())
 }
 
 /// Removes files whose records are in others for some time. `going` says since when they were seen
