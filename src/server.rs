@@ -24,7 +24,9 @@ use crate::{
             self, KeyError, KeyStore,
             api_token::{self, ApiTokenError, Source},
         },
-        logs::{self, LogOptions, LogStartError, Logs},
+        logs::{
+            self, LogOptions, LogStartError, Logs, limit::row_limits, seal::retention::Retention,
+        },
         reload::{self, ReloadCommand, ReloadError, ReloadParts, standing::Standing},
         resolve::Resolvers,
         tls::{self, ClientConfigs, TlsError},
@@ -240,9 +242,14 @@ pub fn start(options: Options) -> Result<Server, StartError> {
     let compiled = reload::compile(&config, &api_token.secret, &keys, table_secret, keys::now())?;
     let snapshot = Arc::new(compiled.snapshot);
     let log_options = LogOptions {
-        shards,
         sync: config.log_sync,
         compress_after: Some(config.log_compress_after),
+        retention: Retention {
+            age: (!config.log_retention.is_zero()).then_some(config.log_retention),
+            bytes: (config.log_bytes_max > 0).then_some(config.log_bytes_max),
+        },
+        row_limits: row_limits(&config),
+        ..LogOptions::new(shards)
     };
     let (senders, logs) = logs::start(&data_dir, &log_options)?;
     let log_counters = senders
@@ -299,6 +306,7 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         shards: orders.clone(),
         worn: worn_out,
         standing,
+        row_limits: Arc::clone(logs.row_limits()),
     };
     let reload = reload::start(parts).map_err(system("start a thread"))?;
     Ok(Server {

@@ -225,7 +225,7 @@ impl<'a> Block<'a> {
 
     /// From which journals the rows came: each journal's number and how many of the following
     /// rows it gave. A journal's rows stand together, in their order.
-    pub fn sources(&self) -> Result<impl Iterator<Item = (u64, usize)> + 'a, BlockError> {
+    pub fn sources(&self) -> Result<impl Iterator<Item = (u64, usize)> + use<'a>, BlockError> {
         self.check(Column::Sources)?;
         let sources = self.columns.sources.iter();
         Ok(sources.map(|source| (source.journal.to_native(), source.rows.to_native() as usize)))
@@ -410,6 +410,15 @@ impl<'a> TextCells<'a> {
                 .get(row)
                 .map_or(&[], |code| strings.get(usize::from(code.to_native()))),
             Self::Each(strings) => strings.get(row),
+        }
+    }
+
+    /// The place of a row's text among the strings; `None` if there are none.
+    pub fn code(&self, row: usize) -> Option<usize> {
+        match self {
+            Self::Empty => None,
+            Self::Coded { codes, .. } => codes.get(row).map(|code| code.to_native().into()),
+            Self::Each(_) => Some(row),
         }
     }
 }

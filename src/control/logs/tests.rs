@@ -23,6 +23,8 @@ use crate::{
     handoff::body_parts::{BodyCursor, Direction},
 };
 
+mod damage;
+
 fn record(id: RequestId, n: u64) -> Box<Record> {
     Box::new(Record {
         id: id.0,
@@ -100,9 +102,12 @@ fn records_and_bodies_of_two_shards_come_back_after_a_restart() {
             lengths.sum()
         };
         let log = LogDir::of(dir.path());
+        let sealed = log.record_files().unwrap().sealed;
         assert_eq!(
             health.disk_bytes(),
-            on_disk(log.journals().unwrap()) + on_disk(log.body_files().unwrap())
+            on_disk(log.journals().unwrap())
+                + on_disk(log.body_files().unwrap())
+                + on_disk(sealed.into_iter().map(|file| (0, file.path)).collect())
         );
     }
     let found = all(dir.path());
@@ -323,7 +328,12 @@ fn child_of_the_kill_test() {
         return;
     };
     let data_dir = DataDir::lock(Path::new(&dir)).unwrap();
-    let (mut senders, logs) = start(&data_dir, &LogOptions::new(1)).unwrap();
+    // Sealed at once, so that the kill strikes while records move from file to file.
+    let options = LogOptions {
+        seal_after: Duration::from_millis(5),
+        ..LogOptions::new(1)
+    };
+    let (mut senders, logs) = start(&data_dir, &options).unwrap();
     let mut next_id = ids();
     let mut out = io::stdout().lock();
     for n in 0u64.. {
@@ -346,6 +356,7 @@ fn child_of_the_kill_test() {
 fn what_was_written_before_a_kill_is_there_exactly_once() {
     for round in 0..5u64 {
         let dir = tempfile::tempdir().unwrap();
+        let log = LogDir::of(dir.path());
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
@@ -362,7 +373,8 @@ fn what_was_written_before_a_kill_is_there_exactly_once() {
             let line = line.unwrap();
             if let Some(count) = line.strip_prefix("written ") {
                 written = count.parse().unwrap();
-                if written >= until {
+                let sealed = || log.record_files().unwrap().sealed.len() as u64;
+                if written >= until && sealed() > round {
                     break;
                 }
             }
