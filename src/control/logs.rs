@@ -21,6 +21,7 @@ use crate::{
 };
 
 pub mod frame;
+pub mod block;
 pub mod segment;
 pub mod recovery;
 mod writer;

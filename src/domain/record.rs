@@ -52,6 +52,51 @@ pub enum Text {
 /// How many texts a record has.
 pub const TEXTS: usize = 16;
 
+impl Text {
+    /// Every text, in the order of its number.
+    pub const ALL: [Self; TEXTS] = [
+        Self::Gateway,
+        Self::Provider,
+        Self::Model,
+        Self::ModelName,
+        Self::Method,
+        Self::Path,
+        Self::UserAgent,
+        Self::Metadata,
+        Self::EventId,
+        Self::Key,
+        Self::RequestContentType,
+        Self::ResponseContentType,
+        Self::ResponseContentEncoding,
+        Self::Error,
+        Self::PriceKey,
+        Self::UpstreamRequestId,
+    ];
+
+    /// Says whether a record keeps the text although its caller wanted no log: what rollups group
+    /// by, and nothing of what the caller sent.
+    pub fn is_kept_unlogged(self) -> bool {
+        match self {
+            Self::Gateway
+            | Self::Provider
+            | Self::Model
+            | Self::ModelName
+            | Self::Key
+            | Self::PriceKey => true,
+            Self::Method
+            | Self::Path
+            | Self::UserAgent
+            | Self::Metadata
+            | Self::EventId
+            | Self::RequestContentType
+            | Self::ResponseContentType
+            | Self::ResponseContentEncoding
+            | Self::Error
+            | Self::UpstreamRequestId => false,
+        }
+    }
+}
+
 /// The texts of a record, one after another in one buffer.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize)]
 pub struct Texts {
@@ -177,6 +222,8 @@ pub mod flag {
     pub const WEB_SOCKET: u32 = 1 << 8;
     /// The answer's usage could not be read although it was expected.
     pub const USAGE_UNKNOWN: u32 = 1 << 9;
+    /// Logging was off for the exchange: the record counts in rollups and is never served.
+    pub const UNLOGGED: u32 = 1 << 10;
 }
 
 impl Record {
@@ -226,6 +273,18 @@ impl Record {
     pub fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
     }
+
+    /// Says whether the record may be served; otherwise it counts in rollups only.
+    pub fn is_logged(&self) -> bool {
+        !self.has(flag::UNLOGGED)
+    }
+}
+
+impl ArchivedRecord {
+    /// Says whether the record may be served; otherwise it counts in rollups only.
+    pub fn is_logged(&self) -> bool {
+        self.flags.to_native() & flag::UNLOGGED == 0
+    }
 }
 
 #[cfg(test)]
@@ -244,6 +303,13 @@ mod tests {
         assert_eq!(packed.get(Text::Model), b"gpt-4o");
         assert_eq!(packed.get(Text::UpstreamRequestId), b"req_1");
         assert_eq!(Texts::default().get(Text::Model), b"");
+    }
+
+    #[test]
+    fn texts_are_listed_by_their_numbers() {
+        for (number, text) in Text::ALL.into_iter().enumerate() {
+            assert_eq!(text as usize, number);
+        }
     }
 
     #[test]

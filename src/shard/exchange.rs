@@ -303,6 +303,7 @@ fn open_draft<'a>(
         draft.flags |= flag::AUTHENTICATED;
     }
     draft.logged = wishes.collect_log.unwrap_or(gateway.collect_logs);
+    draft.counted = true;
     if draft.logged && wishes.collect_payload.unwrap_or(true) {
         draft.store_bodies();
     }
@@ -313,6 +314,7 @@ fn open_draft<'a>(
 async fn probe(peer: &mut Downstream, draft: &mut Draft<'_>) -> Result<Ended, Stopped> {
     draft.status = 200;
     draft.logged = false;
+    draft.counted = false;
     let mut out = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n".to_vec();
     draft.ids().write(&mut out);
     out.extend_from_slice(b"\r\n");

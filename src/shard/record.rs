@@ -14,8 +14,8 @@ use crate::{
     provider::meter::Metered,
 };
 
-/// Largest body of either direction that is stored (contract `observability.md` 1.2: over 10 MB
-/// is not stored).
+/// Largest bodies, both together, that are stored (contract `observability.md` 1.2: over 10 MB is
+/// not stored). Beyond it the record is kept, and says that its bodies were dropped.
 const STORED_BYTES_MAX: u64 = 10 * 1024 * 1024;
 
 /// What is known of an exchange so far.
@@ -34,8 +34,11 @@ pub struct Draft<'a> {
     pub first_token: Option<Moment>,
     /// Time that tidegate added, once it is known.
     pub overhead_micros: Option<u64>,
-    /// A record is to be made. Strangers leave none, only a count.
+    /// A record is to be made that is served.
     pub logged: bool,
+    /// Where that is not so, a record is made that only counts in rollups. Strangers leave
+    /// neither.
+    pub counted: bool,
     /// See [`flag`].
     pub flags: u32,
     /// Status sent to the caller; 0 if none was.
@@ -94,6 +97,7 @@ impl<'a> Draft<'a> {
             first_token: None,
             overhead_micros: None,
             logged: false,
+            counted: false,
             flags: 0,
             status: 0,
             gateway: "",
@@ -137,16 +141,22 @@ impl<'a> Draft<'a> {
     /// A piece of the request's body passes.
     pub fn request_piece(&mut self, shard: &Shard, bytes: &[u8]) {
         self.request_bytes += bytes.len() as u64;
-        if let Some(bodies) = &mut self.bodies {
-            store(shard, &mut bodies.request, self.request_bytes, bytes);
+        let so_far = self.request_bytes + self.response_bytes;
+        if let Some(bodies) = &mut self.bodies
+            && bodies.fit(so_far)
+        {
+            shard.log.borrow_mut().body(&mut bodies.request, bytes);
         }
     }
 
     /// A piece of the answer's body passes.
     pub fn response_piece(&mut self, shard: &Shard, bytes: &[u8]) {
         self.response_bytes += bytes.len() as u64;
-        if let Some(bodies) = &mut self.bodies {
-            store(shard, &mut bodies.response, self.response_bytes, bytes);
+        let so_far = self.request_bytes + self.response_bytes;
+        if let Some(bodies) = &mut self.bodies
+            && bodies.fit(so_far)
+        {
+            shard.log.borrow_mut().body(&mut bodies.response, bytes);
         }
     }
 
@@ -157,8 +167,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Closes the draft: counts the exchange and hands its record to the log. A record that was
-    /// not wanted is counted all the same.
+    /// Closes the draft: counts the exchange and hands its record to the log. One that is not
+    /// wanted there goes without what the caller sent: rollups count it.
     pub fn close(mut self, shard: &Shard, outcome: Outcome, cost: &Costed) {
         let ended = shard.clock.now();
         let micros = |from: Option<Moment>, to: Option<Moment>| Some(to?.micros_since(from?));
@@ -199,7 +209,10 @@ impl<'a> Draft<'a> {
             .borrow_mut()
             .exchange(self.gateway, self.provider, model_name, &record);
         if !self.logged {
-            return;
+            if !self.counted {
+                return;
+            }
+            record.flags |= flag::UNLOGGED;
         }
         let reported = cost.metered.model.as_deref().unwrap_or("");
         let model = if self.model.is_empty() {
@@ -226,7 +239,9 @@ impl<'a> Draft<'a> {
             (Text::PriceKey, cost.price_key.as_bytes()),
             (Text::UpstreamRequestId, &self.upstream_id),
         ] {
-            texts[text as usize] = value;
+            if self.logged || text.is_kept_unlogged() {
+                texts[text as usize] = value;
+            }
         }
         record.texts = Texts::pack(&texts);
         // The queue counts what it takes and what it drops.
@@ -234,12 +249,16 @@ impl<'a> Draft<'a> {
     }
 }
 
-fn store(shard: &Shard, cursor: &mut BodyCursor, so_far: u64, bytes: &[u8]) {
-    if so_far > STORED_BYTES_MAX {
-        cursor.drop_rest();
-        return;
+impl Bodies {
+    /// Says whether bodies of `so_far` bytes together are stored; otherwise gives up both.
+    fn fit(&mut self, so_far: u64) -> bool {
+        let fits = so_far <= STORED_BYTES_MAX;
+        if !fits {
+            self.request.drop_rest();
+            self.response.drop_rest();
+        }
+        fits
     }
-    shard.log.borrow_mut().body(cursor, bytes);
 }
 
 /// What an exchange used and what that costs.

@@ -22,7 +22,8 @@
 //! elsewhere shows, and bytes that a caller made look like a frame never are one.
 //!
 //! A file starts with a file header frame (see [`FileHeader`]). The payload of a row frame is the
-//! archive of a `Vec<Record>`; that of a body frame is a chunk of parts.
+//! archive of a `Vec<Record>`; that of a body frame is a chunk of parts; that of a column frame is
+//! a block (see [`super::block`]).
 
 use rkyv::{
     Archive, Place, Serialize,
@@ -364,7 +365,10 @@ pub fn decompress<'a>(
 /// Reads `image` as a whole log file, to the last field of the last frame, and says how many
 /// records and parts it holds. Never panics, whatever the bytes: the law that fuzzing checks.
 pub fn read_any(image: &[u8]) -> (u64, u64) {
-    use super::segment::{Found, Segment};
+    use super::{
+        block::{Block, Verified},
+        segment::{Found, Segment},
+    };
 
     let mut segment = Segment::of_bytes(image);
     let (mut records, mut parts) = (0, 0);
@@ -392,7 +396,15 @@ pub fn read_any(image: &[u8]) -> (u64, u64) {
                 let chunk = decompress(&frame.header, payload, &mut scratch);
                 parts += body_parts::parts(chunk.unwrap_or_default()).count() as u64;
             }
-            Some(Kind::Columns) | None => {}
+            Some(Kind::Columns) => {
+                let verified = Verified::default();
+                let block = Block::open(&frame.header, payload, &verified);
+                if let Ok(rows) = block.and_then(|block| block.reader()) {
+                    let count = frame.header.rows as usize;
+                    records += (0..count).filter_map(|row| rows.record(row)).count() as u64;
+                }
+            }
+            None => {}
         }
     }
 }

@@ -157,9 +157,10 @@ fn rows_of(
         }
     };
     report.records += rows.len() as u64;
+    let mut logged = rows.iter().filter(|row| row.is_logged());
     Ok(match order {
-        Order::OldestFirst => rows.iter().try_for_each(visit),
-        Order::NewestFirst => rows.iter().rev().try_for_each(visit),
+        Order::OldestFirst => logged.try_for_each(visit),
+        Order::NewestFirst => logged.rev().try_for_each(visit),
     })
 }
 

@@ -1,0 +1,476 @@
+//! A block of records, column by column: the payload of a `Columns` frame.
+//!
+//! ```text
+//! offset 0          8 bytes xxh3-64 of the head's archive, then the archive of Head
+//! HEAD_BYTES        the archive of Columns, its root at the end
+//! ```
+//!
+//! The head says which values the block holds at most and at least (its [`Zone`]) and has one
+//! checksum for each column. So a reader that skips a block touches its head only, and a scan
+//! touches, and verifies, only the columns that it names; what was verified once is remembered in
+//! a [`Verified`]. The frame's own checksum covers all of it again, for whoever copies blocks.
+//!
+//! Rows lie in the order of the log, which is the order in which exchanges ended. All numbers are
+//! little endian and every column starts at a multiple of the size of its values.
+//!
+//! Reading order: here the reader; [`columns`] (the archive), [`head`] (the head), [`build`]
+//! (records into a block).
+
+use std::{
+    fmt, slice,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use rkyv::{Archived, rancor::Failure};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use super::frame::{HEADER_BYTES, Header, Kind};
+use crate::domain::record::{Record, TEXTS, Text, Texts};
+
+pub mod columns;
+pub mod head;
+pub mod build;
+
+use columns::ArchivedColumns;
+pub use columns::{NUMBERS, Number};
+use head::{Column, HEAD_BYTES, Head};
+pub use head::{Range, Zone};
+
+/// Most rows of a block.
+pub const BLOCK_ROWS: usize = 8_192;
+
+/// A 64-bit number as it lies in a block.
+pub type U64 = Archived<u64>;
+/// A 32-bit number as it lies in a block.
+pub type U32 = Archived<u32>;
+/// A 16-bit number as it lies in a block.
+pub type U16 = Archived<u16>;
+
+/// Why a block, or a column of it, cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BlockError {
+    /// Its head is damaged.
+    #[error("the block's head is damaged")]
+    Head,
+    /// A later version of tidegate wrote it.
+    #[error("block format {0} is newer than this program")]
+    Format(u32),
+    /// Its columns cannot be found.
+    #[error("the block's columns cannot be read")]
+    Columns,
+    /// One column is damaged.
+    #[error("column {0} of the block is damaged")]
+    Column(ColumnName),
+}
+
+/// The number of a column, for messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ColumnName(pub u8);
+
+impl fmt::Display for ColumnName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// Which columns of one block were found whole. Kept as long as the block is, by whoever keeps it.
+#[derive(Debug, Default)]
+pub struct Verified(AtomicU64);
+
+const _: () = assert!(Column::COUNT <= 64);
+
+impl Verified {
+    fn has(&self, column: Column) -> bool {
+        self.0.load(Ordering::Relaxed) & (1 << column.index()) != 0
+    }
+
+    fn note(&self, column: Column) {
+        self.0.fetch_or(1 << column.index(), Ordering::Relaxed);
+    }
+}
+
+/// A block that is read in place.
+#[derive(Debug, Clone, Copy)]
+pub struct Block<'a> {
+    head: Head,
+    /// The archive of the columns.
+    bytes: &'a [u8],
+    columns: &'a ArchivedColumns,
+    verified: &'a Verified,
+}
+
+impl<'a> Block<'a> {
+    /// Opens the block in the payload of a `Columns` frame, which lies at a multiple of 16. Reads
+    /// its head and its skeleton; columns are verified when they are asked for.
+    pub fn open(
+        header: &Header,
+        payload: &'a [u8],
+        verified: &'a Verified,
+    ) -> Result<Self, BlockError> {
+        let head = Self::head(header, payload)?;
+        let bytes = payload.get(HEAD_BYTES..).ok_or(BlockError::Columns)?;
+        let columns = rkyv::access::<ArchivedColumns, Failure>(bytes)
+            .map_err(|Failure| BlockError::Columns)?;
+        let block = Self {
+            head,
+            bytes,
+            columns,
+            verified,
+        };
+        block.check(Column::Root)?;
+        Ok(block)
+    }
+
+    /// Reads what the block says of itself, without touching its columns.
+    pub fn zone_of(header: &Header, payload: &[u8]) -> Result<Zone, BlockError> {
+        Self::head(header, payload).map(|head| head.zone)
+    }
+
+    fn head(header: &Header, payload: &[u8]) -> Result<Head, BlockError> {
+        let head = Head::read(payload)?;
+        let is_of_this_frame = header.kind == Kind::Columns as u8
+            && head.zone.rows == header.rows
+            && head.zone.at.min == header.min_micros
+            && head.zone.at.max == header.max_micros;
+        if !is_of_this_frame {
+            return Err(BlockError::Head);
+        }
+        Ok(head)
+    }
+
+    /// How many rows it has, unlogged ones included.
+    pub fn rows(&self) -> usize {
+        self.head.zone.rows as usize
+    }
+
+    /// Which values it holds.
+    pub fn zone(&self) -> &Zone {
+        &self.head.zone
+    }
+
+    /// The ids (see [`Record::id`]).
+    pub fn ids(&self) -> Result<&'a [[u8; 16]], BlockError> {
+        self.column(Column::Id, &self.columns.ids)
+    }
+
+    /// A column of numbers.
+    pub fn numbers(&self, number: Number) -> Result<Numbers<'a>, BlockError> {
+        let column = &self.columns.numbers[number as usize];
+        self.check(Column::Number(number))?;
+        let rows = self.rows();
+        if column.values.is_empty() {
+            return Ok(Numbers::Unknown);
+        }
+        if column.values.len() != rows {
+            return Err(Column::Number(number).damaged());
+        }
+        if column.known.is_empty() {
+            return Ok(Numbers::Each(&column.values));
+        }
+        if column.known.len() != rows.div_ceil(64) {
+            return Err(Column::Number(number).damaged());
+        }
+        Ok(Numbers::Some {
+            values: &column.values,
+            known: &column.known,
+        })
+    }
+
+    /// The flags (see [`crate::domain::record::flag`]).
+    pub fn flags(&self) -> Result<&'a [U32], BlockError> {
+        self.column(Column::Flags, &self.columns.flags)
+    }
+
+    /// The status sent to the caller; 0 if none was.
+    pub fn statuses(&self) -> Result<&'a [U16], BlockError> {
+        self.column(Column::Status, &self.columns.statuses)
+    }
+
+    /// The outcomes by their numbers.
+    pub fn outcomes(&self) -> Result<&'a [u8], BlockError> {
+        self.column(Column::Outcome, &self.columns.outcomes)
+    }
+
+    /// The steps.
+    pub fn steps(&self) -> Result<&'a [u8], BlockError> {
+        self.column(Column::Step, &self.columns.steps)
+    }
+
+    /// The numbers of attempts.
+    pub fn attempts(&self) -> Result<&'a [u8], BlockError> {
+        self.column(Column::Attempt, &self.columns.attempts)
+    }
+
+    /// A column of texts.
+    pub fn texts(&self, text: Text) -> Result<TextCells<'a>, BlockError> {
+        let column = &self.columns.texts[text as usize];
+        self.check(Column::Text(text))?;
+        let strings = Strings {
+            ends: &column.ends,
+            bytes: &column.bytes,
+        };
+        let rows = self.rows();
+        if column.codes.len() == rows {
+            return Ok(TextCells::Coded {
+                codes: &column.codes,
+                strings,
+            });
+        }
+        match strings.len() {
+            0 => Ok(TextCells::Empty),
+            count if count == rows => Ok(TextCells::Each(strings)),
+            _ => Err(Column::Text(text).damaged()),
+        }
+    }
+
+    /// From which journals the rows came: each journal's number and how many of the following
+    /// rows it gave. A journal's rows stand together, in their order.
+    pub fn sources(&self) -> Result<impl Iterator<Item = (u64, usize)> + 'a, BlockError> {
+        self.check(Column::Sources)?;
+        let sources = self.columns.sources.iter();
+        Ok(sources.map(|source| (source.journal.to_native(), source.rows.to_native() as usize)))
+    }
+
+    /// All columns, verified, for taking rows out.
+    pub fn reader(&self) -> Result<Rows<'a>, BlockError> {
+        const UNKNOWN: Numbers<'_> = Numbers::Unknown;
+        const EMPTY: TextCells<'_> = TextCells::Empty;
+        let mut numbers = [UNKNOWN; NUMBERS];
+        for number in Number::ALL {
+            numbers[number as usize] = self.numbers(number)?;
+        }
+        let mut texts = [EMPTY; TEXTS];
+        for text in Text::ALL {
+            texts[text as usize] = self.texts(text)?;
+        }
+        Ok(Rows {
+            ids: self.ids()?,
+            numbers,
+            flags: self.flags()?,
+            statuses: self.statuses()?,
+            outcomes: self.outcomes()?,
+            steps: self.steps()?,
+            attempts: self.attempts()?,
+            texts,
+        })
+    }
+
+    /// A column with one value for each row.
+    fn column<T>(&self, column: Column, values: &'a [T]) -> Result<&'a [T], BlockError> {
+        self.check(column)?;
+        if values.len() != self.rows() {
+            return Err(column.damaged());
+        }
+        Ok(values)
+    }
+
+    /// Verifies a column, unless that was done before.
+    fn check(&self, column: Column) -> Result<(), BlockError> {
+        if self.verified.has(column) {
+            return Ok(());
+        }
+        if sum(self.columns, self.bytes, column) != self.head.sums[column.index()] {
+            return Err(column.damaged());
+        }
+        self.verified.note(column);
+        Ok(())
+    }
+}
+
+/// The checksum of one column. `bytes` is the archive that `columns` lies in.
+fn sum(columns: &ArchivedColumns, bytes: &[u8], column: Column) -> u64 {
+    let one = |part: &[u8]| xxh3_64(part);
+    match column {
+        Column::Root => one(part(bytes, slice::from_ref(columns))),
+        Column::Id => one(part(bytes, &columns.ids)),
+        Column::Number(number) => {
+            let column = &columns.numbers[number as usize];
+            let known = one(part(bytes, &column.known));
+            xxh3_64_with_seed(part(bytes, &column.values), known)
+        }
+        Column::Flags => one(part(bytes, &columns.flags)),
+        Column::Status => one(part(bytes, &columns.statuses)),
+        Column::Outcome => one(part(bytes, &columns.outcomes)),
+        Column::Step => one(part(bytes, &columns.steps)),
+        Column::Attempt => one(part(bytes, &columns.attempts)),
+        Column::Text(text) => {
+            let column = &columns.texts[text as usize];
+            let ends = one(part(bytes, &column.ends));
+            let strings = xxh3_64_with_seed(part(bytes, &column.bytes), ends);
+            xxh3_64_with_seed(part(bytes, &column.codes), strings)
+        }
+        Column::Sources => one(part(bytes, &columns.sources)),
+    }
+}
+
+/// The bytes that `values` occupies within `bytes`, of which it is a part.
+fn part<'a, T>(bytes: &'a [u8], values: &[T]) -> &'a [u8] {
+    if values.is_empty() {
+        return &[];
+    }
+    let start = values.as_ptr().addr().wrapping_sub(bytes.as_ptr().addr());
+    let end = start.wrapping_add(size_of_val(values));
+    bytes.get(start..end).unwrap_or_default()
+}
+
+/// A column of numbers, of which some or all can be unknown.
+#[derive(Debug, Clone, Copy)]
+pub enum Numbers<'a> {
+    /// No row has it.
+    Unknown,
+    /// Every row has it.
+    Each(&'a [U64]),
+    /// Some rows have it.
+    Some {
+        /// One for each row; 0 where it is unknown, so that sums need no test.
+        values: &'a [U64],
+        /// Bit `n % 64` of word `n / 64` says whether row `n` has it. Bits beyond the rows are 0.
+        known: &'a [U64],
+    },
+}
+
+impl Numbers<'_> {
+    /// The number of a row, if it is known.
+    pub fn get(&self, row: usize) -> Option<u64> {
+        let value = |values: &[U64]| values.get(row).map(|value| value.to_native());
+        match self {
+            Self::Unknown => None,
+            Self::Each(values) => value(values),
+            Self::Some { values, known } => {
+                let word = known.get(row / 64)?.to_native();
+                if word >> (row % 64) & 1 == 0 {
+                    return None;
+                }
+                value(values)
+            }
+        }
+    }
+}
+
+/// Texts one after another.
+#[derive(Debug, Clone, Copy)]
+pub struct Strings<'a> {
+    ends: &'a [U32],
+    bytes: &'a [u8],
+}
+
+impl<'a> Strings<'a> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Says whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// One of them; empty beyond the last.
+    pub fn get(&self, index: usize) -> &'a [u8] {
+        let end = |index: usize| self.ends.get(index).map(|end| end.to_native() as usize);
+        let from = match index.checked_sub(1) {
+            None => Some(0),
+            Some(before) => end(before),
+        };
+        let range = from.zip(end(index));
+        range
+            .and_then(|(from, to)| self.bytes.get(from..to))
+            .unwrap_or_default()
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let strings = *self;
+        (0..strings.len()).map(move |index| strings.get(index))
+    }
+}
+
+/// A column of texts.
+#[derive(Debug, Clone, Copy)]
+pub enum TextCells<'a> {
+    /// Every row's text is empty.
+    Empty,
+    /// The different texts once, and a code for each row.
+    Coded {
+        /// One for each row: an index into the strings.
+        codes: &'a [U16],
+        /// The different texts; number 0 is the empty one.
+        strings: Strings<'a>,
+    },
+    /// One text for each row.
+    Each(Strings<'a>),
+}
+
+impl<'a> TextCells<'a> {
+    /// The text of a row.
+    pub fn get(&self, row: usize) -> &'a [u8] {
+        match self {
+            Self::Empty => &[],
+            Self::Coded { codes, strings } => codes
+                .get(row)
+                .map_or(&[], |code| strings.get(usize::from(code.to_native()))),
+            Self::Each(strings) => strings.get(row),
+        }
+    }
+}
+
+/// All columns of a block, verified.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    ids: &'a [[u8; 16]],
+    numbers: [Numbers<'a>; NUMBERS],
+    flags: &'a [U32],
+    statuses: &'a [U16],
+    outcomes: &'a [u8],
+    steps: &'a [u8],
+    attempts: &'a [u8],
+    texts: [TextCells<'a>; TEXTS],
+}
+
+impl<'a> Rows<'a> {
+    /// One text of a row.
+    pub fn text(&self, row: usize, text: Text) -> &'a [u8] {
+        self.texts[text as usize].get(row)
+    }
+
+    /// One number of a row.
+    pub fn number(&self, row: usize, number: Number) -> Option<u64> {
+        self.numbers[number as usize].get(row)
+    }
+
+    /// The record in a row; `None` beyond the last.
+    pub fn record(&self, row: usize) -> Option<Record> {
+        let number = |number| self.number(row, number);
+        let always = |which| number(which).unwrap_or(0);
+        let texts = Text::ALL.map(|text| self.text(row, text));
+        Some(Record {
+            id: *self.ids.get(row)?,
+            at_micros: always(Number::At),
+            duration_micros: always(Number::Duration),
+            first_byte_micros: number(Number::FirstByte),
+            first_token_micros: number(Number::FirstToken),
+            overhead_micros: always(Number::Overhead),
+            status: self.statuses.get(row)?.to_native(),
+            outcome: *self.outcomes.get(row)?,
+            step: *self.steps.get(row)?,
+            attempt: *self.attempts.get(row)?,
+            flags: self.flags.get(row)?.to_native(),
+            request_bytes: always(Number::RequestBytes),
+            response_bytes: always(Number::ResponseBytes),
+            tokens_input: number(Number::TokensInput),
+            tokens_output: number(Number::TokensOutput),
+            tokens_cache_read: number(Number::TokensCacheRead),
+            tokens_cache_write: number(Number::TokensCacheWrite),
+            tokens_cache_write_hour: number(Number::TokensCacheWriteHour),
+            tokens_reasoning: number(Number::TokensReasoning),
+            cost: number(Number::Cost),
+            price_table: always(Number::PriceTable),
+            texts: Texts::pack(&texts),
+        })
+    }
+}
+
+const _: () = assert!(HEAD_BYTES.is_multiple_of(HEADER_BYTES));
+
+#[cfg(test)]
+mod tests;
