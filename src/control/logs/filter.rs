@@ -98,7 +98,8 @@ impl FeedbackTest {
         }
     }
 
-    fn passes(&self, id: [u8; 16]) -> bool {
+    /// Says whether the record with this id passes.
+    pub fn passes(&self, id: [u8; 16]) -> bool {
         self.wanted.contains(&self.known.get(&id).copied())
     }
 }

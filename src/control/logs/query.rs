@@ -10,6 +10,8 @@ use std::{
 
 use rkyv::rancor::Failure;
 
+pub mod mask;
+
 use super::{
     filter::Filter,
     frame::{self, Kind},
