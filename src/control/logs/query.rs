@@ -10,6 +10,7 @@ use std::{
 
 use rkyv::rancor::Failure;
 
+pub mod group;
 pub mod mask;
 
 use super::{
