@@ -213,9 +213,9 @@ pub fn start(options: Options) -> Result<Server, StartError> {
     let compiled = reload::compile(&config, &api_token.secret, &keys, table_secret, keys::now())?;
     let snapshot = Arc::new(compiled.snapshot);
     let log_options = LogOptions {
-        shards,
         sync: config.log_sync,
         compress_after: Some(config.log_compress_after),
+        ..LogOptions::new(shards)
     };
     let (senders, logs) = logs::start(&data_dir, &log_options)?;
     let log_counters = senders

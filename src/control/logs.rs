@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! data_dir/lock                    one server at a time
-//! data_dir/log/journal-<n>.seg     row frames
+//! data_dir/log/journal-<n>.seg     row frames: records that are not sealed yet
+//! data_dir/log/<date>/<a>-<b>.seg  blocks of columns: the records of journals a to b
 //! data_dir/log/<date>/<n>.body     body frames, rewritten compressed later
 //! ```
 //!
-//! Reading order: [`frame`] (the format), [`segment`] (one file), [`recovery`] (what a start
-//! does), `writer` and `sync` (the threads), [`compress`] (the third); then the readers, which
-//! need no server: [`query`], [`filter`], [`bodies`].
+//! Reading order: [`frame`] (the format), [`block`] (columns), [`folder`] (the names), [`segment`]
+//! (one file), [`recovery`] (what a start does), `writer` and `sync` (the threads), [`seal`] and
+//! [`compress`] (two more); then the readers, which need no server: [`snapshot`], [`query`],
+//! [`filter`], [`bodies`].
 
 use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
 
@@ -22,17 +24,21 @@ use crate::{
 
 pub mod frame;
 pub mod block;
+pub mod folder;
 pub mod segment;
 pub mod recovery;
 mod writer;
 mod sync;
+pub mod seal;
 pub mod compress;
+pub mod snapshot;
 pub mod query;
 pub mod filter;
 pub mod bodies;
 
 use compress::Compressor;
 use recovery::Recovery;
+use seal::Sealer;
 use segment::{LogDir, WriteAt};
 use sync::SyncQueue;
 use writer::WriterParts;
@@ -46,6 +52,8 @@ pub struct LogOptions {
     pub sync: Duration,
     /// Age at which bodies are compressed (`log_compress_after`); `None` never.
     pub compress_after: Option<Duration>,
+    /// Age at which records are sealed although they fill no block.
+    pub seal_after: Duration,
 }
 
 impl LogOptions {
@@ -55,9 +63,14 @@ impl LogOptions {
             shards,
             sync: Duration::from_millis(200),
             compress_after: Some(Duration::from_hours(1)),
+            seal_after: SEAL_AFTER,
         }
     }
 }
+
+/// Records that fill no block are sealed after this time. Until then they are read row by row, which
+/// for so few of them costs nothing.
+const SEAL_AFTER: Duration = Duration::from_mins(5);
 
 /// Why the log store cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +95,7 @@ pub struct Logs {
     stop: LogStop,
     sync: Arc<SyncQueue>,
     compressor: Option<Compressor>,
+    sealer: Sealer,
     writer: JoinHandle<()>,
     syncer: JoinHandle<()>,
     recovery: Recovery,
@@ -117,11 +131,14 @@ fn start_with(
     let health = Arc::new(LogHealth::default());
     health.add_disk_bytes(recovery.disk_bytes);
     let sync = Arc::new(SyncQueue::default());
+    let sealer = Sealer::start(log.clone(), Arc::clone(&health)).map_err(LogStartError::Thread)?;
     let writer = writer::start(WriterParts {
         log: log.clone(),
         receiver,
         health: Arc::clone(&health),
         sync: Arc::clone(&sync),
+        seal: sealer.queue(),
+        seal_after: options.seal_after,
         write_at,
         next_journal: recovery.next_journal,
         next_body_file: recovery.next_body_file,
@@ -139,6 +156,7 @@ fn start_with(
         stop,
         sync,
         compressor,
+        sealer,
         writer,
         syncer,
         recovery,
@@ -165,6 +183,7 @@ impl Logs {
         let _ = self.writer.join();
         self.sync.stop();
         let _ = self.syncer.join();
+        self.sealer.stop();
         if let Some(compressor) = self.compressor {
             compressor.stop();
         }

@@ -19,14 +19,17 @@ pub enum LogWork {
     OpenFile = 2,
     /// Bringing what was written to the disk.
     Sync = 3,
+    /// Putting records into columns.
+    Seal = 4,
 }
 
 impl LogWork {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 5] = [
         Self::WriteRecords,
         Self::WriteBodies,
         Self::OpenFile,
         Self::Sync,
+        Self::Seal,
     ];
 }
 
@@ -37,6 +40,7 @@ impl fmt::Display for LogWork {
             Self::WriteBodies => "cannot write bodies",
             Self::OpenFile => "cannot start a log file",
             Self::Sync => "cannot sync the log to disk",
+            Self::Seal => "cannot seal records of the log",
         })
     }
 }
@@ -47,6 +51,7 @@ pub struct LogHealth {
     records_failing: AtomicBool,
     bodies_failing: AtomicBool,
     sync_failing: AtomicBool,
+    seal_failing: AtomicBool,
     work: AtomicU8,
     errno: AtomicI32,
     records_written: AtomicU64,
@@ -70,6 +75,7 @@ impl LogHealth {
         self.refuses_records()
             || self.bodies_failing.load(Ordering::Relaxed)
             || self.sync_failing.load(Ordering::Relaxed)
+            || self.seal_failing.load(Ordering::Relaxed)
     }
 
     /// What fails now, in plain words: `cannot write records: No space left on device (os error 28)`.
@@ -105,6 +111,7 @@ impl LogHealth {
             LogWork::WriteRecords | LogWork::OpenFile => &self.records_failing,
             LogWork::WriteBodies => &self.bodies_failing,
             LogWork::Sync => &self.sync_failing,
+            LogWork::Seal => &self.seal_failing,
         }
     }
 

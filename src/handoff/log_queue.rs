@@ -380,15 +380,16 @@ impl LogReceiver {
     }
 
     /// Rests between two looks at the channels. `worked`: the last look found something, or
-    /// something is left to do. After 100 ms in vain, sleeps until a message comes.
-    pub fn rest(&mut self, worked: bool) {
+    /// something is left to do. After 100 ms in vain, sleeps until a message comes, or for
+    /// `longest`.
+    pub fn rest(&mut self, worked: bool, longest: Option<Duration>) {
         let bell = &self.stop.bell;
         if worked {
             self.idle_polls = 0;
         } else if self.idle_polls >= IDLE_POLLS_MAX {
             bell.prepare_sleep();
             if self.queued() == 0 && !self.stop.is_stopped() {
-                bell.wait(None);
+                bell.wait(longest);
             }
             bell.awake();
             self.idle_polls = 0;
@@ -547,7 +548,7 @@ mod tests {
                     return taken;
                 }
                 receiver.idle_polls = IDLE_POLLS_MAX; // sleeps at once
-                receiver.rest(worked);
+                receiver.rest(worked, None);
             }
         });
         for n in 0..10 {

@@ -225,7 +225,7 @@ impl<'a> Block<'a> {
 
     /// From which journals the rows came: each journal's number and how many of the following
     /// rows it gave. A journal's rows stand together, in their order.
-    pub fn sources(&self) -> Result<impl Iterator<Item = (u64, usize)> + 'a, BlockError> {
+    pub fn sources(&self) -> Result<impl Iterator<Item = (u64, usize)> + use<'a>, BlockError> {
         self.check(Column::Sources)?;
         let sources = self.columns.sources.iter();
         Ok(sources.map(|source| (source.journal.to_native(), source.rows.to_native() as usize)))

@@ -17,6 +17,7 @@ use super::{
     filter::Filter,
     frame::{self, Kind},
     segment::{Damage, Found, FrameAt, LogDir, Numbered, Segment},
+    snapshot::LogReader,
 };
 use crate::domain::{
     id::RequestId,
@@ -56,9 +57,12 @@ pub fn scan(
     visit: &mut dyn FnMut(&ArchivedRecord) -> ControlFlow<()>,
 ) -> io::Result<ScanReport> {
     let mut report = ScanReport::default();
-    let mut journals = log.journals()?;
+    let files = log.record_files()?;
+    let mut journals = files.journals;
     if order == Order::NewestFirst {
         journals.reverse();
+    } else if sealed(log, order, micros, &mut report, visit)?.is_break() {
+        return Ok(report);
     }
     for (number, path) in journals {
         let end = match ends.map(|ends| ends.get(&number)) {
@@ -77,10 +81,79 @@ pub fn scan(
             Order::NewestFirst => backward(&mut segment, end, micros, &mut report, visit)?,
         };
         if flow.is_break() {
-            break;
+            return Ok(report);
         }
     }
+    if order == Order::NewestFirst {
+        let _ = sealed(log, order, micros, &mut report, visit)?;
+    }
     Ok(report)
+}
+
+/// The records of sealed files, one by one.
+fn sealed(
+    log: &LogDir,
+    order: Order,
+    micros: &RangeInclusive<u64>,
+    report: &mut ScanReport,
+    visit: &mut dyn FnMut(&ArchivedRecord) -> ControlFlow<()>,
+) -> io::Result<ControlFlow<()>> {
+    let snapshot = LogReader::new(log.clone()).snapshot()?;
+    report.damages.extend(snapshot.damages().cloned());
+    let mut blocks: Vec<_> = snapshot
+        .blocks()
+        .filter(|block| block.position().sealed)
+        .collect();
+    if order == Order::NewestFirst {
+        blocks.reverse();
+    }
+    for at in blocks {
+        if at.micros().end() < micros.start() || at.micros().start() > micros.end() {
+            continue;
+        }
+        report.frames += 1;
+        let open = match at.open() {
+            Ok(open) => open,
+            Err(damage) => {
+                report.damages.push(damage);
+                continue;
+            }
+        };
+        let read = open
+            .block()
+            .and_then(|block| Ok((block.reader()?, snapshot.visible(&block)?)));
+        let (rows, visible) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                report.damages.push(at.damage(error));
+                continue;
+            }
+        };
+        let count = usize::try_from(at.rows()).unwrap_or(0);
+        report.records += at.rows();
+        for n in 0..count {
+            let row = match order {
+                Order::OldestFirst => n,
+                Order::NewestFirst => count - 1 - n,
+            };
+            let is_visible = |mask: &Vec<u64>| mask[row / 64] >> (row % 64) & 1 == 1;
+            if !visible.as_ref().is_none_or(is_visible) {
+                continue;
+            }
+            let Some(bytes) = rows
+                .record(row)
+                .and_then(|record| rkyv::to_bytes::<Failure>(&record).ok())
+            else {
+                continue;
+            };
+            if let Ok(record) = rkyv::access::<ArchivedRecord, Failure>(&bytes)
+                && visit(record).is_break()
+            {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+    }
+    Ok(ControlFlow::Continue(()))
 }
 
 fn forward(

@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{
     frame::Kind,
-    segment::{Damage, Found, FrameAt, LogDir, Numbered, Segment},
+    segment::{Damage, Found, FrameAt, LogDir, Segment},
 };
 use crate::control::data_dir::make_dir;
 
@@ -37,7 +37,8 @@ pub struct Recovery {
 pub fn recover(log: &LogDir) -> io::Result<Recovery> {
     make_dir(log.path())?;
     let mut recovery = Recovery::default();
-    let journals = log.journals()?;
+    let files = log.record_files()?;
+    let journals = &files.journals;
     let body_files = log.body_files()?;
     remove_drafts(log.path())?;
     for newest in [journals.last(), body_files.last()].into_iter().flatten() {
@@ -46,19 +47,18 @@ pub fn recover(log: &LogDir) -> io::Result<Recovery> {
         }
         cut_torn_end(&newest.1, &mut recovery)?;
     }
-    recovery.next_journal = next(&journals);
-    recovery.next_body_file = next(&body_files);
-    for (_, path) in journals.iter().chain(&body_files) {
+    recovery.next_journal = files.next_journal();
+    recovery.next_body_file = match body_files.last() {
+        Some((last, _)) => last.saturating_add(1),
+        None => 1,
+    };
+    let numbered = journals.iter().chain(&body_files).map(|(_, path)| path);
+    let sealed = files.sealed.iter().map(|sealed| &sealed.path);
+    for path in numbered.chain(sealed).chain(&files.superseded) {
         // A file that was just removed, for holding nothing, has no bytes.
         recovery.disk_bytes += fs::metadata(path).map_or(0, |metadata| metadata.len());
     }
     Ok(recovery)
-}
-
-fn next(files: &[Numbered]) -> u64 {
-    files
-        .last()
-        .map_or(1, |(number, _)| number.saturating_add(1))
 }
 
 /// Cuts the end of `path` behind its last good frame, if nobody writes or maps it. A file with

@@ -15,102 +15,13 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::block::BlockError;
 use super::frame::{
     self, FileHeader, FrameBuffer, HEADER_BYTES, Header, HeaderError, Kind, PayloadError,
 };
-use crate::{control::data_dir::make_dir, sys::mmap::Map};
+use crate::{control::data_dir::make_dir, domain::record::ArchivedRecord, sys::mmap::Map};
 
-/// The folder of the log store, and the names in it.
-#[derive(Debug, Clone)]
-pub struct LogDir {
-    path: PathBuf,
-}
-
-/// A file's place in its sequence, and its path.
-pub type Numbered = (u64, PathBuf);
-
-impl LogDir {
-    /// The log store of the data folder `data_dir`.
-    pub fn of(data_dir: &Path) -> Self {
-        Self {
-            path: data_dir.join("log"),
-        }
-    }
-
-    /// The folder.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The path of journal `number`.
-    pub fn journal(&self, number: u64) -> PathBuf {
-        self.path.join(format!("journal-{number}.seg"))
-    }
-
-    /// The path of body file `number`, started on the day of `unix_micros` (UTC).
-    pub fn body_file(&self, number: u64, unix_micros: u64) -> PathBuf {
-        self.path
-            .join(date(unix_micros))
-            .join(format!("{number}.body"))
-    }
-
-    /// The journals, oldest first. A folder that is not there has none.
-    pub fn journals(&self) -> io::Result<Vec<Numbered>> {
-        let mut found = Vec::new();
-        for (name, path) in names(&self.path)? {
-            let number = name
-                .strip_prefix("journal-")
-                .and_then(|rest| rest.strip_suffix(".seg"));
-            if let Some(number) = number.and_then(|number| number.parse().ok()) {
-                found.push((number, path));
-            }
-        }
-        found.sort_unstable();
-        Ok(found)
-    }
-
-    /// The body files of all days, oldest first.
-    pub fn body_files(&self) -> io::Result<Vec<Numbered>> {
-        let mut found = Vec::new();
-        for (_, day) in names(&self.path)?.into_iter().filter(|(_, p)| p.is_dir()) {
-            for (name, path) in names(&day)? {
-                let number = name.strip_suffix(".body");
-                if let Some(number) = number.and_then(|number| number.parse().ok()) {
-                    found.push((number, path));
-                }
-            }
-        }
-        found.sort_unstable();
-        Ok(found)
-    }
-}
-
-/// Names and paths in a folder; none if the folder is not there.
-fn names(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        if let Ok(name) = entry.file_name().into_string() {
-            found.push((name, entry.path()));
-        }
-    }
-    Ok(found)
-}
-
-/// The day of a time, UTC: `2026-11-21`.
-fn date(unix_micros: u64) -> String {
-    i64::try_from(unix_micros)
-        .ok()
-        .and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok())
-        .unwrap_or_default()
-        .strftime("%Y-%m-%d")
-        .to_string()
-}
+pub use super::folder::{LogDir, Numbered};
 
 /// A stretch of a file that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,6 +67,9 @@ pub enum DamageKind {
     /// The payload cannot be read although its checksum is right.
     #[error(transparent)]
     Content(#[from] PayloadError),
+    /// A block of columns cannot be read.
+    #[error(transparent)]
+    Block(#[from] BlockError),
 }
 
 /// A frame's header and where it lies.
@@ -190,7 +104,7 @@ pub struct Segment {
 #[derive(Debug)]
 enum Source {
     Bytes(FrameBuffer),
-    Finished { map: Map, _lock: File },
+    Finished { map: Map, _lock: Option<File> },
     Live { file: File, window: Window },
 }
 
@@ -213,7 +127,7 @@ impl Segment {
                 let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
                 Source::Finished {
                     map: Map::of_finished(&file, length)?,
-                    _lock: file,
+                    _lock: Some(file),
                 }
             }
             // Locked by its writer; or on a file system without locks, where reading is safe too.
@@ -225,6 +139,21 @@ impl Segment {
         Ok(Self {
             path: path.into(),
             source,
+            identity: None,
+        })
+    }
+
+    /// Maps a sealed file. It needs no lock: from the moment it has its name nobody writes to it
+    /// or truncates it; it is replaced or removed as a whole, which a map does not notice.
+    pub(super) fn open_sealed(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+        Ok(Self {
+            path: path.into(),
+            source: Source::Finished {
+                map: Map::of_finished(&file, length)?,
+                _lock: None,
+            },
             identity: None,
         })
     }
@@ -362,6 +291,29 @@ impl Segment {
             return Ok(Err(damage(&path, DamageKind::Payload)));
         }
         Ok(Ok(bytes))
+    }
+
+    /// The records of a row frame, verified.
+    pub fn rows(&mut self, frame: &FrameAt) -> io::Result<Result<&[ArchivedRecord], Damage>> {
+        let damage = self.damage(frame, DamageKind::Torn);
+        let payload = match self.payload(frame)? {
+            Ok(payload) => payload,
+            Err(damage) => return Ok(Err(damage)),
+        };
+        Ok(frame::rows(&frame.header, payload).map_err(|error| Damage {
+            what: error.into(),
+            ..damage
+        }))
+    }
+
+    /// The payload of a frame in place, not verified; `None` if the file is not in memory.
+    pub(super) fn payload_in_place(&self, frame: &FrameAt) -> Option<&[u8]> {
+        let start = frame.offset + HEADER_BYTES as u64;
+        match &self.source {
+            Source::Bytes(bytes) => within(bytes, start, frame.header.length as usize),
+            Source::Finished { map, .. } => within(map, start, frame.header.length as usize),
+            Source::Live { .. } => None,
+        }
     }
 
     /// A damage report for a frame of this file.
@@ -694,22 +646,5 @@ mod tests {
         budget.store(usize::MAX, std::sync::atomic::Ordering::Relaxed);
         append(&mut appender, 3).unwrap();
         assert_eq!(times(&mut Segment::open(&path).unwrap()), [1, 3]);
-    }
-
-    #[test]
-    fn files_are_listed_by_number() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = LogDir::of(dir.path());
-        assert!(log.journals().unwrap().is_empty() && log.body_files().unwrap().is_empty());
-        for number in [10, 9, 2] {
-            Appender::create(&log.journal(number), Kind::Rows, 0, write_at()).unwrap();
-            let day = number * 86_400_000_000;
-            Appender::create(&log.body_file(number, day), Kind::Bodies, 0, write_at()).unwrap();
-        }
-        fs::write(log.path().join("journal-x.seg"), b"").unwrap();
-        let numbers = |files: Vec<Numbered>| files.into_iter().map(|(n, _)| n).collect::<Vec<_>>();
-        assert_eq!(numbers(log.journals().unwrap()), [2, 9, 10]);
-        assert_eq!(numbers(log.body_files().unwrap()), [2, 9, 10]);
-        assert!(log.body_file(2, 0).ends_with("log/1970-01-01/2.body"));
     }
 }

@@ -100,9 +100,12 @@ fn records_and_bodies_of_two_shards_come_back_after_a_restart() {
             lengths.sum()
         };
         let log = LogDir::of(dir.path());
+        let sealed = log.record_files().unwrap().sealed;
         assert_eq!(
             health.disk_bytes(),
-            on_disk(log.journals().unwrap()) + on_disk(log.body_files().unwrap())
+            on_disk(log.journals().unwrap())
+                + on_disk(log.body_files().unwrap())
+                + on_disk(sealed.into_iter().map(|file| (0, file.path)).collect())
         );
     }
     let found = all(dir.path());

@@ -14,7 +14,9 @@ use std::{
 };
 
 use super::{
+    block::BLOCK_ROWS,
     frame::{self, FrameBuffer, HEADER_BYTES, Header, Kind},
+    seal::SealQueue,
     segment::{Appender, LogDir, WriteAt},
     sync::SyncQueue,
 };
@@ -30,6 +32,13 @@ use crate::{
 /// A journal or body file beyond this length is followed by a new one. Small enough to look
 /// through the newest at start, large enough that a busy day has hundreds of files, not millions.
 const FILE_BYTES: u64 = 64 << 20;
+
+/// A journal with a block's rows is followed by a new one, and sealed, when it is as old as this:
+/// under heavy load a file a second, not one for every block.
+const JOURNAL_AGE_MIN: Duration = Duration::from_secs(1);
+
+/// A journal with so many rows is followed by a new one in any case.
+const JOURNAL_ROWS_MAX: u64 = 8 * BLOCK_ROWS as u64;
 
 /// A body file older than this is followed by a new one, so that its content gets compressed.
 const BODY_FILE_AGE: Duration = Duration::from_hours(1);
@@ -55,6 +64,9 @@ pub(super) struct WriterParts {
     pub(super) receiver: LogReceiver,
     pub(super) health: Arc<LogHealth>,
     pub(super) sync: Arc<SyncQueue>,
+    pub(super) seal: Arc<SealQueue>,
+    /// Age at which a journal with few rows is sealed too.
+    pub(super) seal_after: Duration,
     pub(super) write_at: WriteAt,
     pub(super) next_journal: u64,
     pub(super) next_body_file: u64,
@@ -75,6 +87,9 @@ pub(super) fn start(parts: WriterParts) -> io::Result<JoinHandle<()>> {
 struct Writer {
     parts: WriterParts,
     journal: Option<Appender>,
+    /// When it was opened, and the rows in it.
+    journal_opened: Instant,
+    journal_rows: u64,
     body_file: Option<Appender>,
     #[expect(
         clippy::vec_box,
@@ -105,6 +120,8 @@ impl Writer {
         Self {
             parts,
             journal: None,
+            journal_opened: Instant::now(),
+            journal_rows: 0,
             body_file: None,
             batch: Vec::new(),
             buffer: FrameBuffer::new(),
@@ -123,8 +140,11 @@ impl Writer {
                 Turn::More => {}
                 Turn::Idle if stopping => break,
                 Turn::Worked if stopping => {}
-                Turn::Worked => self.parts.receiver.rest(true),
-                Turn::Idle => self.parts.receiver.rest(false),
+                Turn::Worked => self.parts.receiver.rest(true, None),
+                Turn::Idle => {
+                    let longest = self.journal_due();
+                    self.parts.receiver.rest(false, longest);
+                }
             }
         }
     }
@@ -155,6 +175,11 @@ impl Writer {
             self.journal = None;
             self.body_file = None;
         }
+        if self.is_journal_done() {
+            // The next record begins another.
+            self.journal = None;
+            self.parts.seal.ring();
+        }
         // A batch that could not be written is written before more is taken.
         let took = self.batch.is_empty() && self.take();
         let is_behind = self.batch.len() >= BATCH_RECORDS_MAX;
@@ -166,6 +191,7 @@ impl Writer {
                 Ok(bytes) => {
                     let records = self.batch.len() as u64;
                     self.retry_at = None;
+                    self.journal_rows += records;
                     self.batch.clear();
                     self.parts.health.succeeded(LogWork::WriteRecords);
                     self.parts.health.wrote_records(records, bytes);
@@ -230,8 +256,7 @@ impl Writer {
     }
 
     fn append_rows(&mut self, buffer: &mut FrameBuffer, header: Header) -> io::Result<u64> {
-        if self.journal.as_ref().is_none_or(is_full) {
-            self.journal = None;
+        if self.journal.is_none() {
             let opened = self.open_journal(unix_micros());
             opened.inspect_err(|error| self.parts.health.failed(LogWork::OpenFile, error))?;
         }
@@ -267,7 +292,30 @@ impl Writer {
         )?;
         self.parts.next_journal = appender.1 + 1;
         self.journal = Some(appender.0);
+        self.journal_opened = Instant::now();
+        self.journal_rows = 0;
         Ok(())
+    }
+
+    /// Says whether the journal is to be sealed: it has a block's rows, or is old.
+    fn is_journal_done(&self) -> bool {
+        let Some(journal) = &self.journal else {
+            return false;
+        };
+        let age = self.journal_opened.elapsed();
+        is_full(journal)
+            || self.journal_rows >= JOURNAL_ROWS_MAX
+            || self.journal_rows >= BLOCK_ROWS as u64 && age >= JOURNAL_AGE_MIN
+            || self.journal_rows > 0 && age >= self.parts.seal_after
+    }
+
+    /// Time until the journal is to be sealed, if it has rows.
+    fn journal_due(&self) -> Option<Duration> {
+        let has_rows = self.journal.is_some() && self.journal_rows > 0;
+        has_rows.then(|| {
+            let age = self.journal_opened.elapsed();
+            self.parts.seal_after.saturating_sub(age)
+        })
     }
 
     fn open_body_file(&mut self, now_micros: u64) -> io::Result<()> {

@@ -56,6 +56,11 @@ impl BlockBuilder {
         self.len() >= BLOCK_ROWS || self.text_bytes >= TEXT_BYTES
     }
 
+    /// How many rows it still takes: beyond that a record is not taken in.
+    pub fn room(&self) -> usize {
+        BLOCK_ROWS - self.len().min(BLOCK_ROWS)
+    }
+
     /// Takes a record in that came from journal number `journal`.
     pub fn push(&mut self, record: &Record, journal: u64) {
         self.add(&Cells::from(record), |text| record.texts.get(text), journal);
@@ -68,6 +73,10 @@ impl BlockBuilder {
 
     fn add<'a>(&mut self, cells: &Cells, texts: impl Fn(Text) -> &'a [u8], journal: u64) {
         let row = self.len();
+        if row >= BLOCK_ROWS {
+            debug_assert!(false, "the caller asks for room first");
+            return;
+        }
         let columns = &mut self.columns;
         columns.ids.push(cells.id);
         for (column, number) in columns.numbers.iter_mut().zip(cells.numbers) {

@@ -1,0 +1,247 @@
+//! Merges small sealed files, so that a store of years has hundreds of files, and its blocks are
+//! full.
+//!
+//! Files are of three sizes: small, middle and large. Eight neighbours of one size that are not
+//! large become one, which makes one of the next size; so a record is copied two or three times in
+//! all. What is left of a day when it is over becomes one file, or as few as their size allows.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use super::draft::Draft;
+use crate::{
+    control::logs::{
+        block::{BLOCK_ROWS, Block, BlockError, Verified},
+        folder::{LogDir, RecordFiles, SealedName},
+        frame::Kind,
+        segment::{Damage, Found, FrameAt, Segment},
+        writer::unix_micros,
+    },
+    handoff::log_health::LogHealth,
+};
+
+/// Below this a file is small: eight blocks of usual records.
+const SMALL_BYTES: u64 = 16 << 20;
+
+/// Below this, but not small, it is middle: a merge makes at most half a GiB of eight of them.
+const MIDDLE_BYTES: u64 = 64 << 20;
+
+/// So many neighbours of one size are merged.
+const FAN: usize = 8;
+
+/// A block with fewer rows is taken apart when it is copied, so that it fills up with others.
+const FULL_ROWS: u32 = BLOCK_ROWS as u32 / 2;
+
+/// Merges one run of files if there is one that is due. Says whether there was. Files in `skip`
+/// stay as they are, and those found damaged are added to it.
+pub(super) fn merge_once(
+    log: &LogDir,
+    health: &LogHealth,
+    skip: &mut BTreeSet<PathBuf>,
+    stop: &AtomicBool,
+) -> io::Result<bool> {
+    let files = log.record_files()?;
+    let today = log.sealed_file(0, 0, unix_micros());
+    let Some(run) = due(&files, today.parent(), skip) else {
+        return Ok(false);
+    };
+    let Some(run) = files.sealed.get(run) else {
+        return Ok(false);
+    };
+    match merge(log, run, stop)? {
+        Merged::Done(bytes) => {
+            health.add_disk_bytes(bytes);
+            Ok(true)
+        }
+        Merged::Stopped => Ok(false),
+        Merged::Damaged(damage) => {
+            // It stays apart from now on, and whole: nothing of it is thrown away.
+            tracing::warn!("not merged: {damage}");
+            skip.insert(damage.path);
+            Ok(false)
+        }
+    }
+}
+
+/// The run of files to be merged next.
+fn due(
+    files: &RecordFiles,
+    today: Option<&Path>,
+    skip: &BTreeSet<PathBuf>,
+) -> Option<Range<usize>> {
+    let mut start = 0;
+    while let Some(file) = files.sealed.get(start) {
+        let run = neighbours(files, start, skip);
+        let is_over = file.path.parent() != today;
+        let lengths: Vec<u64> = files.sealed[run.clone()]
+            .iter()
+            .map(|file| fs::metadata(&file.path).map_or(u64::MAX, |metadata| metadata.len()))
+            .collect();
+        if let Some(within) = choose(&lengths, is_over) {
+            return Some(run.start + within.start..run.start + within.end);
+        }
+        start = run.end;
+    }
+    None
+}
+
+/// Files from `start` on that may become one: of one day, with no unsealed journal between them.
+fn neighbours(files: &RecordFiles, start: usize, skip: &BTreeSet<PathBuf>) -> Range<usize> {
+    let mut end = start + 1;
+    while let (Some(last), Some(next)) = (files.sealed.get(end - 1), files.sealed.get(end)) {
+        let between = |(number, _): &(u64, _)| last.last < *number && *number < next.first;
+        let is_apart = last.path.parent() != next.path.parent()
+            || files.journals.iter().any(between)
+            || skip.contains(&last.path)
+            || skip.contains(&next.path);
+        if is_apart {
+            break;
+        }
+        end += 1;
+    }
+    start..end
+}
+
+/// Chooses neighbours by their lengths.
+fn choose(lengths: &[u64], is_over: bool) -> Option<Range<usize>> {
+    let size = |length: u64| match length {
+        0..SMALL_BYTES => 0,
+        SMALL_BYTES..MIDDLE_BYTES => 1,
+        _ => 2,
+    };
+    for wanted in 0..2 {
+        let alike = |run: &[u64]| run.iter().all(|length| size(*length) == wanted);
+        if let Some(start) = lengths.windows(FAN).position(alike) {
+            return Some(start..start + FAN);
+        }
+    }
+    if !is_over {
+        return None;
+    }
+    (0..lengths.len()).find_map(|start| {
+        let mut sum = 0u64;
+        let fitting = lengths[start..].iter().take_while(|length| {
+            sum = sum.saturating_add(**length);
+            sum <= MIDDLE_BYTES
+        });
+        let count = fitting.count();
+        (count > 1).then_some(start..start + count)
+    })
+}
+
+/// What a merge came to.
+#[derive(Debug)]
+pub enum Merged {
+    /// There is one file now, of so many bytes.
+    Done(u64),
+    /// It was to end before its end.
+    Stopped,
+    /// A block could not be read; everything is as it was.
+    Damaged(Damage),
+}
+
+/// Makes one file of `run`.
+pub fn merge(log: &LogDir, run: &[SealedName], stop: &AtomicBool) -> io::Result<Merged> {
+    let (Some(first), Some(last)) = (run.first(), run.last()) else {
+        return Ok(Merged::Stopped);
+    };
+    let created = match Segment::open_sealed(&first.path)?.file_header()? {
+        Some(header) => header.created_micros,
+        None => unix_micros(),
+    };
+    let name = log.sealed_file(first.first, last.last, created);
+    // In the same folder, whatever the first file's header says.
+    let target = first
+        .path
+        .with_file_name(name.file_name().unwrap_or_default());
+    let mut draft = Draft::begin(&target, created)?;
+    for file in run {
+        let mut segment = Segment::open_sealed(&file.path)?;
+        let mut offset = 0;
+        loop {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(Merged::Stopped);
+            }
+            let frame = match segment.next(&mut offset)? {
+                Found::Frame(frame) if frame.header.kind == Kind::Columns as u8 => frame,
+                Found::Frame(_) => continue,
+                Found::Damage(damage) => return Ok(Merged::Damaged(damage)),
+                Found::End => break,
+            };
+            if let Some(damage) = copy_block(&mut segment, &frame, &mut draft)? {
+                return Ok(Merged::Damaged(damage));
+            }
+        }
+    }
+    draft.publish().map(Merged::Done)
+}
+
+/// Copies one block, whole or row by row. Gives the damage that keeps it from being copied.
+fn copy_block(
+    segment: &mut Segment,
+    frame: &FrameAt,
+    draft: &mut Draft,
+) -> io::Result<Option<Damage>> {
+    let damage = segment.damage(frame, BlockError::Columns);
+    let payload = match segment.payload(frame)? {
+        Ok(payload) => payload,
+        Err(damage) => return Ok(Some(damage)),
+    };
+    if frame.header.rows >= FULL_ROWS {
+        draft.copy(&frame.header, payload)?;
+        return Ok(None);
+    }
+    let verified = Verified::default();
+    let rows = Block::open(&frame.header, payload, &verified)
+        .and_then(|block| Ok((block.reader()?, block.sources()?)));
+    let (rows, sources) = match rows {
+        Ok(rows) => rows,
+        Err(error) => {
+            return Ok(Some(Damage {
+                what: error.into(),
+                ..damage
+            }));
+        }
+    };
+    let mut row = 0;
+    for (journal, count) in sources {
+        for _ in 0..count {
+            if let Some(record) = rows.record(row) {
+                draft.push(&record, journal)?;
+            }
+            row += 1;
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eight_neighbours_of_one_size_are_merged() {
+        const MB: u64 = 1 << 20;
+        assert_eq!(choose(&[MB; 7], false), None);
+        assert_eq!(choose(&[MB; 9], false), Some(0..8));
+        let mut lengths = vec![20 * MB; 8];
+        assert_eq!(choose(&lengths, false), Some(0..8));
+        lengths.insert(4, MB);
+        assert_eq!(choose(&lengths, false), None, "not neighbours");
+        assert_eq!(choose(&[200 * MB; 20], true), None, "large ones stay");
+    }
+
+    #[test]
+    fn a_day_that_is_over_has_few_files() {
+        const MB: u64 = 1 << 20;
+        assert_eq!(choose(&[50 * MB, MB, 10 * MB, 60 * MB], true), Some(0..3));
+        assert_eq!(choose(&[50 * MB, 60 * MB], true), None);
+        assert_eq!(choose(&[MB], true), None);
+        assert_eq!(choose(&[], true), None);
+    }
+}
