@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | 0 | 4 | magic `TGlf` |
 //! | 4 | 1 | version, 1 |
-//! | 5 | 1 | kind: 1 file header, 2 rows, 3 bodies, 4 columns |
+//! | 5 | 1 | kind: 1 file header, 2 rows, 3 bodies, 4 columns, 5 rollups |
 //! | 6 | 2 | flags: 1 payload is lz4, its first 4 bytes the length before |
 //! | 8 | 4 | rows: records of a row frame, parts of a body frame |
 //! | 12 | 4 | length of the payload, without padding |
@@ -70,6 +70,8 @@ pub enum Kind {
     Bodies = 3,
     /// Records, column by column.
     Columns = 4,
+    /// Counts and sums of records (see [`crate::control::rollup`]).
+    Rollup = 5,
 }
 
 impl Kind {
@@ -80,6 +82,7 @@ impl Kind {
             2 => Some(Self::Rows),
             3 => Some(Self::Bodies),
             4 => Some(Self::Columns),
+            5 => Some(Self::Rollup),
             _ => None,
         }
     }
@@ -403,6 +406,9 @@ pub fn read_any(image: &[u8]) -> (u64, u64) {
                     let count = frame.header.rows as usize;
                     records += (0..count).filter_map(|row| rows.record(row)).count() as u64;
                 }
+            }
+            Some(Kind::Rollup) => {
+                let _ = crate::control::rollup::table::Table::read(payload);
             }
             None => {}
         }

@@ -36,20 +36,36 @@ pub fn value_of(bucket: u16) -> u64 {
 }
 
 /// A histogram.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Sketch {
-    pages: [Option<Box<[u64; PAGE]>>; PAGES],
+    counts: Counts,
     count: u64,
 }
 
-impl Default for Sketch {
+#[derive(Debug, Clone)]
+enum Counts {
+    /// Buckets in order with their counts, while they are few.
+    Few(Vec<(u16, u64)>),
+    /// A page for each power of two that has some.
+    Pages(Box<[Option<Box<[u64; PAGE]>>; PAGES]>),
+}
+
+/// Most buckets that are kept in a list: a histogram of so many takes 400 bytes.
+const FEW: usize = 24;
+
+impl Default for Counts {
     fn default() -> Self {
-        Self {
-            pages: [const { None }; PAGES],
-            count: 0,
-        }
+        Self::Few(Vec::new())
     }
 }
+
+impl PartialEq for Sketch {
+    fn eq(&self, other: &Self) -> bool {
+        self.count == other.count && self.buckets().eq(other.buckets())
+    }
+}
+
+impl Eq for Sketch {}
 
 impl Sketch {
     /// Counts one value.
@@ -61,29 +77,39 @@ impl Sketch {
     /// Counts `count` values of one bucket.
     #[inline]
     pub fn add_bucket(&mut self, bucket: u16, count: u64) {
-        let bucket = usize::from(bucket);
-        let Some(page) = self.pages.get_mut(bucket / PAGE) else {
+        if usize::from(bucket) >= BUCKETS || count == 0 {
             return; // no value has such a bucket
+        }
+        self.count = self.count.saturating_add(count);
+        match &mut self.counts {
+            Counts::Pages(pages) => add_to_pages(pages, bucket, count),
+            Counts::Few(_) => self.add_to_few(bucket, count),
+        }
+    }
+
+    fn add_to_few(&mut self, bucket: u16, count: u64) {
+        let Counts::Few(few) = &mut self.counts else {
+            return;
         };
-        let page = page.get_or_insert_with(|| Box::new([0; PAGE]));
-        page[bucket % PAGE] += count;
-        self.count += count;
+        match few.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
+            Ok(at) => few[at].1 = few[at].1.saturating_add(count),
+            Err(at) if few.len() < FEW => few.insert(at, (bucket, count)),
+            Err(_) => {
+                let mut pages = Box::new([const { None }; PAGES]);
+                for (bucket, count) in few.iter() {
+                    add_to_pages(&mut pages, *bucket, *count);
+                }
+                add_to_pages(&mut pages, bucket, count);
+                self.counts = Counts::Pages(pages);
+            }
+        }
     }
 
     /// Adds all of `other`.
     pub fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.pages.iter_mut().zip(&other.pages) {
-            let Some(theirs) = theirs else { continue };
-            match mine {
-                Some(mine) => {
-                    for (mine, theirs) in mine.iter_mut().zip(theirs.iter()) {
-                        *mine += theirs;
-                    }
-                }
-                None => *mine = Some(theirs.clone()),
-            }
+        for (bucket, count) in other.buckets() {
+            self.add_bucket(bucket, count);
         }
-        self.count += other.count;
     }
 
     /// How many values were counted.
@@ -93,13 +119,18 @@ impl Sketch {
 
     /// The buckets that hold something, in order, with their counts.
     pub fn buckets(&self) -> impl Iterator<Item = (u16, u64)> {
-        let pages = self.pages.iter().enumerate();
-        pages
+        let (few, pages) = match &self.counts {
+            Counts::Few(few) => (few.as_slice(), None),
+            Counts::Pages(pages) => (&[][..], Some(pages.iter())),
+        };
+        let pages = pages.into_iter().flatten().enumerate();
+        let paged = pages
             .filter_map(|(number, page)| page.as_ref().map(|page| (number, page)))
             .flat_map(|(number, page)| {
                 let counts = page.iter().enumerate().filter(|(_, count)| **count > 0);
                 counts.map(move |(index, count)| ((number * PAGE + index) as u16, *count))
-            })
+            });
+        few.iter().copied().chain(paged)
     }
 
     /// The value that `per_mille` of a thousand values do not exceed; `None` if there is none.
@@ -111,6 +142,15 @@ impl Sketch {
             passed += u128::from(count);
             (passed >= rank).then(|| value_of(bucket))
         })
+    }
+}
+
+#[inline]
+fn add_to_pages(pages: &mut [Option<Box<[u64; PAGE]>>; PAGES], bucket: u16, count: u64) {
+    let bucket = usize::from(bucket);
+    if let Some(page) = pages.get_mut(bucket / PAGE) {
+        let page = page.get_or_insert_with(|| Box::new([0; PAGE]));
+        page[bucket % PAGE] = page[bucket % PAGE].saturating_add(count);
     }
 }
 

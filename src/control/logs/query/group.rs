@@ -247,7 +247,12 @@ impl Groups {
 
     /// Adds a group that was summed up elsewhere, whose name has the parts of these keys.
     pub fn add_group(&mut self, group: &Group) {
-        let place = self.find(&group.parts);
+        self.add_to(&group.parts, group);
+    }
+
+    /// Adds to the group with the name `parts` what `group` holds.
+    pub fn add_to(&mut self, parts: &[Part], group: &Group) {
+        let place = self.find(parts);
         self.at(place).merge(group);
     }
 
