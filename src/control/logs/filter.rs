@@ -73,9 +73,8 @@ pub enum Test {
     Metadata(String, Vec<Pattern>),
     /// What people said of it.
     Feedback(FeedbackTest),
-    /// Contains this text, in lower case: in path, model, error or metadata, and, where a question
-    /// looks at bodies, in these.
-    Free(String),
+    /// Contains a text: in path, model, error or metadata, or in a body.
+    Free(FreeText),
 }
 
 /// Which feedback a record has: 1 up, -1 down, `None` for no word about it.
@@ -101,6 +100,38 @@ impl FeedbackTest {
     /// Says whether the record with this id passes.
     pub fn passes(&self, id: [u8; 16]) -> bool {
         self.wanted.contains(&self.known.get(&id).copied())
+    }
+}
+
+/// A text that may be anywhere in a record, or in its bodies.
+///
+/// Bodies lie apart and are looked through before records are ([`Filter::with_bodies`]); a question
+/// that does not do that does not find what is in bodies only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FreeText {
+    /// In lower case.
+    pub text: String,
+    /// The records whose bodies have it.
+    bodies: Arc<HashSet<[u8; 16]>>,
+}
+
+impl FreeText {
+    /// This text, which is not looked for in bodies yet.
+    pub fn new(text: &str) -> Self {
+        Self {
+            text: text.to_ascii_lowercase(),
+            bodies: Arc::default(),
+        }
+    }
+
+    /// Says whether a record's bodies are known to have the text.
+    pub fn is_in_bodies_of(&self, id: [u8; 16]) -> bool {
+        self.bodies.contains(&id)
+    }
+
+    /// Says whether no body is known to have it.
+    pub fn is_in_no_body(&self) -> bool {
+        self.bodies.is_empty()
     }
 }
 
@@ -160,9 +191,11 @@ impl Test {
                 self.passes_metadata(record.texts.get(Text::Metadata))
             }
             Self::Feedback(feedback) => feedback.passes(record.id),
-            Self::Free(needle) => FREE_TEXTS
-                .into_iter()
-                .any(|text| text::contains(record.texts.get(text), needle.as_bytes())),
+            Self::Free(free) => {
+                let mut texts = FREE_TEXTS.into_iter();
+                texts.any(|text| text::contains(record.texts.get(text), free.text.as_bytes()))
+                    || free.is_in_bodies_of(record.id)
+            }
         }
     }
 
@@ -253,14 +286,28 @@ impl Filter {
     }
 
     /// The texts that it looks for anywhere, bodies included.
-    pub fn free_texts(&self) -> HashSet<&str> {
-        let tests = self.terms.iter().map(|term| &term.test);
-        tests
-            .filter_map(|test| match test {
-                Test::Free(needle) => Some(needle.as_str()),
+    pub fn free_texts(&self) -> impl Iterator<Item = &FreeText> {
+        self.terms.iter().filter_map(|term| match &term.test {
+            Test::Free(free) => Some(free),
+            _ => None,
+        })
+    }
+
+    /// Tells it in which records' bodies its free texts are, in the order of
+    /// [`free_texts`](Self::free_texts).
+    #[must_use]
+    pub fn with_bodies(mut self, found: Vec<HashSet<[u8; 16]>>) -> Self {
+        let free = self
+            .terms
+            .iter_mut()
+            .filter_map(|term| match &mut term.test {
+                Test::Free(free) => Some(free),
                 _ => None,
-            })
-            .collect()
+            });
+        for (free, found) in free.zip(found) {
+            free.bodies = Arc::new(found);
+        }
+        self
     }
 }
 

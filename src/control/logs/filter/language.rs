@@ -10,7 +10,7 @@
 use std::fmt;
 
 use super::{
-    FeedbackTest, Filter, Term, Test,
+    FeedbackTest, Filter, FreeText, Term, Test,
     field::{FlagField, NumberField, TextField, Unit},
     number::{Bound, NumberTest},
     text::Pattern,
@@ -259,9 +259,9 @@ fn compile(word: &Word, now_micros: u64) -> Result<Term, WordError> {
     })
 }
 
-fn free_text(word: &Word) -> Result<String, WordError> {
+fn free_text(word: &Word) -> Result<FreeText, WordError> {
     match word.values.first() {
-        Some(value) if !value.text.is_empty() => Ok(value.text.to_ascii_lowercase()),
+        Some(value) if !value.text.is_empty() => Ok(FreeText::new(&value.text)),
         _ => Err(word.error("there is nothing to search for here")),
     }
 }

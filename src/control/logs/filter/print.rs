@@ -74,7 +74,7 @@ impl Display for Term {
                     None => f.write_str("none"),
                 })
             }
-            Test::Free(text) => quoted(f, text),
+            Test::Free(free) => quoted(f, &free.text),
         }
     }
 }

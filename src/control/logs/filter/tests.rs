@@ -218,7 +218,7 @@ fn term() -> impl Strategy<Value = Term> {
         ("[a-z._-]{1,5}", patterns()).prop_map(|(name, p)| Test::Metadata(name, p)),
         prop::collection::vec(any::<Option<i64>>(), 1..3)
             .prop_map(|wanted| Test::Feedback(FeedbackTest::new(wanted))),
-        "[ -~]{1,6}".prop_map(|text| Test::Free(text.to_ascii_lowercase())),
+        "[ -~]{1,6}".prop_map(|text| Test::Free(FreeText::new(&text))),
     ];
     (any::<bool>(), test).prop_map(|(negated, test)| Term { negated, test })
 }

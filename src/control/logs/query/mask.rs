@@ -281,10 +281,14 @@ impl Mask {
                 self.each(|row| ids.get(row).is_some_and(|id| feedback.passes(*id)));
                 Ok(())
             }
-            Test::Free(needle) => {
+            Test::Free(free) => {
                 for text in FREE_TEXTS {
                     let cells = block.texts(text)?;
-                    self.cells(cells, |cell| text::contains(cell, needle.as_bytes()));
+                    self.cells(cells, |cell| text::contains(cell, free.text.as_bytes()));
+                }
+                if !free.is_in_no_body() {
+                    let ids = block.ids()?;
+                    self.each(|row| ids.get(row).is_some_and(|id| free.is_in_bodies_of(*id)));
                 }
                 Ok(())
             }
