@@ -14,7 +14,7 @@ use super::{
     table::printable,
 };
 use crate::{
-    control::logs::filter::metadata_value,
+    control::logs::filter::field::metadata_value,
     domain::{
         money::PicoDollars,
         outcome::Outcome,
@@ -63,9 +63,9 @@ impl GroupKey {
                 day.truncate("2026-11-21".len());
                 day
             }
-            Self::Metadata(name) => metadata_value(record.texts.get(Text::Metadata), name)
-                .unwrap_or_default()
-                .into_owned(),
+            Self::Metadata(name) => {
+                metadata_value(record.texts.get(Text::Metadata), name).unwrap_or_default()
+            }
         }
     }
 }

@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | 0 | 4 | magic `TGlf` |
 //! | 4 | 1 | version, 1 |
-//! | 5 | 1 | kind: 1 file header, 2 rows, 3 bodies, 4 columns, 5 deletions |
+//! | 5 | 1 | kind: 1 file header, 2 rows, 3 bodies, 4 columns, 5 deletions, 6 rollups |
 //! | 6 | 2 | flags: 1 payload is lz4, its first 4 bytes the length before |
 //! | 8 | 4 | rows: records of a row frame, parts of a body frame |
 //! | 12 | 4 | length of the payload, without padding |
@@ -72,6 +72,8 @@ pub enum Kind {
     Columns = 4,
     /// What was deleted.
     Deletions = 5,
+    /// Counts and sums of records (see [`crate::control::rollup`]).
+    Rollup = 6,
 }
 
 impl Kind {
@@ -83,6 +85,7 @@ impl Kind {
             3 => Some(Self::Bodies),
             4 => Some(Self::Columns),
             5 => Some(Self::Deletions),
+            6 => Some(Self::Rollup),
             _ => None,
         }
     }
@@ -410,6 +413,9 @@ pub fn read_any(image: &[u8]) -> (u64, u64) {
             }
             Some(Kind::Deletions) => {
                 let _ = deletion::read(payload);
+            }
+            Some(Kind::Rollup) => {
+                let _ = crate::control::rollup::table::Table::read(payload);
             }
             None => {}
         }

@@ -10,6 +10,13 @@ use std::{
 
 use rkyv::rancor::Failure;
 
+pub mod mask;
+pub mod select;
+pub mod page;
+pub mod group;
+pub mod sums;
+pub mod search;
+
 use super::{
     filter::Filter,
     frame::{self, Kind},
@@ -39,6 +46,8 @@ pub struct ScanReport {
     pub records: u64,
     /// Frames looked into; those outside the time asked for are not.
     pub frames: u64,
+    /// The time was over before all was looked at.
+    pub partial: bool,
 }
 
 /// Where each journal ended at some moment.

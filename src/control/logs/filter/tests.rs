@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use rkyv::rancor::Failure;
 
 use super::*;
-use crate::domain::record::{Record, TEXTS, Texts};
+use crate::domain::record::{Record, TEXTS, Texts, flag};
 
 /// 2026-11-21T12:00:00Z.
 const NOW: u64 = 1_795_262_400_000_000;
@@ -109,7 +109,7 @@ fn times_bound_what_must_be_read() {
     assert_eq!(bounds("status:200"), 0..=u64::MAX);
     assert_eq!(
         bounds("after:2h before:1h"),
-        NOW - 7_200_000_000..=NOW - 3_600_000_000
+        NOW - 7_200_000_000..=NOW - 3_600_000_001
     );
     assert_eq!(bounds("-after:2h"), 0..=u64::MAX);
 }
@@ -146,9 +146,79 @@ proptest! {
     }
 
     #[test]
-    fn a_glob_with_one_star_is_prefix_and_suffix(text in "[ab]{0,6}", a in "[ab]{0,3}", b in "[ab]{0,3}") {
-        let value = Value { text: format!("{a}*{b}"), quoted: false };
-        let expected = text.len() >= a.len() + b.len() && text.starts_with(&a) && text.ends_with(&b);
-        prop_assert_eq!(Glob::new(&value).matches(text.as_bytes()), expected);
+    fn what_was_read_prints_and_reads_the_same(
+        filter in r#"(-?(model|path|error|meta\.a|meta_value|id|event|cost|tokens|duration|status|at|after|before|feedback|cached|outcome):[*a-c"\\0-9><=.,xms]{1,8} ?){1,3}"#
+    ) {
+        if let Ok(filter) = Filter::parse(&filter, NOW) {
+            check_print(&filter)?;
+        }
     }
+
+    #[test]
+    fn what_is_printed_reads_the_same(terms in prop::collection::vec(term(), 0..6)) {
+        check_print(&Filter::new(terms))?;
+    }
+
+    #[test]
+    fn a_pattern_with_one_star_is_prefix_and_suffix(text in "[ab]{0,6}", a in "[ab]{0,3}", b in "[ab]{0,3}") {
+        let expected = text.len() >= a.len() + b.len() && text.starts_with(&a) && text.ends_with(&b);
+        prop_assert_eq!(Pattern::of_pieces(&[a, b]).matches(text.as_bytes()), expected);
+    }
+}
+
+fn check_print(filter: &Filter) -> Result<(), TestCaseError> {
+    let printed = filter.to_string();
+    let again = Filter::parse(&printed, NOW);
+    prop_assert_eq!(again.as_ref(), Ok(filter), "{}", printed);
+    Ok(())
+}
+
+/// The last microsecond that a calendar has.
+const CALENDAR_END: u64 = 253_402_207_199_999_999;
+
+fn term() -> impl Strategy<Value = Term> {
+    let number = prop_oneof![
+        Just(NumberTest::Unknown),
+        Just(NumberTest::NEVER),
+        Just(NumberTest::KNOWN),
+        any::<u64>().prop_map(|n| NumberTest::Within(n, n)),
+        any::<u64>().prop_map(|n| NumberTest::Within(n, u64::MAX)),
+        (any::<u64>(), any::<u64>()).prop_map(|(a, b)| NumberTest::Within(a.min(b), a.max(b))),
+    ];
+    let pattern = || {
+        prop::collection::vec("[ -~äß\n]{0,5}", 1..4).prop_map(|pieces| Pattern::of_pieces(&pieces))
+    };
+    let patterns = move || prop::collection::vec(pattern(), 1..3);
+    let stretch = prop_oneof![
+        Just((1, 0)),
+        (0..CALENDAR_END).prop_map(|from| (from, u64::MAX)),
+        (0..CALENDAR_END).prop_map(|to| (0, to)),
+    ];
+    let bounded = (0..CALENDAR_END, 0..CALENDAR_END).prop_map(|(a, b)| (a.min(b), a.max(b)));
+    let test = prop_oneof![
+        (
+            prop::sample::select(NumberField::KEYS.to_vec()),
+            prop::collection::vec(number, 1..3)
+        )
+            .prop_map(|((_, field), tests)| Test::Number(field, tests)),
+        (
+            prop::sample::select(FlagField::KEYS.to_vec()),
+            any::<bool>()
+        )
+            .prop_map(|((_, field), wanted)| Test::Flag(field, wanted)),
+        (prop::sample::select(TextField::KEYS.to_vec()), patterns())
+            .prop_map(|((_, field), patterns)| Test::Text(field, patterns)),
+        prop::collection::vec(prop::sample::select(Outcome::ALL.to_vec()), 1..3)
+            .prop_map(Test::Outcome),
+        stretch.prop_map(|stretch| Test::Time(vec![stretch])),
+        prop::collection::vec(bounded, 1..3).prop_map(Test::Time),
+        patterns().prop_map(Test::Id),
+        patterns().prop_map(Test::MetadataKey),
+        patterns().prop_map(Test::MetadataValue),
+        ("[a-z._-]{1,5}", patterns()).prop_map(|(name, p)| Test::Metadata(name, p)),
+        prop::collection::vec(any::<Option<i64>>(), 1..3)
+            .prop_map(|wanted| Test::Feedback(FeedbackTest::new(wanted))),
+        "[ -~]{1,6}".prop_map(|text| Test::Free(FreeText::new(&text))),
+    ];
+    (any::<bool>(), test).prop_map(|(negated, test)| Term { negated, test })
 }

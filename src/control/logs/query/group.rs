@@ -1,0 +1,620 @@
+//! Records counted and summed by group, block by block and column by column, in exact integers.
+//!
+//! Within a block every row gets the number of its group, and each column is then added up in one
+//! loop over it. Groups of all blocks meet once a block, not once a row.
+
+use std::collections::HashMap;
+
+use super::mask::Mask;
+use crate::{
+    control::{
+        logs::{
+            block::{Block, BlockError, Number, Numbers, Strings, TextCells, U16, U32, U64},
+            filter::field::metadata_value,
+        },
+        rollup::{
+            sketch::Sketch,
+            totals::{CLASSES, Class, TIMES, Time, Tokens, Totals},
+        },
+    },
+    domain::{
+        outcome::Outcome,
+        record::{Text, flag},
+    },
+};
+
+mod local;
+
+use local::{Local, Names};
+
+/// Most keys of one question.
+pub const KEYS_MAX: usize = 5;
+
+/// What records are grouped by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GroupKey {
+    /// A text of the record.
+    Text(Text),
+    /// The status; 0 for none.
+    Status,
+    /// How it ended, by [`Outcome`].
+    Outcome,
+    /// When it began: the beginning of the stretch, in microseconds since the Unix epoch.
+    Time(Stretch),
+    /// A member of the metadata, as text; empty where there is none.
+    Metadata(String),
+}
+
+/// A stretch of time that starts at a multiple of its length, in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stretch {
+    /// 60 seconds.
+    Minute,
+    /// 60 minutes.
+    Hour,
+    /// 24 hours.
+    Day,
+}
+
+impl Stretch {
+    /// Its length.
+    pub const fn micros(self) -> u64 {
+        match self {
+            Self::Minute => 60_000_000,
+            Self::Hour => 3_600_000_000,
+            Self::Day => 86_400_000_000,
+        }
+    }
+}
+
+/// One part of a group's name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// A text or a member of the metadata.
+    Text(Vec<u8>),
+    /// A status, an outcome's number, or a time.
+    Number(u64),
+}
+
+/// What is to be computed beside the number of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Requests and classes.
+    pub classes: bool,
+    /// Tokens by kind.
+    pub tokens: bool,
+    /// Costs.
+    pub cost: bool,
+    /// Histograms by [`Time`].
+    pub times: [bool; TIMES],
+}
+
+impl Wanted {
+    /// All there is.
+    pub const ALL: Self = Self {
+        classes: true,
+        tokens: true,
+        cost: true,
+        times: [true; TIMES],
+    };
+}
+
+/// One group.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Group {
+    /// Its name, a part for each key. Empty for the group of all that found no room.
+    pub parts: Vec<Part>,
+    /// Counts and sums.
+    pub totals: Totals,
+    /// Histograms, in microseconds, by [`Time`].
+    pub times: [Sketch; TIMES],
+}
+
+impl Group {
+    /// Adds all of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.totals.merge(&other.totals);
+        for (mine, theirs) in self.times.iter_mut().zip(&other.times) {
+            mine.merge(theirs);
+        }
+    }
+}
+
+/// Groups that are being summed up.
+#[derive(Debug)]
+pub struct Groups {
+    keys: Vec<GroupKey>,
+    wanted: Wanted,
+    groups_max: usize,
+    index: HashMap<Vec<Part>, usize>,
+    groups: Vec<Group>,
+    /// What found no room.
+    other: Option<Group>,
+    room: Room,
+}
+
+/// Memory that is used for one block after another.
+#[derive(Debug, Default)]
+struct Room {
+    selected: Vec<u32>,
+    /// The local group of each selected row.
+    group_of: Vec<u32>,
+    sums: Vec<u128>,
+    counts: Vec<u64>,
+}
+
+/// The rows that count.
+#[derive(Debug, Clone, Copy)]
+enum Rows<'a> {
+    All(usize),
+    Some(&'a [u32]),
+}
+
+impl Groups {
+    /// No groups yet. Of at most `groups_max` groups each has its own sums; the rest is one.
+    pub fn new(keys: Vec<GroupKey>, wanted: Wanted, groups_max: usize) -> Self {
+        Self {
+            keys,
+            wanted,
+            groups_max,
+            index: HashMap::new(),
+            groups: Vec::new(),
+            other: None,
+            room: Room::default(),
+        }
+    }
+
+    /// Adds the rows of `block` that `mask` has. Either all of them are added or, if a column
+    /// that is needed cannot be read, none.
+    pub fn add(&mut self, block: &Block<'_>, mask: &Mask) -> Result<(), BlockError> {
+        let mut room = std::mem::take(&mut self.room);
+        let added = self.add_in(block, mask, &mut room);
+        self.room = room;
+        added
+    }
+
+    fn add_in(
+        &mut self,
+        block: &Block<'_>,
+        mask: &Mask,
+        room: &mut Room,
+    ) -> Result<(), BlockError> {
+        let rows = if mask.is_full() {
+            Rows::All(block.rows())
+        } else {
+            mask.select(&mut room.selected);
+            Rows::Some(&room.selected)
+        };
+        let columns = Columns::of(block, &self.wanted)?;
+        let keys = self.keys.iter().map(|key| key.local(block, &rows));
+        let keys = keys.collect::<Result<Vec<_>, _>>()?;
+        let groups = local::number_rows(&keys, &rows, &mut room.group_of);
+        let group_of = &room.group_of[..];
+
+        let counts = &mut room.counts;
+        count(counts, groups.len(), group_of);
+        // Where each local group lies among those of all blocks; `usize::MAX`: among the others.
+        let places: Vec<Option<usize>> = groups
+            .iter()
+            .zip(counts.iter())
+            .map(|(codes, count)| (*count > 0).then(|| self.place(&keys, codes)))
+            .collect();
+        self.for_each(&places, counts, |group, count| group.totals.rows += count);
+
+        if let Some(classes) = &columns.classes {
+            let mut by_class = vec![[0u64; CLASSES]; groups.len()];
+            let mut requests = vec![0u64; groups.len()];
+            rows.each(group_of, |row, group| {
+                by_class[group][classes.of_row(row) as usize] += 1;
+                requests[group] += u64::from(classes.is_first(row));
+            });
+            self.for_each(&places, &requests, |group, requests| {
+                group.totals.requests += requests;
+            });
+            self.for_each(&places, &by_class, |group, by_class| {
+                for (sum, count) in group.totals.classes.iter_mut().zip(by_class) {
+                    *sum += count;
+                }
+            });
+        }
+        for (kind, numbers) in &columns.tokens {
+            let sums = &mut room.sums;
+            sum(sums, groups.len(), &rows, group_of, *numbers);
+            self.for_each(&places, sums, |group, sum| {
+                group.totals.tokens[*kind as usize] += sum;
+            });
+        }
+        if let Some((input, output)) = columns.unmetered {
+            count_unknown(counts, groups.len(), &rows, group_of, &[input, output]);
+            self.for_each(&places, counts, |group, count| {
+                group.totals.unmetered += count
+            });
+        }
+        if let Some(costs) = columns.cost {
+            let sums = &mut room.sums;
+            sum(sums, groups.len(), &rows, group_of, costs);
+            self.for_each(&places, sums, |group, sum| group.totals.cost += sum);
+            count_unknown(counts, groups.len(), &rows, group_of, &[costs]);
+            self.for_each(&places, counts, |group, count| {
+                group.totals.unpriced += count
+            });
+        }
+        for (time, numbers) in &columns.times {
+            self.record_times(*time, *numbers, &rows, group_of, &places);
+        }
+        Ok(())
+    }
+
+    /// Adds a group that was summed up elsewhere, whose name has the parts of these keys.
+    pub fn add_group(&mut self, group: &Group) {
+        self.add_to(&group.parts, group);
+    }
+
+    /// Adds to the group with the name `parts` what `group` holds.
+    pub fn add_to(&mut self, parts: &[Part], group: &Group) {
+        let place = self.find(parts);
+        self.at(place).merge(group);
+    }
+
+    /// How many groups there are, the others not counted.
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Says whether nothing was added.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty() && self.other.is_none()
+    }
+
+    /// The groups, and what found no room among them.
+    pub fn finish(self) -> (Vec<Group>, Option<Group>) {
+        (self.groups, self.other)
+    }
+
+    fn place(&mut self, keys: &[Local<'_>], codes: &[u32; KEYS_MAX]) -> usize {
+        let parts: Vec<Part> = keys
+            .iter()
+            .zip(codes)
+            .map(|(key, code)| key.names.part(*code))
+            .collect();
+        self.find(&parts)
+    }
+
+    fn find(&mut self, parts: &[Part]) -> usize {
+        if let Some(place) = self.index.get(parts) {
+            return *place;
+        }
+        if self.groups.len() >= self.groups_max {
+            return usize::MAX;
+        }
+        let place = self.groups.len();
+        self.groups.push(Group {
+            parts: parts.to_vec(),
+            ..Group::default()
+        });
+        self.index.insert(parts.to_vec(), place);
+        place
+    }
+
+    fn at(&mut self, place: usize) -> &mut Group {
+        match self.groups.get_mut(place) {
+            Some(group) => group,
+            None => self.other.get_or_insert_default(),
+        }
+    }
+
+    fn for_each<T: Copy>(
+        &mut self,
+        places: &[Option<usize>],
+        values: &[T],
+        add: impl Fn(&mut Group, T),
+    ) {
+        for (place, value) in places.iter().zip(values) {
+            if let Some(place) = place {
+                add(self.at(*place), *value);
+            }
+        }
+    }
+
+    fn record_times(
+        &mut self,
+        time: Time,
+        numbers: Numbers<'_>,
+        rows: &Rows<'_>,
+        group_of: &[u32],
+        places: &[Option<usize>],
+    ) {
+        // The histograms are taken out, so that the loop below meets them by local number.
+        let mut sketches: Vec<Sketch> = Vec::with_capacity(places.len());
+        for place in places {
+            sketches.push(match place {
+                Some(place) => std::mem::take(&mut self.at(*place).times[time as usize]),
+                None => Sketch::default(),
+            });
+        }
+        match numbers {
+            Numbers::Unknown => {}
+            Numbers::Each(values) => rows.each_value(group_of, values, |group, value| {
+                sketches[group].record(value);
+            }),
+            Numbers::Some { .. } => rows.each(group_of, |row, group| {
+                if let Some(value) = numbers.get(row) {
+                    sketches[group].record(value);
+                }
+            }),
+        }
+        for (place, sketch) in places.iter().zip(sketches) {
+            if let Some(place) = place {
+                // Two local groups can both be among the others.
+                let home = &mut self.at(*place).times[time as usize];
+                if home.count() == 0 {
+                    *home = sketch;
+                } else {
+                    home.merge(&sketch);
+                }
+            }
+        }
+    }
+}
+
+impl Rows<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::All(count) => *count,
+            Self::Some(rows) => rows.len(),
+        }
+    }
+
+    /// Calls `visit` with each row and its group.
+    #[inline]
+    fn each(&self, group_of: &[u32], mut visit: impl FnMut(usize, usize)) {
+        match self {
+            Self::All(count) => {
+                for (row, group) in (0..*count).zip(group_of) {
+                    visit(row, *group as usize);
+                }
+            }
+            Self::Some(rows) => {
+                for (row, group) in rows.iter().zip(group_of) {
+                    visit(*row as usize, *group as usize);
+                }
+            }
+        }
+    }
+
+    /// Calls `visit` with each row's group and its value.
+    #[inline]
+    fn each_value(&self, group_of: &[u32], values: &[U64], mut visit: impl FnMut(usize, u64)) {
+        match self {
+            Self::All(_) => {
+                for (group, value) in group_of.iter().zip(values) {
+                    visit(*group as usize, value.to_native());
+                }
+            }
+            Self::Some(rows) => {
+                for (row, group) in rows.iter().zip(group_of) {
+                    if let Some(value) = values.get(*row as usize) {
+                        visit(*group as usize, value.to_native());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Counts the rows of each group.
+fn count(counts: &mut Vec<u64>, groups: usize, group_of: &[u32]) {
+    counts.clear();
+    counts.resize(groups, 0);
+    if let [one] = &mut counts[..] {
+        *one = group_of.len() as u64;
+        return;
+    }
+    for group in group_of {
+        counts[*group as usize] += 1;
+    }
+}
+
+/// Sums a column up by group; what is unknown adds nothing.
+fn sum(
+    sums: &mut Vec<u128>,
+    groups: usize,
+    rows: &Rows<'_>,
+    group_of: &[u32],
+    numbers: Numbers<'_>,
+) {
+    sums.clear();
+    sums.resize(groups, 0);
+    match numbers {
+        Numbers::Unknown => {}
+        // Unknown values are stored as 0.
+        Numbers::Each(values) | Numbers::Some { values, .. } => {
+            rows.each_value(group_of, values, |group, value| {
+                sums[group] += u128::from(value);
+            });
+        }
+    }
+}
+
+/// Counts by group the rows in which one of `columns` is unknown.
+fn count_unknown(
+    counts: &mut Vec<u64>,
+    groups: usize,
+    rows: &Rows<'_>,
+    group_of: &[u32],
+    columns: &[Numbers<'_>],
+) {
+    counts.clear();
+    counts.resize(groups, 0);
+    let mut partly = Vec::new();
+    for column in columns {
+        match column {
+            Numbers::Each(_) => {}
+            Numbers::Unknown => {
+                count(counts, groups, group_of);
+                return;
+            }
+            Numbers::Some { known, .. } => partly.push(*known),
+        }
+    }
+    if partly.is_empty() {
+        return;
+    }
+    rows.each(group_of, |row, group| {
+        let known = partly.iter().all(|known| {
+            let word = known.get(row / 64).map_or(0, |word| word.to_native());
+            word >> (row % 64) & 1 == 1
+        });
+        counts[group] += u64::from(!known);
+    });
+}
+
+/// The columns that are needed, all verified before the first is added up.
+struct Columns<'a> {
+    classes: Option<ClassColumns<'a>>,
+    tokens: Vec<(Tokens, Numbers<'a>)>,
+    unmetered: Option<(Numbers<'a>, Numbers<'a>)>,
+    cost: Option<Numbers<'a>>,
+    times: Vec<(Time, Numbers<'a>)>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(block: &Block<'a>, wanted: &Wanted) -> Result<Self, BlockError> {
+        let mut columns = Self {
+            classes: None,
+            tokens: Vec::new(),
+            unmetered: None,
+            cost: None,
+            times: Vec::new(),
+        };
+        if wanted.classes {
+            columns.classes = Some(ClassColumns::of(block)?);
+        }
+        if wanted.tokens {
+            for (kind, number) in [
+                (Tokens::Input, Number::TokensInput),
+                (Tokens::Output, Number::TokensOutput),
+                (Tokens::CacheRead, Number::TokensCacheRead),
+                (Tokens::CacheWrite, Number::TokensCacheWrite),
+                (Tokens::Reasoning, Number::TokensReasoning),
+            ] {
+                let numbers = block.numbers(number)?;
+                if !matches!(numbers, Numbers::Unknown) {
+                    columns.tokens.push((kind, numbers));
+                }
+            }
+            let input = block.numbers(Number::TokensInput)?;
+            columns.unmetered = Some((input, block.numbers(Number::TokensOutput)?));
+        }
+        if wanted.cost {
+            columns.cost = Some(block.numbers(Number::Cost)?);
+        }
+        for (time, number) in [
+            (Time::Duration, Number::Duration),
+            (Time::FirstToken, Number::FirstToken),
+            (Time::Overhead, Number::Overhead),
+        ] {
+            if wanted.times[time as usize] {
+                let numbers = block.numbers(number)?;
+                columns.times.push((time, numbers));
+            }
+        }
+        Ok(columns)
+    }
+}
+
+/// What decides the class of a row.
+struct ClassColumns<'a> {
+    outcomes: &'a [u8],
+    statuses: &'a [U16],
+    flags: &'a [U32],
+    steps: &'a [u8],
+    attempts: &'a [u8],
+}
+
+impl<'a> ClassColumns<'a> {
+    fn of(block: &Block<'a>) -> Result<Self, BlockError> {
+        Ok(Self {
+            outcomes: block.outcomes()?,
+            statuses: block.statuses()?,
+            flags: block.flags()?,
+            steps: block.steps()?,
+            attempts: block.attempts()?,
+        })
+    }
+
+    /// The class of a row; that of most is told without a look at the status.
+    #[inline]
+    fn of_row(&self, row: usize) -> Class {
+        let outcome = self.outcomes.get(row).copied().unwrap_or(u8::MAX);
+        let flags = self.flags.get(row).map_or(0, |flags| flags.to_native());
+        if outcome == Outcome::Ok as u8 && flags & flag::CACHED == 0 {
+            return Class::Ok;
+        }
+        let status = self
+            .statuses
+            .get(row)
+            .map_or(0, |status| status.to_native());
+        Class::of(outcome, status, flags)
+    }
+
+    #[inline]
+    fn is_first(&self, row: usize) -> bool {
+        self.steps.get(row) == Some(&0) && self.attempts.get(row) == Some(&0)
+    }
+}
+
+impl GroupKey {
+    /// The key's code for each row of a block, and what the codes stand for.
+    fn local<'a>(&self, block: &Block<'a>, rows: &Rows<'_>) -> Result<Local<'a>, BlockError> {
+        Ok(match self {
+            Self::Text(text) => match block.texts(*text)? {
+                TextCells::Empty => Local::one(Names::Parts(vec![Part::Text(Vec::new())])),
+                TextCells::Coded { codes, strings } => Local {
+                    codes: codes
+                        .iter()
+                        .map(|code| u32::from(code.to_native()))
+                        .collect(),
+                    names: Names::Strings(strings),
+                },
+                TextCells::Each(strings) => {
+                    Local::of_texts(block.rows(), rows, |row| strings.get(row))
+                }
+            },
+            Self::Status => {
+                let statuses = block.statuses()?;
+                Local::of_numbers(statuses.iter().map(|status| u64::from(status.to_native())))
+            }
+            Self::Outcome => {
+                Local::of_numbers(block.outcomes()?.iter().map(|outcome| u64::from(*outcome)))
+            }
+            Self::Time(stretch) => {
+                let at = block.zone().at;
+                let length = stretch.micros();
+                if at.min / length == at.max / length {
+                    let start = at.min / length * length;
+                    return Ok(Local::one(Names::Parts(vec![Part::Number(start)])));
+                }
+                match block.numbers(Number::At)? {
+                    Numbers::Each(values) | Numbers::Some { values, .. } => {
+                        Local::of_times(values, *stretch)
+                    }
+                    Numbers::Unknown => Local::one(Names::Parts(vec![Part::Number(0)])),
+                }
+            }
+            Self::Metadata(name) => match block.texts(Text::Metadata)? {
+                TextCells::Empty => Local::one(Names::Parts(vec![Part::Text(Vec::new())])),
+                cells => Local::of_texts(block.rows(), rows, |row| cells.get(row))
+                    .mapped(|json| metadata_value(json, name).unwrap_or_default().into_bytes()),
+            },
+        })
+    }
+}
+
+/// A name in a dictionary; empty beyond it.
+fn string_part(strings: &Strings<'_>, code: u32) -> Part {
+    Part::Text(strings.get(code as usize).to_vec())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! A histogram of times that can be added to another without loss.
+//!
+//! Its buckets are those of an HDR histogram with two significant digits: every microsecond up
+//! to 255, then 128 buckets for each power of two, so a value is off by less than one part in a
+//! hundred. Buckets that hold something take memory, by pages of one power of two.
+
+/// Buckets of a page.
+const PAGE: usize = 128;
+
+/// Values up to here are kept apart, later ones are taken for it: 12 days in microseconds.
+const VALUE_MAX: u64 = (1 << 40) - 1;
+
+/// Pages: two of single values, then one for each power of two from 2⁸ on.
+const PAGES: usize = 34;
+
+/// How many buckets there are.
+pub const BUCKETS: usize = PAGE * PAGES;
+
+/// The bucket of a value.
+#[inline]
+pub fn bucket_of(value: u64) -> u16 {
+    let value = value.min(VALUE_MAX);
+    // Below 2⁸ the shift is 0, which makes the first two pages one run of single values.
+    let shift = (value | 255).ilog2() - 7;
+    let bucket = (u64::from(shift) << 7) + (value >> shift);
+    // At most (32 << 7) + 255.
+    bucket as u16
+}
+
+/// The greatest value of a bucket.
+pub fn value_of(bucket: u16) -> u64 {
+    let bucket = u64::from(bucket);
+    let shift = (bucket >> 7).saturating_sub(1);
+    let least = (bucket - (shift << 7)) << shift;
+    least + (1 << shift) - 1
+}
+
+/// A histogram.
+#[derive(Debug, Clone, Default)]
+pub struct Sketch {
+    counts: Counts,
+    count: u64,
+}
+
+#[derive(Debug, Clone)]
+enum Counts {
+    /// Buckets in order with their counts, while they are few.
+    Few(Vec<(u16, u64)>),
+    /// A page for each power of two that has some.
+    Pages(Box<[Option<Box<[u64; PAGE]>>; PAGES]>),
+}
+
+/// Most buckets that are kept in a list: a histogram of so many takes 400 bytes.
+const FEW: usize = 24;
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
+}
+
+impl PartialEq for Sketch {
+    fn eq(&self, other: &Self) -> bool {
+        self.count == other.count && self.buckets().eq(other.buckets())
+    }
+}
+
+impl Eq for Sketch {}
+
+impl Sketch {
+    /// Counts one value.
+    #[inline]
+    pub fn record(&mut self, value: u64) {
+        self.add_bucket(bucket_of(value), 1);
+    }
+
+    /// Counts `count` values of one bucket.
+    #[inline]
+    pub fn add_bucket(&mut self, bucket: u16, count: u64) {
+        if usize::from(bucket) >= BUCKETS || count == 0 {
+            return; // no value has such a bucket
+        }
+        self.count = self.count.saturating_add(count);
+        match &mut self.counts {
+            Counts::Pages(pages) => add_to_pages(pages, bucket, count),
+            Counts::Few(_) => self.add_to_few(bucket, count),
+        }
+    }
+
+    fn add_to_few(&mut self, bucket: u16, count: u64) {
+        let Counts::Few(few) = &mut self.counts else {
+            return;
+        };
+        match few.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
+            Ok(at) => few[at].1 = few[at].1.saturating_add(count),
+            Err(at) if few.len() < FEW => few.insert(at, (bucket, count)),
+            Err(_) => {
+                let mut pages = Box::new([const { None }; PAGES]);
+                for (bucket, count) in few.iter() {
+                    add_to_pages(&mut pages, *bucket, *count);
+                }
+                add_to_pages(&mut pages, bucket, count);
+                self.counts = Counts::Pages(pages);
+            }
+        }
+    }
+
+    /// Adds all of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        for (bucket, count) in other.buckets() {
+            self.add_bucket(bucket, count);
+        }
+    }
+
+    /// How many values were counted.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The buckets that hold something, in order, with their counts.
+    pub fn buckets(&self) -> impl Iterator<Item = (u16, u64)> {
+        let (few, pages) = match &self.counts {
+            Counts::Few(few) => (few.as_slice(), None),
+            Counts::Pages(pages) => (&[][..], Some(pages.iter())),
+        };
+        let pages = pages.into_iter().flatten().enumerate();
+        let paged = pages
+            .filter_map(|(number, page)| page.as_ref().map(|page| (number, page)))
+            .flat_map(|(number, page)| {
+                let counts = page.iter().enumerate().filter(|(_, count)| **count > 0);
+                counts.map(move |(index, count)| ((number * PAGE + index) as u16, *count))
+            });
+        few.iter().copied().chain(paged)
+    }
+
+    /// The value that `per_mille` of a thousand values do not exceed; `None` if there is none.
+    pub fn quantile(&self, per_mille: u32) -> Option<u64> {
+        let wanted = u128::from(self.count) * u128::from(per_mille);
+        let rank = wanted.div_ceil(1000).max(1);
+        let mut passed = 0u128;
+        self.buckets().find_map(|(bucket, count)| {
+            passed += u128::from(count);
+            (passed >= rank).then(|| value_of(bucket))
+        })
+    }
+}
+
+#[inline]
+fn add_to_pages(pages: &mut [Option<Box<[u64; PAGE]>>; PAGES], bucket: u16, count: u64) {
+    let bucket = usize::from(bucket);
+    if let Some(page) = pages.get_mut(bucket / PAGE) {
+        let page = page.get_or_insert_with(|| Box::new([0; PAGE]));
+        page[bucket % PAGE] = page[bucket % PAGE].saturating_add(count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hdrhistogram::Histogram;
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    #[test]
+    fn every_bucket_holds_its_greatest_value_and_no_other_does() {
+        for bucket in 0..BUCKETS as u16 {
+            assert_eq!(bucket_of(value_of(bucket)), bucket);
+            assert_eq!(
+                bucket_of(value_of(bucket) + 1),
+                bucket.saturating_add(1).min(BUCKETS as u16 - 1)
+            );
+        }
+        assert_eq!(value_of(BUCKETS as u16 - 1), VALUE_MAX);
+        assert_eq!(bucket_of(u64::MAX), BUCKETS as u16 - 1);
+        assert_eq!(Sketch::default().quantile(500), None);
+    }
+
+    fn values() -> impl Strategy<Value = Vec<u64>> {
+        let value = prop_oneof![0..300u64, 0..5_000_000u64, 0..VALUE_MAX];
+        vec(value, 1..200)
+    }
+
+    fn sketch(values: &[u64]) -> Sketch {
+        let mut sketch = Sketch::default();
+        values.iter().for_each(|value| sketch.record(*value));
+        sketch
+    }
+
+    proptest! {
+        #[test]
+        fn quantiles_are_those_of_an_hdr_histogram(values in values()) {
+            let sketch = sketch(&values);
+            let mut hdr = Histogram::<u64>::new(2).unwrap();
+            values.iter().for_each(|value| hdr.record(*value).unwrap());
+            for per_mille in [1, 500, 900, 950, 990, 1000] {
+                let expected = hdr.value_at_quantile(f64::from(per_mille) / 1000.0);
+                prop_assert_eq!(sketch.quantile(per_mille), Some(expected));
+            }
+        }
+
+        #[test]
+        fn the_sum_of_two_is_the_histogram_of_all(a in values(), b in values()) {
+            let mut sum = sketch(&a);
+            sum.merge(&sketch(&b));
+            prop_assert_eq!(&sum, &sketch(&[a, b].concat()));
+            let mut again = Sketch::default();
+            sum.buckets().for_each(|(bucket, count)| again.add_bucket(bucket, count));
+            prop_assert_eq!(again, sum);
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Rollups as bytes: the payload of a `Rollup` frame.
+//!
+//! Numbers are variable-length integers of seven bits a byte, the least first. A table is: format
+//! (1), level (see [`Level`]); the number of ranges of journals and for each its first and how many
+//! follow; the number of texts and for each its length and bytes; the number of cells and for each
+//! the minute since the Unix epoch at which it starts, the places of gateway, provider, model and
+//! key among the texts, then rows, requests, classes, tokens, unmetered, cost, unpriced, and for
+//! each time the number of buckets and for each how far it is from the one before and its count.
+
+use std::{collections::HashMap, ops::RangeInclusive};
+
+use super::{
+    sketch::Sketch,
+    totals::{CLASSES, TIMES, TOKENS, Totals},
+};
+use crate::control::logs::{
+    frame::FrameBuffer,
+    query::group::{Group, Part, Stretch},
+};
+
+const FORMAT: u64 = 1;
+
+/// Parts of a cell's name: its start, gateway, provider, model, key.
+pub const PARTS: usize = 5;
+
+/// What a table's cells are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Minutes, in no other table of the file.
+    Fresh = 0,
+    /// Minutes whose hours and days are in other tables of the file.
+    Minutes = 1,
+    /// Hours, from the minutes of the file.
+    Hours = 2,
+    /// Days, from the hours of the file.
+    Days = 3,
+}
+
+impl Level {
+    /// The level of that number.
+    pub fn from_number(number: u64) -> Option<Self> {
+        [Self::Fresh, Self::Minutes, Self::Hours, Self::Days]
+            .into_iter()
+            .find(|level| *level as u64 == number)
+    }
+
+    /// The length of its cells.
+    pub fn stretch(self) -> Stretch {
+        match self {
+            Self::Fresh | Self::Minutes => Stretch::Minute,
+            Self::Hours => Stretch::Hour,
+            Self::Days => Stretch::Day,
+        }
+    }
+}
+
+/// A table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// What its cells are.
+    pub level: Level,
+    /// The journals whose records are in it.
+    pub journals: Vec<RangeInclusive<u64>>,
+    /// Groups by start, gateway, provider, model and key.
+    pub cells: Vec<Group>,
+}
+
+impl Table {
+    /// The times at which its cells start and end, in microseconds since the Unix epoch; empty
+    /// bounds without cells.
+    pub fn micros(&self) -> (u64, u64) {
+        let starts = || self.cells.iter().map(start_of);
+        let min = starts().min().unwrap_or(0);
+        let length = self.level.stretch().micros();
+        let max = starts()
+            .max()
+            .map_or(0, |start| start.saturating_add(length - 1));
+        (min, max)
+    }
+
+    /// Appends the bytes to `out`.
+    pub fn write(&self, out: &mut FrameBuffer) {
+        let mut bytes = Vec::new();
+        put(&mut bytes, FORMAT);
+        put(&mut bytes, self.level as u64);
+        put(&mut bytes, self.journals.len() as u64);
+        for range in &self.journals {
+            put(&mut bytes, *range.start());
+            put(&mut bytes, range.end().saturating_sub(*range.start()));
+        }
+        let mut texts: HashMap<&[u8], u64> = HashMap::new();
+        let mut list: Vec<&[u8]> = Vec::new();
+        for cell in &self.cells {
+            for text in names_of(cell) {
+                texts.entry(text).or_insert_with(|| {
+                    list.push(text);
+                    list.len() as u64 - 1
+                });
+            }
+        }
+        put(&mut bytes, list.len() as u64);
+        for text in list {
+            put(&mut bytes, text.len() as u64);
+            bytes.extend_from_slice(text);
+        }
+        put(&mut bytes, self.cells.len() as u64);
+        for cell in &self.cells {
+            put(&mut bytes, start_of(cell) / Stretch::Minute.micros());
+            for text in names_of(cell) {
+                put(&mut bytes, texts.get(text).copied().unwrap_or(0));
+            }
+            put_totals(&mut bytes, &cell.totals);
+            for sketch in &cell.times {
+                put_sketch(&mut bytes, sketch);
+            }
+        }
+        out.extend_from_slice(&bytes);
+    }
+
+    /// Reads a payload; `None` if it is no table.
+    pub fn read(payload: &[u8]) -> Option<Self> {
+        let mut reader = Reader(payload);
+        if reader.number()? != FORMAT {
+            return None;
+        }
+        let level = Level::from_number(reader.number()?)?;
+        let journals = reader.list(|reader| {
+            let first = reader.number()?;
+            Some(first..=first.checked_add(reader.number()?)?)
+        })?;
+        let texts = reader.list(|reader| {
+            let length = usize::try_from(reader.number()?).ok()?;
+            reader.bytes(length)
+        })?;
+        let cells = reader.list(|reader| {
+            let start = reader.number()?.checked_mul(Stretch::Minute.micros())?;
+            let mut parts = vec![Part::Number(start)];
+            for _ in 1..PARTS {
+                let text = texts.get(usize::try_from(reader.number()?).ok()?)?;
+                parts.push(Part::Text(text.to_vec()));
+            }
+            let totals = reader.totals()?;
+            let mut times: [Sketch; TIMES] = Default::default();
+            for sketch in &mut times {
+                reader.sketch(sketch)?;
+            }
+            Some(Group {
+                parts,
+                totals,
+                times,
+            })
+        })?;
+        reader.0.is_empty().then_some(Self {
+            level,
+            journals,
+            cells,
+        })
+    }
+}
+
+/// When a cell starts.
+pub fn start_of(cell: &Group) -> u64 {
+    match cell.parts.first() {
+        Some(Part::Number(start)) => *start,
+        Some(Part::Text(_)) | None => 0,
+    }
+}
+
+fn names_of(cell: &Group) -> impl Iterator<Item = &[u8]> {
+    (1..PARTS).map(|index| match cell.parts.get(index) {
+        Some(Part::Text(text)) => text.as_slice(),
+        Some(Part::Number(_)) | None => &[],
+    })
+}
+
+fn put(out: &mut Vec<u8>, number: u64) {
+    put_wide(out, u128::from(number));
+}
+
+fn put_wide(out: &mut Vec<u8>, mut number: u128) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn put_totals(out: &mut Vec<u8>, totals: &Totals) {
+    put(out, totals.rows);
+    put(out, totals.requests);
+    for count in totals.classes {
+        put(out, count);
+    }
+    for sum in totals.tokens {
+        put_wide(out, sum);
+    }
+    put(out, totals.unmetered);
+    put_wide(out, totals.cost);
+    put(out, totals.unpriced);
+}
+
+fn put_sketch(out: &mut Vec<u8>, sketch: &Sketch) {
+    put(out, sketch.buckets().count() as u64);
+    let mut before = 0;
+    for (bucket, count) in sketch.buckets() {
+        put(out, u64::from(bucket - before));
+        put(out, count);
+        before = bucket;
+    }
+}
+
+/// What is left of a payload.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn wide(&mut self) -> Option<u128> {
+        let mut number = 0u128;
+        for shift in (0..128).step_by(7) {
+            let (byte, rest) = self.0.split_first()?;
+            self.0 = rest;
+            let bits = u128::from(byte & 0x7f);
+            if shift == 126 && bits > 3 {
+                return None;
+            }
+            number |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        // Most numbers have one byte.
+        if let Some((byte, rest)) = self.0.split_first()
+            && byte & 0x80 == 0
+        {
+            self.0 = rest;
+            return Some(u64::from(*byte));
+        }
+        u64::try_from(self.wide()?).ok()
+    }
+
+    fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    /// A number of items and the items, each of which takes a byte at least.
+    fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let count = usize::try_from(self.number()?).ok()?;
+        if count > self.0.len() {
+            return None;
+        }
+        let mut items = Vec::new();
+        for _ in 0..count {
+            items.push(item(self)?);
+        }
+        Some(items)
+    }
+
+    fn totals(&mut self) -> Option<Totals> {
+        let mut totals = Totals {
+            rows: self.number()?,
+            requests: self.number()?,
+            ..Totals::default()
+        };
+        for count in &mut totals.classes[..CLASSES] {
+            *count = self.number()?;
+        }
+        for sum in &mut totals.tokens[..TOKENS] {
+            *sum = self.wide()?;
+        }
+        totals.unmetered = self.number()?;
+        totals.cost = self.wide()?;
+        totals.unpriced = self.number()?;
+        Some(totals)
+    }
+
+    fn sketch(&mut self, sketch: &mut Sketch) -> Option<()> {
+        let count = self.number()?;
+        let mut bucket = 0u64;
+        for _ in 0..count {
+            bucket = bucket.checked_add(self.number()?)?;
+            sketch.add_bucket(u16::try_from(bucket).ok()?, self.number()?);
+        }
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    fn cell() -> impl Strategy<Value = Group> {
+        let numbers = vec(prop_oneof![0..300u64, any::<u64>()], 16);
+        let values = vec(vec(any::<u64>(), 0..40), TIMES);
+        (0..1_000_000_000u64, vec("[a-c]{0,3}", 4), numbers, values).prop_map(
+            |(minute, names, n, values)| {
+                let mut parts = vec![Part::Number(minute * Stretch::Minute.micros())];
+                parts.extend(names.into_iter().map(|name| Part::Text(name.into())));
+                let mut group = Group {
+                    parts,
+                    ..Group::default()
+                };
+                group.totals.rows = n[0];
+                group.totals.classes.copy_from_slice(&n[1..10]);
+                group.totals.tokens[1] = u128::from(n[10]) * u128::from(n[11]);
+                group.totals.cost = u128::MAX / (1 + u128::from(n[12]));
+                group.totals.unpriced = n[13];
+                for (sketch, values) in group.times.iter_mut().zip(values) {
+                    values.iter().for_each(|value| sketch.record(*value));
+                }
+                group
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn tables_come_back_as_they_were_written(
+            cells in vec(cell(), 0..6),
+            journals in vec((any::<u32>(), 0..100u64), 0..5),
+        ) {
+            let table = Table {
+                level: Level::Hours,
+                journals: journals.iter().map(|(a, n)| u64::from(*a)..=u64::from(*a) + n).collect(),
+                cells,
+            };
+            let mut bytes = FrameBuffer::new();
+            table.write(&mut bytes);
+            prop_assert_eq!(Table::read(&bytes), Some(table));
+            for end in (0..bytes.len()).step_by(7) {
+                prop_assert_eq!(Table::read(&bytes[..end]), None);
+            }
+        }
+
+        #[test]
+        fn bytes_that_are_no_table_are_refused_or_read_without_a_panic(
+            bytes in vec(prop_oneof![0..4u8, any::<u8>()], 0..200),
+        ) {
+            let _ = Table::read(&bytes);
+        }
+    }
+}

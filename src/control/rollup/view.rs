@@ -1,0 +1,242 @@
+//! Questions about rollups: totals over any time, at once.
+//!
+//! Days and hours that lie wholly within the time asked for come from their own cells, the rest
+//! from minutes; what is not summed up yet is read from blocks and journals. So the answer is
+//! complete to the last record that was written.
+
+use std::{io, ops::RangeInclusive};
+
+use super::{
+    file::{self, RollupFile, TableAt},
+    ranges::Ranges,
+    store::{CELL_KEYS, each_uncovered, floor},
+    table::{Level, Table, start_of},
+};
+use crate::control::logs::{
+    filter::Pattern,
+    folder::LogDir,
+    query::group::{Group, Groups, Part, Stretch, Wanted},
+    segment::Damage,
+    snapshot::LogReader,
+};
+
+/// By what totals can be told apart; the number is the place in a cell's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Dimension {
+    /// Gateway id.
+    Gateway = 1,
+    /// Provider slug.
+    Provider = 2,
+    /// Model as it was named.
+    Model = 3,
+    /// Name of the key.
+    Key = 4,
+}
+
+/// A question.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// When exchanges began: microseconds since the Unix epoch, both included. Whole minutes
+    /// count, those of both ends included.
+    pub micros: RangeInclusive<u64>,
+    /// Totals by stretch of time; else over all of it.
+    pub stretch: Option<Stretch>,
+    /// Totals by these.
+    pub by: Vec<Dimension>,
+    /// Only what fits one of the patterns.
+    pub only: Vec<(Dimension, Vec<Pattern>)>,
+    /// Most groups told apart.
+    pub groups_max: usize,
+}
+
+/// An answer.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// Groups; the parts of a name are the stretch's start, if asked for, then the dimensions in
+    /// the order of the question.
+    pub groups: Vec<Group>,
+    /// What found no room among them.
+    pub other: Option<Group>,
+    /// What could not be read.
+    pub damages: Vec<Damage>,
+}
+
+/// Answers `question` from the rollups of the log folder of `reader`, and from what is not summed
+/// up yet.
+pub fn ask(reader: &mut LogReader, question: &Question) -> io::Result<Answer> {
+    let mut asking = Asking {
+        question,
+        window: Window::of(question),
+        groups: Groups::new(Vec::new(), Wanted::ALL, question.groups_max),
+        damages: Vec::new(),
+    };
+    // Files first, then the snapshot: what is summed up in between is in the snapshot only.
+    let log: LogDir = reader.log().clone();
+    let covered = asking.files(&log)?;
+    let snapshot = reader.snapshot()?;
+    let mut damages = Vec::new();
+    let mut rest = Groups::new(CELL_KEYS.to_vec(), Wanted::ALL, REST_CELLS_MAX);
+    let micros = &asking.window.minutes;
+    each_uncovered(&snapshot, &covered, micros, &mut damages, |block, mask| {
+        if !mask.is_empty() {
+            rest.add(block, mask)?;
+        }
+        Ok(())
+    });
+    asking.damages.append(&mut damages);
+    let (cells, other) = rest.finish();
+    for cell in &cells {
+        asking.add(cell, Level::Fresh);
+    }
+    let (groups, mut left) = asking.groups.finish();
+    if let Some(other) = other {
+        left.get_or_insert_default().merge(&other);
+    }
+    Ok(Answer {
+        groups,
+        other: left,
+        damages: asking.damages,
+    })
+}
+
+/// Most cells made of what is not summed up yet.
+const REST_CELLS_MAX: usize = 200_000;
+
+struct Asking<'q> {
+    question: &'q Question,
+    window: Window,
+    groups: Groups,
+    damages: Vec<Damage>,
+}
+
+/// Which cells count, by level.
+#[derive(Debug, Clone)]
+struct Window {
+    /// All minutes that count.
+    minutes: RangeInclusive<u64>,
+    /// Those of them in whole hours that come from hours; empty if none do.
+    hours: RangeInclusive<u64>,
+    /// Those of them in whole days that come from days.
+    days: RangeInclusive<u64>,
+}
+
+impl Window {
+    fn of(question: &Question) -> Self {
+        let none = RangeInclusive::new(1, 0);
+        let from = floor(*question.micros.start(), Stretch::Minute);
+        let to = floor(*question.micros.end(), Stretch::Minute)
+            .saturating_add(Stretch::Minute.micros() - 1);
+        let whole = |stretch: Stretch| {
+            let length = stretch.micros();
+            let first = from.div_ceil(length).checked_mul(length);
+            // The stretch that `to` ends is whole as well.
+            let end = floor(to.saturating_add(1), stretch);
+            match (first, end.checked_sub(1)) {
+                (Some(first), Some(last)) if first <= last => first..=last,
+                _ => none.clone(),
+            }
+        };
+        let (hours, days) = match question.stretch {
+            Some(Stretch::Minute) => (none.clone(), none.clone()),
+            Some(Stretch::Hour) => (whole(Stretch::Hour), none.clone()),
+            Some(Stretch::Day) | None => (whole(Stretch::Hour), whole(Stretch::Day)),
+        };
+        Self {
+            minutes: from..=to,
+            hours,
+            days,
+        }
+    }
+
+    /// Says whether a cell of `level` that starts at `start` counts.
+    fn counts(&self, level: Level, start: u64) -> bool {
+        match level {
+            Level::Fresh => self.minutes.contains(&start),
+            Level::Minutes => {
+                self.minutes.contains(&start)
+                    && !self.hours.contains(&start)
+                    && !self.days.contains(&start)
+            }
+            Level::Hours => self.hours.contains(&start) && !self.days.contains(&start),
+            Level::Days => self.days.contains(&start),
+        }
+    }
+
+    /// Says whether a table may have cells that count.
+    fn meets(&self, at: &TableAt) -> bool {
+        let (wanted, coarser) = match at.level {
+            Level::Fresh => (&self.minutes, None),
+            Level::Minutes => (&self.minutes, Some(&self.hours)),
+            Level::Hours => (&self.hours, Some(&self.days)),
+            Level::Days => (&self.days, None),
+        };
+        let is_told_coarser = coarser.is_some_and(|coarser| {
+            coarser.contains(&at.min_micros) && coarser.contains(&at.max_micros)
+        });
+        !wanted.is_empty() && at.meets(*wanted.start(), *wanted.end()) && !is_told_coarser
+    }
+}
+
+impl Asking<'_> {
+    /// Adds the cells of all files; gives the journals that are in them.
+    fn files(&mut self, log: &LogDir) -> io::Result<Ranges> {
+        let mut covered = Ranges::default();
+        for (date, path) in file::list(log)? {
+            if date.ends_with(".new") {
+                continue;
+            }
+            let mut file = match RollupFile::open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            for at in file.tables.clone() {
+                let tells_journals =
+                    at.level == Level::Fresh || at.level == Level::Minutes && at.cells == 0;
+                if !tells_journals && !self.window.meets(&at) {
+                    continue;
+                }
+                if let Some(table) = file.table(&at)? {
+                    table.journals.iter().for_each(|range| covered.add(range));
+                    self.add_table(&table);
+                }
+            }
+            self.damages.append(&mut file.damages);
+        }
+        Ok(covered)
+    }
+
+    fn add_table(&mut self, table: &Table) {
+        for cell in &table.cells {
+            self.add(cell, table.level);
+        }
+    }
+
+    fn add(&mut self, cell: &Group, level: Level) {
+        let start = start_of(cell);
+        if !self.window.counts(level, start) || !self.fits(cell) {
+            return;
+        }
+        let time = self
+            .question
+            .stretch
+            .map(|stretch| Part::Number(floor(start, stretch)));
+        let names = self.question.by.iter().map(|dimension| {
+            let part = cell.parts.get(*dimension as usize);
+            part.cloned().unwrap_or(Part::Text(Vec::new()))
+        });
+        let parts: Vec<_> = time.into_iter().chain(names).collect();
+        self.groups.add_to(&parts, cell);
+    }
+
+    fn fits(&self, cell: &Group) -> bool {
+        self.question.only.iter().all(|(dimension, patterns)| {
+            let name = match cell.parts.get(*dimension as usize) {
+                Some(Part::Text(name)) => name.as_slice(),
+                Some(Part::Number(_)) | None => &[],
+            };
+            patterns.iter().any(|pattern| pattern.matches(name))
+        })
+    }
+}
