@@ -198,7 +198,9 @@ Examples:
   tidegate prices show gpt-5                    What its tokens cost, in every class of service
   tidegate prices show --provider anthropic --output csv
   tidegate prices diff                          What [prices] of the file changes
-  tidegate prices diff newer.tsv                What another table would change";
+  tidegate prices diff newer.tsv                What another table would change
+  tidegate prices reprice --since 30d           What the last month costs by today's prices
+  tidegate prices reprice --unpriced --apply    Costs for what had none; without a running server";
 
 /// How a report is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]

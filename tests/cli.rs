@@ -423,7 +423,8 @@ fn a_second_signal_does_not_wait_for_what_is_in_flight() {
 #[test]
 fn a_drain_ends_with_its_timeout() {
     let home = tempfile::tempdir().unwrap();
-    let text = "[limits]\ndrain_timeout = \"200ms\"\n";
+    // One shard: what it answered later came after what it was sent before.
+    let text = "shards = 1\n[limits]\ndrain_timeout = \"200ms\"\n";
     fs::write(home.path().join("tidegate.toml"), text).unwrap();
     let running = Running::start(&home, &[], &[]);
     let _request = half_a_request(running.address);
@@ -436,7 +437,7 @@ fn a_drain_ends_with_its_timeout() {
 #[test]
 fn a_delayed_drain_still_accepts() {
     let home = tempfile::tempdir().unwrap();
-    let text = "[limits]\ndrain_delay = \"300s\"\n";
+    let text = "shards = 1\n[limits]\ndrain_delay = \"300s\"\n";
     fs::write(home.path().join("tidegate.toml"), text).unwrap();
     let mut running = Running::start(&home, &[], &[]);
     running.signal(Signal::TERM);

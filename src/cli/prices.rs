@@ -15,12 +15,15 @@ use super::{
     settings::{Place, SettingsError},
 };
 use crate::{
+    control::data_dir::DataDirError,
     domain::{
         money::{Prices, Rate},
         usage::ServiceClass,
     },
     provider::price::{Listed, PriceTable},
 };
+
+mod reprice;
 
 /// Arguments of `tidegate prices`.
 #[derive(Debug, Args)]
@@ -38,6 +41,8 @@ enum PricesVerb {
     Show(ShowArgs),
     /// Compare: what the file's [prices] change of the list, or what another table would.
     Diff(DiffArgs),
+    /// Compute the costs of past exchanges anew, by the prices of today.
+    Reprice(reprice::RepriceArgs),
 }
 
 #[derive(Debug, Args)]
@@ -76,8 +81,14 @@ pub enum PricesError {
     /// It can be read and is no table.
     #[error("{} has no line of prices; lines look as in `src/provider/prices.tsv`", .0.display())]
     NoTable(PathBuf),
-    /// Writing failed.
-    #[error("cannot write: {0}")]
+    /// The time cannot be read.
+    #[error("`{0}` is no time; write `30d`, `2026-11-01` or `2026-11-01T08:00:00Z`")]
+    Time(String),
+    /// A server uses the data folder, or nobody can.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// Reading or writing failed.
+    #[error("cannot read or write: {0}")]
     Io(#[from] io::Error),
 }
 
@@ -86,13 +97,14 @@ const TABLE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Runs a verb over the prices that a server with this configuration has.
 pub fn run(args: &PricesArgs, place: &Place, face: &mut Face<'_>) -> Result<(), PricesError> {
-    let own = place.load()?.config.prices;
-    run_with(args, own, face)
+    let config = place.load()?.config;
+    run_with(args, config.prices, &config.data_dir, face)
 }
 
 fn run_with(
     args: &PricesArgs,
     own: Vec<(String, Prices)>,
+    data_dir: &Path,
     face: &mut Face<'_>,
 ) -> Result<(), PricesError> {
     let output = args.output.unwrap_or(match face.terminal {
@@ -131,6 +143,10 @@ fn run_with(
                 return Ok(());
             }
             print(&CHANGE_NAMES, &rows, output, face.out)?;
+        }
+        PricesVerb::Reprice(args) => {
+            let table = PriceTable::embedded().with_overrides(own);
+            reprice::run(args, &table, data_dir, output, face)?;
         }
     }
     Ok(())
@@ -298,7 +314,8 @@ mod tests {
             notes: &mut notes,
             terminal: None,
         };
-        run_with(&line.prices, own, &mut face).map_err(|error| error.to_string())?;
+        run_with(&line.prices, own, Path::new("/nowhere"), &mut face)
+            .map_err(|error| error.to_string())?;
         let text = String::from_utf8(out).unwrap();
         Ok(text
             .lines()

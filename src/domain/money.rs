@@ -15,6 +15,11 @@ impl fmt::Display for PicoDollars {
     }
 }
 
+/// A sum of pico-dollars in dollars, exactly and without trailing zeros.
+pub fn dollars(picos: u128) -> String {
+    decimal(picos, 12)
+}
+
 /// `value` × 10⁻ˢᶜᵃˡᵉ, exactly and without trailing zeros.
 fn decimal(value: u128, scale: u32) -> String {
     let one = 10u128.pow(scale);

@@ -35,6 +35,7 @@ mod draft;
 pub mod merge;
 mod purge;
 pub mod retention;
+pub mod rewrite;
 
 use draft::Draft;
 use purge::Purges;
