@@ -64,7 +64,7 @@ pub async fn tunnel(
         let mut down = pin!(tunnel.down(reader, &mut peer.writer, out));
         poll_fn(|cx| match down.as_mut().poll(cx) {
             Poll::Pending => up.as_mut().poll(cx),
-            ended => ended,
+            Poll::Ready(ended) => Poll::Ready(ended),
         })
         .await
     };
