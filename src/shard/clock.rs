@@ -4,6 +4,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::VecDeque,
     rc::Rc,
     task::{Context, Waker},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -90,10 +91,9 @@ pub struct Deadlines {
     free: RefCell<Vec<usize>>,
     /// No entry is due before this; it may be earlier than the earliest, never later.
     earliest: Cell<u64>,
-    /// Ticks so far.
-    ticks: Cell<u64>,
-    /// Tasks that want to run at the next tick, whenever their deadlines are.
-    at_next: RefCell<Vec<Waker>>,
+    /// Tasks that want to look at something, whenever their deadlines are; in the order of their
+    /// moments.
+    lookouts: RefCell<VecDeque<(Moment, Waker)>>,
 }
 
 #[derive(Debug)]
@@ -110,8 +110,7 @@ impl Default for Deadlines {
             entries: RefCell::default(),
             free: RefCell::default(),
             earliest: Cell::new(NEVER),
-            ticks: Cell::new(0),
-            at_next: RefCell::default(),
+            lookouts: RefCell::default(),
         }
     }
 }
@@ -145,12 +144,14 @@ impl Deadlines {
         }
     }
 
-    /// Wakes the tasks whose deadline has passed, and those that asked to look at something on each
-    /// tick. Called once a tick.
+    /// Wakes the tasks whose deadline has passed, and those whose lookout is due. Called once a
+    /// tick.
     pub fn tick(&self, now: Moment) {
-        self.ticks.set(self.ticks.get() + 1);
-        for waker in self.at_next.borrow_mut().drain(..) {
-            waker.wake();
+        let mut lookouts = self.lookouts.borrow_mut();
+        while lookouts.front().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, waker)) = lookouts.pop_front() {
+                waker.wake();
+            }
         }
         if now.0 < self.earliest.get() {
             return;
@@ -208,23 +209,26 @@ impl Deadline {
     }
 }
 
-/// Once a tick, for what tells nobody that it has changed and must be looked at.
+/// Every few ticks, for what tells nobody that it has changed and must be looked at.
 #[derive(Debug, Default)]
 pub struct Lookout {
-    /// The tick of the last look.
-    looked: u64,
+    /// When the next look is due.
+    next: Moment,
 }
+
+/// Time between two looks. With the tick that it takes to wake a task, a change is seen within
+/// 100 ms; and thousands of tasks that look leave the shard most of its time.
+const LOOKOUT: Duration = Duration::from_millis(60);
 
 impl Lookout {
     /// Says whether it is time for another look; the task is woken when it is time for the next.
-    pub fn is_due(&mut self, deadline: &Deadline, cx: &Context<'_>) -> bool {
-        // The first tick is the one before any: nobody has looked in it.
-        let tick = deadline.all.ticks.get() + 1;
-        let due = self.looked != tick;
+    /// `deadline` is one of the same task.
+    pub fn is_due(&mut self, deadline: &Deadline, now: Moment, cx: &Context<'_>) -> bool {
+        let due = now >= self.next;
         if due {
-            self.looked = tick;
-            let mut waiting = deadline.all.at_next.borrow_mut();
-            waiting.push(cx.waker().clone());
+            self.next = now.after(LOOKOUT);
+            let mut lookouts = deadline.all.lookouts.borrow_mut();
+            lookouts.push_back((self.next, cx.waker().clone()));
         }
         due
     }
@@ -279,21 +283,26 @@ mod tests {
     }
 
     #[test]
-    fn a_lookout_is_due_once_a_tick_and_wakes_its_task_for_it() {
+    fn a_lookout_is_due_now_and_then_and_wakes_its_task_for_it() {
         let deadlines = Rc::new(Deadlines::default());
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
         let cx = Context::from_waker(&waker);
         let deadline = deadlines.open();
         let mut lookout = Lookout::default();
-        assert!(lookout.is_due(&deadline, &cx));
-        assert!(!lookout.is_due(&deadline, &cx));
-        deadlines.tick(Moment(1));
+        let start = Moment(7);
+        assert!(lookout.is_due(&deadline, start, &cx));
+        assert!(!lookout.is_due(&deadline, start, &cx));
+        deadlines.tick(start.after(LOOKOUT / 2));
+        assert_eq!(count.0.load(Ordering::SeqCst), 0);
+        let next = start.after(LOOKOUT);
+        deadlines.tick(next);
         assert_eq!(count.0.load(Ordering::SeqCst), 1);
-        assert!(lookout.is_due(&deadline, &cx));
-        assert!(!lookout.is_due(&deadline, &cx));
-        deadlines.tick(Moment(2));
-        deadlines.tick(Moment(3));
+        assert!(lookout.is_due(&deadline, next, &cx));
+        // Nobody looks any more: nobody is woken any more.
+        for ticks in 1..10 {
+            deadlines.tick(next.after(LOOKOUT * ticks));
+        }
         assert_eq!(count.0.load(Ordering::SeqCst), 2);
     }
 

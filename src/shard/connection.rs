@@ -51,12 +51,12 @@ pub struct Inlet {
     /// nothing here: then it owns this one.
     input: Vec<u8>,
     gone: bool,
-    /// The socket, looked at on each tick while no read may be in flight.
+    /// The socket, looked at every few ticks while no read may be in flight.
     fd: RawFd,
     lookout: Lookout,
 }
 
-/// Bytes read ahead while an exchange runs. Beyond this the socket is looked at on each tick.
+/// Bytes read ahead while an exchange runs. Beyond this the socket is looked at every few ticks.
 const AHEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Why waiting ended before what was waited for.
@@ -107,13 +107,14 @@ impl Inlet {
 
     /// Says whether the caller is gone; if not, the task is woken when it goes, or may have gone.
     /// Bytes that arrive meanwhile are kept. `deadline` is one of the same task.
-    pub fn is_gone(&mut self, deadline: &Deadline, cx: &mut Context<'_>) -> bool {
+    pub fn is_gone(&mut self, deadline: &Deadline, clock: &Clock, cx: &mut Context<'_>) -> bool {
         loop {
             if self.gone {
                 return true;
             }
             if !self.reader.is_armed() && self.input.len() >= AHEAD_BYTES_MAX {
-                self.gone = self.lookout.is_due(deadline, cx) && socket::has_left(self.fd);
+                self.gone =
+                    self.lookout.is_due(deadline, clock.coarse(), cx) && socket::has_left(self.fd);
                 return self.gone;
             }
             match self.poll_more(cx) {
@@ -152,7 +153,7 @@ impl Downstream {
             if let Poll::Ready(output) = work.as_mut().poll(cx) {
                 return Poll::Ready(Ok(output));
             }
-            if inlet.is_gone(deadline, cx) {
+            if inlet.is_gone(deadline, clock, cx) {
                 return Poll::Ready(Err(Interrupt::Gone));
             }
             if deadline.is_past(clock.coarse(), cx) {

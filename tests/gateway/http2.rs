@@ -233,9 +233,23 @@ fn a_provider_hears_of_a_caller_who_leaves() {
 fn a_provider_hears_of_a_caller_whose_upload_it_does_not_read() {
     let (told, resets) = mpsc::channel();
     let told = Mutex::new(told);
-    let (_upstream, server, _folder) = serve(move |peer| tell_resets(peer, &told));
+    let (began, asked) = mpsc::channel();
+    let began = Mutex::new(began);
+    let (_upstream, server, _folder) = serve(move |peer| {
+        loop {
+            match peer.event() {
+                Event::Request(..) => break,
+                Event::End => return,
+                _ => {}
+            }
+        }
+        began.lock().unwrap().send(()).unwrap();
+        tell_resets(peer, &told);
+    });
     let mut client = server.connect();
     client.send(format!("POST {OPEN}/openai/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000000\r\n\r\n").as_bytes());
+    client.send(&vec![7; 100_000]);
+    asked.recv_timeout(Duration::from_secs(20)).unwrap();
     fill(&server, &mut client);
     let left = Instant::now();
     drop(client);

@@ -226,11 +226,13 @@ fn either_end_of_a_tunnel_ends_the_other() {
     server.records_once(2);
 }
 
+const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
 /// A provider that switches protocols and then does as it is told.
 fn switching(then: impl Fn(&mut Peer) + Send + Sync + 'static) -> (Upstream, Server) {
     let upstream = Upstream::start(move |peer| {
         peer.head();
-        peer.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n");
+        peer.send(SWITCH);
         then(peer);
     });
     let lines = format!(
@@ -298,4 +300,26 @@ fn a_silent_tunnel_stays_open() {
     client.patience(SOON);
     client.send(b"x");
     assert_eq!(client.take(1), b"y");
+}
+
+#[test]
+fn a_provider_that_does_not_read_is_heard_all_the_same() {
+    let (speak, word) = std::sync::mpsc::channel::<()>();
+    let word = Mutex::new(word);
+    let upstream = Upstream::start(move |peer| {
+        peer.head();
+        peer.send(SWITCH);
+        while word.lock().unwrap().recv().is_ok() && peer.send("word") {}
+    });
+    let server = Setup::scripted(upstream.address).start();
+    let mut client = server.connect();
+    client.send(&handshake(&format!("{OPEN}/openai?model=m"), ""));
+    assert_eq!(client.answer_head().status, 101);
+    let patience = Some(Duration::from_millis(500));
+    client.stream.set_write_timeout(patience).unwrap();
+    while client.stream.write_all(&[0; 8 * 1024]).is_ok() {}
+    for _ in 0..3 {
+        speak.send(()).unwrap();
+        assert_eq!(client.take(4), b"word");
+    }
 }
