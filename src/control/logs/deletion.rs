@@ -245,13 +245,27 @@ impl LogDeleter {
         self.sync()
     }
 
-    /// Ends the present file, so that what is deleted from now on is noted in another; gives all
-    /// that are finished.
-    pub(super) fn finished(&self) -> io::Result<Vec<PathBuf>> {
+    /// The deletion files with their lengths.
+    pub(super) fn noted(&self) -> io::Result<Vec<(PathBuf, u64)>> {
+        let files = self.log.deletion_files()?.into_iter();
+        let length = |path: &PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.len());
+        Ok(files
+            .map(|(_, path)| (path.clone(), length(&path)))
+            .collect())
+    }
+
+    /// Forgets all deletions, which no file holds records of any more, if they are still those that
+    /// were `noted`.
+    pub(super) fn forget(&self, noted: &[(PathBuf, u64)]) -> io::Result<()> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.noted()? != noted {
+            return Ok(());
+        }
         *file = None;
-        let files = self.log.deletion_files()?;
-        Ok(files.into_iter().map(|(_, path)| path).collect())
+        for (path, _) in noted {
+            fs::remove_file(path)?;
+        }
+        Ok(())
     }
 
     fn append(&self, deletions: &Deletions) -> io::Result<()> {

@@ -10,6 +10,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, PoisonError,
@@ -270,7 +271,10 @@ impl Work {
             let _ = remove_drafts(&day);
         }
         while !self.parts.queue.is_stopped() {
-            let rest = match self.step() {
+            let step = catch_unwind(AssertUnwindSafe(|| self.step()));
+            // What was half done is a draft, which is removed, or stands as it is.
+            let step = step.unwrap_or_else(|_| Err(io::Error::other("the sealer panicked")));
+            let rest = match step {
                 Ok(()) => {
                     self.parts.health.succeeded(LogWork::Seal);
                     match self.going.is_empty() {

@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod damage;
+mod disk;
 
 fn record(id: RequestId, n: u64) -> Box<Record> {
     Box::new(Record {

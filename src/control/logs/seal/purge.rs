@@ -4,7 +4,7 @@
 //! removed. A deletion is forgotten when no file holds its records any more.
 
 use std::{
-    fs, io,
+    io,
     path::PathBuf,
     sync::{PoisonError, atomic::AtomicBool},
     time::{Duration, Instant},
@@ -58,13 +58,7 @@ impl Purges {
         health: &LogHealth,
         stop: &AtomicBool,
     ) -> io::Result<()> {
-        let files = log.deletion_files()?.into_iter();
-        let seen: Vec<_> = files
-            .map(|(_, path)| {
-                let length = fs::metadata(&path).map_or(0, |metadata| metadata.len());
-                (path, length)
-            })
-            .collect();
+        let seen = deleter.noted()?;
         if seen.is_empty() {
             return Ok(());
         }
@@ -105,8 +99,8 @@ pub(super) fn purge(
     worth: Worth,
     stop: &AtomicBool,
 ) -> io::Result<()> {
-    let finished = deleter.finished()?;
-    let (deleted, damages) = read_files(finished.iter().cloned())?;
+    let noted = deleter.noted()?;
+    let (deleted, damages) = read_files(noted.iter().map(|(path, _)| path.clone()))?;
     let snapshot = LogReader::new(log.clone()).snapshot()?;
     let files = log.record_files()?;
     if !files.superseded.is_empty() {
@@ -158,9 +152,7 @@ pub(super) fn purge(
         }
     }
     if is_over {
-        for path in finished {
-            fs::remove_file(path)?;
-        }
+        deleter.forget(&noted)?;
     }
     Ok(())
 }
