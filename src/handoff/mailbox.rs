@@ -58,6 +58,11 @@ pub enum Question {
         /// The request, read to its end.
         call: Box<ApiCall>,
     },
+    /// A gateway was used that nobody made: make it, with the settings that it was used with.
+    Implied {
+        /// Its id.
+        gateway: Box<str>,
+    },
 }
 
 /// A management request, already authenticated.
@@ -71,6 +76,8 @@ pub struct ApiCall {
     pub content_type: Box<str>,
     /// The body.
     pub body: Vec<u8>,
+    /// Name of the key that was proved; empty where none is needed.
+    pub key: Box<str>,
     /// May read.
     pub read: bool,
     /// May change.
