@@ -41,3 +41,5 @@ mod websocket;
 mod tls;
 mod records;
 mod driver;
+mod management;
+mod management_gateways;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    config::Config,
+    config::{Config, secret::Secret},
     control::reload::standing::Change,
     domain::record::Record,
     handoff::{counters::Plain, log_health::LogWork, mailbox::letterbox},
@@ -18,6 +18,7 @@ struct Bench {
     draining: Arc<AtomicBool>,
     standing: Arc<Standing>,
     _api: Api,
+    _dir: tempfile::TempDir,
 }
 
 fn bench(shards: usize, config: &Config) -> Bench {
@@ -35,13 +36,22 @@ fn bench(shards: usize, config: &Config) -> Bench {
         draining: Arc::clone(&draining),
         standing: Arc::clone(&standing),
     };
+    let dir = tempfile::tempdir().unwrap();
+    // Nobody takes over what is made here.
+    let (reload, _) = letterbox().unwrap();
+    let state = ApiState {
+        store: Store::open(dir.path()).unwrap(),
+        vault: Vault::new(&Secret::new("a master key".to_owned())),
+        reload,
+    };
     Bench {
         ask,
         shards,
         health,
         draining,
         standing,
-        _api: start(questions, parts).unwrap(),
+        _api: start(questions, parts, state).unwrap(),
+        _dir: dir,
     }
 }
 
@@ -52,6 +62,7 @@ impl Bench {
             target: target.into(),
             content_type: "".into(),
             body: Vec::new(),
+            key: "app".into(),
             read: true,
             edit: true,
         };
@@ -257,7 +268,14 @@ fn clients_find_their_account_and_token() {
         json!([])
     );
     let (status, body) = bench.json("/client/v4/accounts/acme/ai-gateway/gateways");
-    assert_eq!((status, &body["errors"][0]["code"]), (404, &json!(7003)));
+    assert_eq!((status, &body["result"]), (200, &json!([])));
+    for path in [
+        "/client/v4/accounts/other/ai-gateway/gateways",
+        "/client/v4/accounts/acme/x",
+    ] {
+        let (status, body) = bench.json(path);
+        assert_eq!((status, &body["errors"][0]["code"]), (404, &json!(7003)));
+    }
 }
 
 #[test]

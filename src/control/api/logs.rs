@@ -1,0 +1,3 @@
+//! Records of a gateway (contract `management-api.md` section 3).
+
+pub mod forget;
