@@ -24,7 +24,7 @@ use crate::{
             self, KeyError, KeyStore,
             api_token::{self, ApiTokenError, Source},
         },
-        logs::{self, LogOptions, LogStartError, Logs},
+        logs::{self, LogOptions, LogStartError, Logs, segment::LogDir},
         reload::{self, ReloadCommand, ReloadError, ReloadParts, standing::Standing},
         resolve::Resolvers,
         store::{
@@ -297,7 +297,8 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         standing,
     };
     let state = ApiState {
-        store,
+        stores: [store, Store::open(data_dir.path())?],
+        log: LogDir::of(data_dir.path()),
         vault,
         reload: reload.commands(),
     };

@@ -4,8 +4,8 @@
 //! are collected, at most [`COUNT_LIMIT`]; what needs disk or database is handed to a [`room`];
 //! everything else is answered at once. Reading order: [`route`] (one table of what is served),
 //! [`request`], [`envelope`], [`failure`] and [`field`] (what comes in and goes out), [`count`]
-//! (asking the shards), [`room`] and [`office`] (where things are kept); then the answers:
-//! [`health`], [`scrape`], [`account`], [`page`], [`open_api`], [`gateway`], [`logs`].
+//! (asking the shards), [`room`], [`office`] and [`archive`] (where things are kept); then the
+//! answers, a file for each resource.
 
 use std::{
     io,
@@ -18,6 +18,7 @@ use std::{
 };
 
 use super::{
+    logs::segment::LogDir,
     reload::{ReloadCommand, standing::Standing},
     store::{Store, vault::Vault},
 };
@@ -39,15 +40,25 @@ pub mod field;
 pub mod count;
 pub mod room;
 pub mod office;
+pub mod archive;
 pub mod health;
 pub mod scrape;
 pub mod account;
 pub mod page;
 pub mod open_api;
 pub mod gateway;
+pub mod custom_provider;
+pub mod provider_config;
+pub mod dynamic_route;
+pub mod dataset;
+pub mod evaluation;
 pub mod logs;
+pub mod url;
+pub mod billing;
+pub mod audit_log;
 
 use self::{
+    archive::{Archive, ArchiveHandler},
     count::{Count, Counted},
     office::{Office, OfficeHandler},
     request::Request,
@@ -75,8 +86,10 @@ pub struct ApiParts {
 
 /// What the API makes, and what it needs to make it known.
 pub struct ApiState {
-    /// `control.db`
-    pub store: Store,
+    /// `control.db`, once for each of the two rooms.
+    pub stores: [Store; 2],
+    /// Where records lie.
+    pub log: LogDir,
     /// Opens what is sealed in it.
     pub vault: Vault,
     /// Tells shards of changes.
@@ -92,17 +105,18 @@ pub struct Api {
 
 /// Starts the thread. Questions come from `questions`, answers go to the shards of `parts`.
 pub fn start(questions: Letterbox<Question>, parts: ApiParts, state: ApiState) -> io::Result<Api> {
-    let office = Office::new(
-        state.store,
-        state.vault,
-        Arc::clone(&parts.standing),
-        state.reload,
-    );
-    let office = Room::open("api-state", office, parts.shards.clone())?;
+    let [for_office, for_archive] = state.stores;
+    let standing = || Arc::clone(&parts.standing);
+    let office = Office::new(for_office, state.vault, standing(), state.reload);
+    let archive = Archive::new(for_archive, standing(), state.log);
+    let rooms = Rooms {
+        office: Room::open("api-state", office, parts.shards.clone())?,
+        archive: Room::open("api-logs", archive, parts.shards.clone())?,
+    };
     let stop = Arc::new(AtomicBool::new(false));
     let (stopped, bell) = (Arc::clone(&stop), Arc::clone(&questions.bell));
     let builder = std::thread::Builder::new().name("api".to_owned());
-    let thread = builder.spawn(move || Desk::new(parts, office).run(&questions, &stopped))?;
+    let thread = builder.spawn(move || Desk::new(parts, rooms).run(&questions, &stopped))?;
     Ok(Api {
         stop,
         bell,
@@ -154,17 +168,23 @@ struct Desk {
     /// The last counts of each shard: one that is silent does not make the sums fall.
     known: Vec<Counters>,
     counts: Vec<(Count, Vec<(Place, CountedHandler)>)>,
+    rooms: Rooms,
+}
+
+/// The threads beside this one.
+struct Rooms {
     office: Room<(&'static Route, OfficeHandler)>,
+    archive: Room<(&'static Route, ArchiveHandler)>,
 }
 
 type CountedHandler = fn(&ApiParts, &Counted<'_>) -> ApiAnswer;
 
 impl Desk {
-    fn new(parts: ApiParts, office: Room<(&'static Route, OfficeHandler)>) -> Self {
+    fn new(parts: ApiParts, rooms: Rooms) -> Self {
         Self {
             known: parts.shards.iter().map(|_| Counters::default()).collect(),
             counts: Vec::new(),
-            office,
+            rooms,
             parts,
         }
     }
@@ -184,7 +204,7 @@ impl Desk {
                 }) => self.take(Place { shard, ticket }, call, Instant::now()),
                 Some(Question::Implied { gateway }) => {
                     // One that is not made now is made at a later use.
-                    let _ = self.office.enter(Errand::Implied { gateway });
+                    let _ = self.rooms.office.enter(Errand::Implied { gateway });
                 }
                 Some(Question::Resolve { .. }) | None => {}
             }
@@ -222,7 +242,17 @@ impl Desk {
                     handler: (route, handler),
                     call,
                 };
-                if let Err(refusal) = self.office.enter(errand) {
+                if let Err(refusal) = self.rooms.office.enter(errand) {
+                    self.answer(place, refusal);
+                }
+            }
+            Handler::Scanned(handler) => {
+                let errand = Errand::Call {
+                    place,
+                    handler: (route, handler),
+                    call,
+                };
+                if let Err(refusal) = self.rooms.archive.enter(errand) {
                     self.answer(place, refusal);
                 }
             }

@@ -132,6 +132,11 @@ impl Store {
         read(&self.connection).map_err(|error| classify(&self.path, error))
     }
 
+    /// The connection, for a reader that fails in its own way.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Changes all or nothing: no other connection comes in between, and an `Err` of `change`
     /// takes everything back.
     pub fn change<T, E: From<StoreError>>(

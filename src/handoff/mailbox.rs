@@ -72,6 +72,8 @@ pub struct ApiCall {
     pub method: Box<str>,
     /// Path and query, as received.
     pub target: Box<str>,
+    /// The host that it was sent to, with its port, as received.
+    pub host: Box<str>,
     /// `content-type` of the body.
     pub content_type: Box<str>,
     /// The body.

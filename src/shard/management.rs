@@ -74,6 +74,7 @@ async fn ask(
     let mut call = ApiCall {
         method: text(head.method.as_bytes()),
         target: text(head.path),
+        host: text(head.host),
         content_type: text(head.field(FieldName::ContentType).unwrap_or_default()),
         body: Vec::new(),
         key: "".into(),

@@ -43,3 +43,7 @@ mod records;
 mod driver;
 mod management;
 mod management_gateways;
+mod management_logs;
+mod management_providers;
+mod management_routes;
+mod management_terraform;

@@ -7,12 +7,7 @@ use rusqlite::Connection;
 use serde_json::{Map, Value};
 
 use super::{
-    account::ANY_ACCOUNT,
-    failure::Failure,
-    gateway,
-    request::Request,
-    room::Work,
-    route::{Handler, Route},
+    account::ANY_ACCOUNT, failure::Failure, gateway, request::Request, room::Work, route::Route,
 };
 use crate::{
     config::Config,
@@ -83,6 +78,15 @@ impl Office {
     ) -> Result<T, Failure> {
         self.store.follow()?;
         Ok(self.store.read(read)?)
+    }
+
+    /// Reads the store, and may refuse.
+    pub fn look<T>(
+        &mut self,
+        look: impl FnOnce(&Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        self.store.follow()?;
+        look(self.store.connection())
     }
 
     /// Changes the store, all or nothing.
@@ -162,9 +166,4 @@ pub fn note(connection: &Connection, noted: &Noted<'_>, now: UnixMillis) -> Resu
         new: noted.new.map(ToString::to_string),
     };
     Ok(audit::add(connection, &entry)?)
-}
-
-/// A handler of the office, as the table of routes has it.
-pub const fn stored(handler: OfficeHandler) -> Handler {
-    Handler::Stored(handler)
 }

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    ApiParts, envelope, gateway,
+    ApiParts, custom_provider, dataset, dynamic_route, envelope, evaluation, field, gateway,
+    provider_config,
     request::Request,
     route::{Answer, Needs, Parameter, ROUTES, Route},
 };
@@ -172,10 +173,55 @@ fn schemas() -> Value {
 }
 
 /// Schemas of the bodies that are taken.
-fn bodies() -> [(&'static str, Value); 2] {
-    [
+fn bodies() -> Vec<(&'static str, Value)> {
+    // What is left out of an update stays as it was.
+    let partial = |mut schema: Value| {
+        schema["required"] = json!([]);
+        schema
+    };
+    let number = || json!({"type": ["number", "null"]});
+    vec![
         ("GatewayCreate", gateway::fields::schema(true)),
         ("GatewayUpdate", gateway::fields::schema(false)),
+        (
+            "CustomProviderCreate",
+            field::schema(custom_provider::FIELDS),
+        ),
+        (
+            "CustomProviderUpdate",
+            partial(field::schema(custom_provider::FIELDS)),
+        ),
+        ("ProviderConfigCreate", provider_config::schema(true)),
+        ("ProviderConfigUpdate", provider_config::schema(false)),
+        ("RouteCreate", dynamic_route::schema()),
+        (
+            "RouteRename",
+            json!({"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}),
+        ),
+        ("RouteVersionCreate", dynamic_route::version_schema()),
+        (
+            "RouteDeploymentCreate",
+            json!({"type": "object", "required": ["version_id"], "properties": {"version_id": {"type": "string"}}}),
+        ),
+        ("DatasetCreate", field::schema(dataset::FIELDS)),
+        ("DatasetUpdate", partial(field::schema(dataset::FIELDS))),
+        ("EvaluationCreate", evaluation::schema()),
+        (
+            "LogUpdate",
+            json!({"type": "object", "properties": {
+                "feedback": {"enum": [-1, 0, 1, null]},
+                "score": number(),
+                "metadata": {"type": ["object", "null"]},
+            }}),
+        ),
+        (
+            "SpendingLimit",
+            json!({"type": "object", "required": ["amount", "duration", "strategy"], "properties": {
+                "amount": {"type": "integer", "minimum": 100, "description": "Cents."},
+                "duration": {"enum": ["daily", "weekly", "monthly"]},
+                "strategy": {"enum": ["fixed", "sliding"]},
+            }}),
+        ),
     ]
 }
 

@@ -2,7 +2,8 @@
 //! description is made. Here what an entry is; the entries are in [`table`].
 
 use super::{
-    ApiParts, count::Counted, envelope, failure::Failure, office::OfficeHandler, request::Request,
+    ApiParts, archive::ArchiveHandler, count::Counted, envelope, failure::Failure,
+    office::OfficeHandler, request::Request,
 };
 use crate::handoff::mailbox::{ApiAnswer, ApiCall};
 
@@ -79,6 +80,8 @@ pub enum Handler {
     Counted(fn(&ApiParts, &Counted<'_>) -> ApiAnswer),
     /// In the office: `control.db` is read or changed.
     Stored(OfficeHandler),
+    /// In the archive: the log is read.
+    Scanned(ArchiveHandler),
 }
 
 impl Route {
@@ -192,6 +195,7 @@ mod tests {
         ApiCall {
             method: method.into(),
             target: target.into(),
+            host: "localhost".into(),
             content_type: "".into(),
             body: Vec::new(),
             key: "app".into(),

@@ -40,7 +40,8 @@ fn bench(shards: usize, config: &Config) -> Bench {
     // Nobody takes over what is made here.
     let (reload, _) = letterbox().unwrap();
     let state = ApiState {
-        store: Store::open(dir.path()).unwrap(),
+        stores: [0; 2].map(|_| Store::open(dir.path()).unwrap()),
+        log: LogDir::of(dir.path()),
         vault: Vault::new(&Secret::new("a master key".to_owned())),
         reload,
     };
@@ -60,6 +61,7 @@ impl Bench {
         let call = ApiCall {
             method: "GET".into(),
             target: target.into(),
+            host: "localhost".into(),
             content_type: "".into(),
             body: Vec::new(),
             key: "app".into(),

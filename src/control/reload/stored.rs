@@ -16,7 +16,7 @@ use crate::{
         objects::{self, Kind, Object},
         vault::Vault,
     },
-    provider::dialect::Dialect,
+    provider::{dialect::Dialect, table::by_slug},
 };
 
 /// The configuration with what the store has. Fails as a whole.
@@ -87,9 +87,11 @@ fn custom_provider(object: &Object, vault: &Vault) -> Result<Option<CustomProvid
 fn credential(object: &Object, vault: &Vault) -> Result<StoredCredential, ReloadError> {
     let place = objects::place(Kind::ProviderConfig, &object.parent, &object.id);
     let sealed = object.sealed.as_deref().unwrap_or_default();
+    let slug = object.text("provider_slug");
     Ok(StoredCredential {
         gateway: object.parent.clone(),
-        provider: object.text("provider_slug").to_owned(),
+        // Another name of a provider leads to the same.
+        provider: by_slug(slug).map_or(slug, |id| id.slug()).to_owned(),
         alias: object.text("alias").to_owned(),
         default: object.document.get("default_config") == Some(&Value::Bool(true)),
         secret: vault.open(&place, sealed)?,
