@@ -18,17 +18,23 @@ use std::{
 use crate::{
     config::{self, Config, secret::Secret},
     control::{
-        api::{self, Api, ApiParts},
+        api::{self, Api, ApiParts, ApiState},
         data_dir::{DataDir, DataDirError},
         keys::{
             self, KeyError, KeyStore,
             api_token::{self, ApiTokenError, Source},
         },
         logs::{
-            self, LogOptions, LogStartError, Logs, limit::row_limits, seal::retention::Retention,
+            self, LogOptions, LogStartError, Logs, folder::LogDir, limit::row_limits,
+            seal::retention::Retention,
         },
         reload::{self, ReloadCommand, ReloadError, ReloadParts, standing::Standing},
         resolve::Resolvers,
+        store::{
+            Store, StoreError,
+            master_key::{self, MasterKeyError},
+            vault::{Vault, VaultError},
+        },
         tls::{self, ClientConfigs, TlsError},
     },
     handoff::{
@@ -81,6 +87,15 @@ pub enum StartError {
     /// The tokens cannot be read.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// What the management API made cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no master key.
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyError),
+    /// The master key is not the one that sealed the stored credentials.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
     /// There is no management token.
     #[error(transparent)]
     ApiToken(#[from] ApiTokenError),
@@ -239,7 +254,15 @@ pub fn start(options: Options) -> Result<Server, StartError> {
     let api_token = management_token(&config, &data_dir)?;
     let keys = KeyStore::open(data_dir.path())?;
     let table_secret = random()?;
-    let compiled = reload::compile(&config, &api_token.secret, &keys, table_secret, keys::now())?;
+    let (store, vault) = state(&config, &data_dir)?;
+    let compiled = reload::compile(
+        &config,
+        &api_token.secret,
+        &keys,
+        &vault,
+        table_secret,
+        keys::now(),
+    )?;
     let snapshot = Arc::new(compiled.snapshot);
     let log_options = LogOptions {
         sync: config.log_sync,
@@ -286,6 +309,20 @@ pub fn start(options: Options) -> Result<Server, StartError> {
     } = crew;
     let draining: Arc<AtomicBool> = Arc::default();
     let standing = Arc::new(Standing::new(&config));
+    let parts = ReloadParts {
+        read,
+        config,
+        api_token: api_token.secret.clone(),
+        keys,
+        seen: compiled.seen,
+        vault: vault.clone(),
+        table_secret,
+        shards: orders.clone(),
+        worn: worn_out,
+        standing: Arc::clone(&standing),
+        row_limits: Arc::clone(logs.row_limits()),
+    };
+    let reload = reload::start(parts).map_err(system("start a thread"))?;
     let parts = ApiParts {
         shards: orders.clone(),
         log_health: Arc::clone(logs.health()),
@@ -293,22 +330,15 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         driver: driver.word().to_owned(),
         driver_reason: driver_note.clone(),
         draining: Arc::clone(&draining),
-        standing: Arc::clone(&standing),
-    };
-    let api = api::start(calls, parts).map_err(system("start a thread"))?;
-    let parts = ReloadParts {
-        read,
-        config,
-        api_token: api_token.secret.clone(),
-        keys,
-        seen: compiled.seen,
-        table_secret,
-        shards: orders.clone(),
-        worn: worn_out,
         standing,
-        row_limits: Arc::clone(logs.row_limits()),
     };
-    let reload = reload::start(parts).map_err(system("start a thread"))?;
+    let state = ApiState {
+        stores: [store, Store::open(data_dir.path())?],
+        log: LogDir::of(data_dir.path()),
+        vault,
+        reload: reload.commands(),
+    };
+    let api = api::start(calls, parts, state).map_err(system("start a thread"))?;
     Ok(Server {
         addresses,
         admin,
@@ -324,6 +354,14 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         reload,
         data_dir,
     })
+}
+
+/// What the management API makes, and the key to its secrets.
+fn state(config: &Config, data_dir: &DataDir) -> Result<(Store, Vault), StartError> {
+    let mut store = Store::open(data_dir.path())?;
+    let vault = Vault::new(&master_key::master_key(config, data_dir.path())?);
+    store.change(|connection| vault.check(connection))?;
+    Ok((store, vault))
 }
 
 /// What all shards are given alike.

@@ -181,6 +181,9 @@ async fn exchange<'a>(
         peer.loopback,
         &mut peer.proof,
     )?;
+    if gateway.implied {
+        shard.note_implied(call.place.gateway);
+    }
 
     let wishes = open_draft(gateway, &caller, &call, head, draft);
     if snapshot.log_required && draft.logged && shard.health.refuses_records() {
@@ -193,6 +196,7 @@ async fn exchange<'a>(
     }
     let mut route = route::plan(
         snapshot,
+        gateway,
         provider,
         &caller,
         &call,
