@@ -24,10 +24,7 @@ use crate::{
             self, KeyError, KeyStore,
             api_token::{self, ApiTokenError, Source},
         },
-        logs::{
-            self, LogOptions, LogStartError, Logs, folder::LogDir, limit::row_limits,
-            seal::retention::Retention,
-        },
+        logs::{self, LogOptions, LogStartError, Logs, folder::LogDir, seal::retention::Retention},
         reload::{self, ReloadCommand, ReloadError, ReloadParts, standing::Standing},
         resolve::Resolvers,
         store::{
@@ -271,7 +268,7 @@ pub fn start(options: Options) -> Result<Server, StartError> {
             age: (!config.log_retention.is_zero()).then_some(config.log_retention),
             bytes: (config.log_bytes_max > 0).then_some(config.log_bytes_max),
         },
-        row_limits: row_limits(&config),
+        row_limits: compiled.row_limits,
         ..LogOptions::new(shards)
     };
     let (senders, logs) = logs::start(&data_dir, &log_options)?;

@@ -8,6 +8,7 @@
 //! of it).
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     os::unix::fs::MetadataExt as _,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -25,7 +26,7 @@ use rustls::ServerConfig;
 
 use super::{
     keys::{self, API_KEY_NAME, KeyError, KeyStore, KeysSeen, UnixSeconds},
-    logs::limit::{RowLimits, row_limits},
+    logs::limit::{RowLimit, RowLimits, row_limits},
     store::{
         StoreError,
         vault::{Vault, VaultError},
@@ -90,6 +91,8 @@ pub struct Compiled {
     pub snapshot: Snapshot,
     /// What was seen of the stored tokens.
     pub seen: KeysSeen,
+    /// How many records the log keeps for each gateway.
+    pub row_limits: BTreeMap<String, RowLimit>,
 }
 
 /// Why a change cannot be taken over: one sentence each but for the file's problems.
@@ -155,6 +158,7 @@ pub fn compile(
     Ok(Compiled {
         snapshot: Snapshot::compile(&whole, table)?,
         seen: live.seen,
+        row_limits: row_limits(&whole),
     })
 }
 
@@ -323,7 +327,6 @@ impl Keeper {
             self.publish_certificate(&certificate);
         }
         self.publish(compiled);
-        self.row_limits.set(&row_limits(&self.config));
         self.keys_failing = false;
         self.standing.succeeded(Change::Everything, &self.config);
         Ok(())
@@ -445,6 +448,7 @@ impl Keeper {
 
     fn publish(&mut self, compiled: Compiled) {
         self.seen = compiled.seen;
+        self.row_limits.set(&compiled.row_limits);
         let snapshot = Arc::new(compiled.snapshot);
         for unsent in &mut self.unsent {
             unsent.snapshot = Some(Arc::clone(&snapshot));
