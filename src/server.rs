@@ -24,9 +24,10 @@ use crate::{
             self, KeyError, KeyStore,
             api_token::{self, ApiTokenError, Source},
         },
-        logs::{self, LogOptions, LogStartError, Logs},
+        logs::{self, LogOptions, LogStartError, Logs, folder::LogDir},
         reload::{self, ReloadCommand, ReloadError, ReloadParts, standing::Standing},
         resolve::Resolvers,
+        rollup::RollupThread,
         tls::{self, ClientConfigs, TlsError},
     },
     handoff::{
@@ -135,6 +136,7 @@ pub struct Server {
     draining: Arc<AtomicBool>,
     api_token: ApiToken,
     logs: Logs,
+    rollup: RollupThread,
     resolvers: Resolvers,
     api: Api,
     reload: reload::Reload,
@@ -274,6 +276,8 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         standing,
     };
     let reload = reload::start(parts).map_err(system("start a thread"))?;
+    let rollup =
+        RollupThread::start(LogDir::of(data_dir.path())).map_err(system("start a thread"))?;
     Ok(Server {
         addresses,
         admin,
@@ -284,6 +288,7 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         draining,
         api_token,
         logs,
+        rollup,
         resolvers,
         api,
         reload,
@@ -457,6 +462,7 @@ impl Server {
         self.api.stop();
         drop(self.resolvers);
         self.logs.stop();
+        self.rollup.stop();
         drop(self.data_dir);
         ended
     }
