@@ -24,7 +24,10 @@ use crate::{
             self, KeyError, KeyStore,
             api_token::{self, ApiTokenError, Source},
         },
-        logs::{self, LogOptions, LogStartError, Logs, folder::LogDir},
+        logs::{
+            self, LogOptions, LogStartError, Logs, folder::LogDir, limit::row_limits,
+            seal::retention::Retention,
+        },
         reload::{self, ReloadCommand, ReloadError, ReloadParts, standing::Standing},
         resolve::Resolvers,
         rollup::RollupThread,
@@ -217,6 +220,11 @@ pub fn start(options: Options) -> Result<Server, StartError> {
     let log_options = LogOptions {
         sync: config.log_sync,
         compress_after: Some(config.log_compress_after),
+        retention: Retention {
+            age: (!config.log_retention.is_zero()).then_some(config.log_retention),
+            bytes: (config.log_bytes_max > 0).then_some(config.log_bytes_max),
+        },
+        row_limits: row_limits(&config),
         ..LogOptions::new(shards)
     };
     let (senders, logs) = logs::start(&data_dir, &log_options)?;
@@ -274,6 +282,7 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         shards: orders.clone(),
         worn: worn_out,
         standing,
+        row_limits: Arc::clone(logs.row_limits()),
     };
     let reload = reload::start(parts).map_err(system("start a thread"))?;
     let rollup =
