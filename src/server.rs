@@ -27,6 +27,7 @@ use crate::{
         logs::{self, LogOptions, LogStartError, Logs, folder::LogDir, seal::retention::Retention},
         reload::{self, ReloadCommand, ReloadError, ReloadParts, standing::Standing},
         resolve::Resolvers,
+        rollup::RollupThread,
         store::{
             Store, StoreError,
             master_key::{self, MasterKeyError},
@@ -149,6 +150,7 @@ pub struct Server {
     draining: Arc<AtomicBool>,
     api_token: ApiToken,
     logs: Logs,
+    rollup: RollupThread,
     resolvers: Resolvers,
     api: Api,
     reload: reload::Reload,
@@ -336,6 +338,8 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         reload: reload.commands(),
     };
     let api = api::start(calls, parts, state).map_err(system("start a thread"))?;
+    let rollup =
+        RollupThread::start(LogDir::of(data_dir.path())).map_err(system("start a thread"))?;
     Ok(Server {
         addresses,
         admin,
@@ -346,6 +350,7 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         draining,
         api_token,
         logs,
+        rollup,
         resolvers,
         api,
         reload,
@@ -527,6 +532,7 @@ impl Server {
         self.api.stop();
         drop(self.resolvers);
         self.logs.stop();
+        self.rollup.stop();
         drop(self.data_dir);
         ended
     }
