@@ -67,7 +67,7 @@ fn records_are_listed_newest_first_with_what_the_contract_names() {
         ("provider", json!("openai")),
         ("model", json!("openai/gpt-4o")),
         ("model_type", json!("text-generation")),
-        ("path", json!("/openai/chat/completions")),
+        ("path", json!("/openai/v1/chat/completions")),
         ("success", json!(true)),
         ("cached", json!(false)),
         ("metadata", json!({"user": "ada", "n": 7})),
@@ -87,7 +87,15 @@ fn records_are_listed_newest_first_with_what_the_contract_names() {
         (&json!(3), &json!(3))
     );
     assert!(info["min_duration"].as_u64() <= info["max_duration"].as_u64());
-    assert_eq!(info["min_tokens_in"], info["max_tokens_in"]);
+    assert!(info["min_tokens_in"].as_u64() <= info["max_tokens_in"].as_u64());
+    assert!(info["min_cost"].as_f64().unwrap() > 0.0);
+    assert_eq!(
+        info["max_total_tokens"].as_u64(),
+        rows[1..]
+            .iter()
+            .map(|row| row["tokens_in"].as_u64().unwrap() + row["tokens_out"].as_u64().unwrap())
+            .max()
+    );
     // Pages cut the list, and the one behind the last is empty.
     let all = ids(&list);
     for (query, expected) in [
