@@ -6,7 +6,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     rc::Rc,
     sync::{
         Arc,
@@ -25,7 +25,7 @@ use crate::{
             api_token::{self, ApiTokenError, Source},
         },
         logs::{self, LogOptions, LogStartError, Logs, folder::LogDir, seal::retention::Retention},
-        reload::{self, ReloadCommand, ReloadError, ReloadParts, standing::Standing},
+        reload::{self, Compiled, ReloadCommand, ReloadError, ReloadParts, standing::Standing},
         resolve::Resolvers,
         rollup::RollupThread,
         store::{
@@ -149,6 +149,7 @@ pub struct Server {
     orders: Vec<Post<Order>>,
     draining: Arc<AtomicBool>,
     api_token: ApiToken,
+    master_key_made: Option<PathBuf>,
     logs: Logs,
     rollup: RollupThread,
     resolvers: Resolvers,
@@ -250,28 +251,19 @@ pub fn start(options: Options) -> Result<Server, StartError> {
     let clients = tls::client_config()?;
     let listeners = bind(&config, shards)?;
     let data_dir = DataDir::lock(&config.data_dir)?;
-    let api_token = management_token(&config, &data_dir)?;
-    let keys = KeyStore::open(data_dir.path())?;
-    let table_secret = random()?;
-    let (store, vault) = state(&config, &data_dir)?;
-    let compiled = reload::compile(
-        &config,
-        &api_token.secret,
-        &keys,
-        &vault,
+    let State {
+        api_token,
+        keys,
+        stores,
+        vault,
+        master_key_made,
         table_secret,
-        keys::now(),
-    )?;
+        compiled,
+    } = State::open(&config, &data_dir)?;
     let snapshot = Arc::new(compiled.snapshot);
     let log_options = LogOptions {
-        sync: config.log_sync,
-        compress_after: Some(config.log_compress_after),
-        retention: Retention {
-            age: (!config.log_retention.is_zero()).then_some(config.log_retention),
-            bytes: (config.log_bytes_max > 0).then_some(config.log_bytes_max),
-        },
         row_limits: compiled.row_limits,
-        ..LogOptions::new(shards)
+        ..log_options(&config, shards)
     };
     let (senders, logs) = logs::start(&data_dir, &log_options)?;
     let log_counters = senders
@@ -332,7 +324,7 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         standing,
     };
     let state = ApiState {
-        stores: [store, Store::open(data_dir.path())?],
+        stores,
         log: LogDir::of(data_dir.path()),
         vault,
         reload: reload.commands(),
@@ -349,6 +341,7 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         orders,
         draining,
         api_token,
+        master_key_made,
         logs,
         rollup,
         resolvers,
@@ -358,12 +351,51 @@ pub fn start(options: Options) -> Result<Server, StartError> {
     })
 }
 
-/// What the management API makes, and the key to its secrets.
-fn state(config: &Config, data_dir: &DataDir) -> Result<(Store, Vault), StartError> {
-    let mut store = Store::open(data_dir.path())?;
-    let vault = Vault::new(&master_key::master_key(config, data_dir.path())?);
-    store.change(|connection| vault.check(connection))?;
-    Ok((store, vault))
+fn log_options(config: &Config, shards: usize) -> LogOptions {
+    LogOptions {
+        sync: config.log_sync,
+        compress_after: Some(config.log_compress_after),
+        retention: Retention {
+            age: (!config.log_retention.is_zero()).then_some(config.log_retention),
+            bytes: (config.log_bytes_max > 0).then_some(config.log_bytes_max),
+        },
+        ..LogOptions::new(shards)
+    }
+}
+
+/// What a server keeps besides its records, and the first snapshot made of it.
+struct State {
+    api_token: ApiToken,
+    keys: KeyStore,
+    /// For each of the API's threads one.
+    stores: [Store; 2],
+    vault: Vault,
+    master_key_made: Option<PathBuf>,
+    table_secret: [u8; 32],
+    compiled: Compiled,
+}
+
+impl State {
+    fn open(config: &Config, data_dir: &DataDir) -> Result<Self, StartError> {
+        let api_token = management_token(config, data_dir)?;
+        let keys = KeyStore::open(data_dir.path())?;
+        let mut store = Store::open(data_dir.path())?;
+        let (master, master_key_made) = master_key::master_key(config, data_dir.path())?;
+        let vault = Vault::new(&master);
+        store.change(|connection| vault.check(connection))?;
+        let table_secret = random()?;
+        let secret = &api_token.secret;
+        let compiled = reload::compile(config, secret, &keys, &vault, table_secret, keys::now())?;
+        Ok(Self {
+            api_token,
+            keys,
+            stores: [store, Store::open(data_dir.path())?],
+            vault,
+            master_key_made,
+            table_secret,
+            compiled,
+        })
+    }
 }
 
 /// What all shards are given alike.
@@ -504,6 +536,11 @@ impl Server {
     /// The token that may do everything.
     pub fn api_token(&self) -> ApiToken {
         self.api_token.clone()
+    }
+
+    /// The file of a master key that this start made.
+    pub fn master_key_made(&self) -> Option<&Path> {
+        self.master_key_made.as_deref()
     }
 
     /// What the start found in the log store that needs a word.

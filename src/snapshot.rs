@@ -62,6 +62,10 @@ pub struct Limits {
 
 /// What a shard needs to know of a gateway.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches of the contract, each with its name"
+)]
 pub struct Gateway {
     /// It was not made yet: its first use makes it.
     pub implied: bool,

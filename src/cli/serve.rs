@@ -102,6 +102,12 @@ fn introduce(intro: &Intro, server: &Server, form: Form, face: &mut Face<'_>) {
         }
         Form::Json => intro.trace(server),
     }
+    if let Some(path) = server.master_key_made() {
+        tracing::info!(
+            "a master key for stored provider keys was made: {}; keep a copy, apart from those of the data folder",
+            path.display()
+        );
+    }
 }
 
 /// How diagnostics are written.

@@ -181,10 +181,11 @@ fn stored<'a>(
     wishes: &Wishes<'_>,
 ) -> Option<&'a Secret> {
     let of_gateway = gateway.credential(&provider.slug, wishes.alias);
-    of_gateway.or_else(|| match wishes.alias {
+    let of_file = match wishes.alias {
         None | Some(DEFAULT_ALIAS) => provider.credential.as_ref(),
         Some(_) => None,
-    })
+    };
+    of_gateway.or(of_file)
 }
 
 /// Precedence (contract section 3.2): the caller's own credential, unchanged; else the stored

@@ -28,9 +28,9 @@ impl Manager {
     #[track_caller]
     pub(crate) fn ask(&mut self, method: &str, path: &str, body: Option<&Value>) -> Answer {
         let body = body.map(ToString::to_string).unwrap_or_default();
-        let kind = match body.is_empty() {
-            true => String::new(),
-            false => "Content-Type: application/json\r\n".to_owned(),
+        let kind = match &*body {
+            "" => "",
+            _ => "Content-Type: application/json\r\n",
         };
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n{kind}Content-Length: {}\r\n\r\n{body}",

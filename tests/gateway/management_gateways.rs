@@ -48,7 +48,7 @@ fn a_gateway_comes_back_as_it_was_made_changed_and_deleted() {
     assert_eq!(manager.result("GET", &at("mine"), None), made);
     // What is left out stays as it was.
     let changed = manager.result("PUT", &at("mine"), Some(&json!({"byok_only": true})));
-    let mut expected = made.clone();
+    let mut expected = made;
     expected["byok_only"] = json!(true);
     expected["modified_at"] = changed["modified_at"].clone();
     assert_eq!(changed, expected);

@@ -67,7 +67,7 @@ fn records_are_listed_newest_first_with_what_the_contract_names() {
         ("provider", json!("openai")),
         ("model", json!("openai/gpt-4o")),
         ("model_type", json!("text-generation")),
-        ("path", json!("/openai/chat/completions")),
+        ("path", json!("/openai/v1/chat/completions")),
         ("success", json!(true)),
         ("cached", json!(false)),
         ("metadata", json!({"user": "ada", "n": 7})),
@@ -78,8 +78,10 @@ fn records_are_listed_newest_first_with_what_the_contract_names() {
         assert_eq!(first[name], value, "{name}");
     }
     let tokens = first["tokens_in"].as_u64().unwrap() + 2 * first["tokens_out"].as_u64().unwrap();
-    let micros = (first["cost"].as_f64().unwrap() * 1e6).round();
-    assert_eq!(micros, f64::from(u32::try_from(tokens).unwrap()));
+    // A dollar for a million tokens is a millionth for each.
+    let cost = first["cost"].to_string();
+    let cost = tidegate::domain::money::parse_dollars(&cost).unwrap();
+    assert_eq!(cost.0, tokens * 1_000_000);
     assert_eq!(rows[0]["cost"], Value::Null);
     let info = &list["result_info"];
     assert_eq!(
@@ -87,7 +89,15 @@ fn records_are_listed_newest_first_with_what_the_contract_names() {
         (&json!(3), &json!(3))
     );
     assert!(info["min_duration"].as_u64() <= info["max_duration"].as_u64());
-    assert_eq!(info["min_tokens_in"], info["max_tokens_in"]);
+    assert!(info["min_tokens_in"].as_u64() <= info["max_tokens_in"].as_u64());
+    assert!(info["min_cost"].as_f64().unwrap() > 0.0);
+    assert_eq!(
+        info["max_total_tokens"].as_u64(),
+        rows[1..]
+            .iter()
+            .map(|row| row["tokens_in"].as_u64().unwrap() + row["tokens_out"].as_u64().unwrap())
+            .max()
+    );
     // Pages cut the list, and the one behind the last is empty.
     let all = ids(&list);
     for (query, expected) in [

@@ -18,6 +18,10 @@ fn elements(model: &str) -> Value {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one route from its beginning to its end"
+)]
 fn a_route_has_versions_and_one_of_them_is_deployed() {
     let server = Setup::new().start();
     let mut manager = Manager::of(&server);

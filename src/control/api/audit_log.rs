@@ -42,8 +42,8 @@ pub fn list(office: &mut Office, request: &Request<'_>) -> Result<ApiAnswer, Fai
     let (entries, total) = office
         .read(|connection| audit::page(connection, &wanted, paging.offset(), paging.per_page))?;
     let account = office.account(request);
-    let result = entries.iter().map(|entry| shown(account, entry)).collect();
-    Ok(envelope::page(result, paging, total))
+    let result = entries.iter().map(|entry| shown(account, entry));
+    Ok(envelope::page(&result.collect::<Vec<_>>(), paging, total))
 }
 
 fn shown(account: &str, entry: &Entry) -> Value {

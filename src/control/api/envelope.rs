@@ -97,11 +97,11 @@ pub fn result(result: &Value) -> ApiAnswer {
 /// A page of `all`. One past the end is empty: clients read on until they meet that.
 pub fn list(all: Vec<Value>, paging: Paging) -> ApiAnswer {
     let total = all.len() as u64;
-    page(paging.of(all), paging, total)
+    page(&paging.of(all), paging, total)
 }
 
 /// One page out of `total` entries.
-pub fn page(result: Vec<Value>, paging: Paging, total: u64) -> ApiAnswer {
+pub fn page(result: &[Value], paging: Paging, total: u64) -> ApiAnswer {
     let info = paging.info(result.len(), total);
     document(
         200,

@@ -13,7 +13,7 @@ use super::{
     field::{list as list_of, text as text_of},
     gateway::{fields::member, must_exist},
     logs::{
-        condition::{self, Condition},
+        condition::{Condition, form},
         search::Search,
         wanted::Wanted,
     },
@@ -277,7 +277,7 @@ fn sum(search: &Search<'_>, datasets: &[Object]) -> Result<Sums, Failure> {
         let filters = dataset.document.get("filters").and_then(Value::as_array);
         let mut group = Vec::new();
         for (place, filter) in filters.into_iter().flatten().enumerate() {
-            group.push(condition::of_object(place, filter)?);
+            group.push(form::of_object(place, filter)?);
         }
         groups.push(group);
     }

@@ -9,7 +9,7 @@ use crate::handoff::mailbox::{ApiAnswer, ApiCall};
 
 mod table;
 
-pub use table::ROUTES;
+use table::ROUTES;
 
 /// One entry of the table.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl Route {
 
 /// The entry that a request leads to, or the refusal.
 pub fn find(call: &ApiCall) -> Result<&'static Route, ApiAnswer> {
-    find_in(ROUTES, call)
+    find_in(all(), call)
 }
 
 /// The refusal of an account that is not this server's.
@@ -115,14 +115,22 @@ pub fn unknown_account() -> ApiAnswer {
     Failure::new(404, envelope::CODE_NO_ROUTE, message).answer()
 }
 
-fn find_in<'a>(routes: &'a [Route], call: &ApiCall) -> Result<&'a Route, ApiAnswer> {
+/// Every entry of the table.
+pub fn all() -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().copied().flatten()
+}
+
+fn find_in<'a>(
+    mut routes: impl Iterator<Item = &'a Route>,
+    call: &ApiCall,
+) -> Result<&'a Route, ApiAnswer> {
     let (path, _) = split(&call.target);
     let method = match &*call.method {
         "HEAD" => "GET",
         method => method,
     };
     let mut allowed: Vec<&str> = Vec::new();
-    for route in routes.iter().filter(|route| fits(route.path, path)) {
+    for route in routes.by_ref().filter(|route| fits(route.path, path)) {
         if route.method == method {
             if route.needs.met_by(call) {
                 return Ok(route);

@@ -49,26 +49,23 @@ pub enum MasterKeyError {
 }
 
 /// The master key of a server whose data folder is `data_dir`; made and kept there if none is
-/// given and there is none.
-pub fn master_key(config: &Config, data_dir: &Path) -> Result<Secret, MasterKeyError> {
+/// given and there is none. Beside it the file that was made, of which somebody should keep a copy.
+pub fn master_key(
+    config: &Config,
+    data_dir: &Path,
+) -> Result<(Secret, Option<PathBuf>), MasterKeyError> {
     if let Some(given) = &config.master_key {
-        return Ok(given.clone());
+        return Ok((given.clone(), None));
     }
     let path = data_dir.join(FILE);
     if let Some(key) = read(&path)? {
-        return Ok(key);
+        return Ok((key, None));
     }
     let mut bits = zeroize::Zeroizing::new([0u8; 32]);
     getrandom::fill(&mut *bits).map_err(|error| MasterKeyError::Random(error.to_string()))?;
     let key = Secret::new(base64url(&*bits).to_string());
     match keep(&path, &key) {
-        Ok(()) => {
-            tracing::info!(
-                "made a master key for stored credentials: {}; keep a copy apart from those of the data folder",
-                path.display()
-            );
-            Ok(key)
-        }
+        Ok(()) => Ok((key, Some(path))),
         Err(source) => Err(MasterKeyError::Write { path, source }),
     }
 }
@@ -119,9 +116,10 @@ mod tests {
     #[test]
     fn a_key_is_made_once_and_kept_for_its_owner() {
         let dir = tempfile::tempdir().unwrap();
-        let made = master_key(&Config::default(), dir.path()).unwrap();
-        let again = master_key(&Config::default(), dir.path()).unwrap();
-        assert_eq!(made.expose(), again.expose());
+        let (made, path) = master_key(&Config::default(), dir.path()).unwrap();
+        assert_eq!(path, Some(dir.path().join(FILE)));
+        let (again, path) = master_key(&Config::default(), dir.path()).unwrap();
+        assert_eq!((made.expose(), path), (again.expose(), None));
         assert_eq!(made.expose().len(), 43);
         let mode = fs::metadata(dir.path().join(FILE))
             .unwrap()
@@ -137,8 +135,8 @@ mod tests {
             master_key: Some(Secret::new("given".to_owned())),
             ..Config::default()
         };
-        let key = master_key(&config, dir.path()).unwrap();
-        assert_eq!(key.expose(), "given");
+        let (key, path) = master_key(&config, dir.path()).unwrap();
+        assert_eq!((key.expose(), path), ("given", None));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 

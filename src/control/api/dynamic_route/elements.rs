@@ -161,14 +161,12 @@ fn shares(outputs: &Outputs, report: &mut Report) {
             rest = true;
             continue;
         }
-        match name.strip_suffix('%').and_then(thousandths) {
-            Some(share) => sum += share,
-            None => {
-                let message = "must be a share such as 10%, or else";
-                report.within(name, |report| report.wrong(message));
-                return;
-            }
-        }
+        let Some(share) = name.strip_suffix('%').and_then(thousandths) else {
+            let message = "must be a share such as 10%, or else";
+            report.within(name, |report| report.wrong(message));
+            return;
+        };
+        sum += share;
     }
     if sum > 100_000 || sum < 100_000 && !rest {
         report.wrong("the shares must make 100%");

@@ -256,12 +256,12 @@ pub fn member<T>(
     report: &mut Report,
     read: impl FnOnce(&Value, &mut Report) -> Option<T>,
 ) -> Option<T> {
-    report.within(name, |report| match form.get(name) {
-        Some(value) => read(value, report),
-        None => {
-            report.wrong("is required");
-            None
+    report.within(name, |report| {
+        if let Some(value) = form.get(name) {
+            return read(value, report);
         }
+        report.wrong("is required");
+        None
     })
 }
 
@@ -484,4 +484,56 @@ pub fn schema(create: bool) -> Value {
         schema["required"] = json!([]);
     }
     schema
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::control::store::gateway::{document, settings};
+
+    /// Values that look like what members are, and such as do not.
+    fn values() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            (0..100u64).prop_map(Value::from),
+            "(fixed|sliding|FLAG|BLOCK|cost|https://a.example|-----BEGIN X|.{0,8})"
+                .prop_map(Value::from),
+        ];
+        let names = "(enabled|action|profiles|policies|id|check|prompt|response|P1|rules|limit|limitType|window|url|headers|mode|values|by|x)";
+        leaf.prop_recursive(4, 24, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(names, inner, 0..6)
+                    .prop_map(|all| Value::Object(all.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_panics_and_what_is_taken_is_stable(
+            members in prop::collection::vec((0..FIELDS.len(), values()), 0..8)
+        ) {
+            let mut body = Map::new();
+            for (place, value) in members {
+                body.insert(FIELDS[place].name.to_owned(), value);
+            }
+            let mut report = Report::new(7001);
+            // As a change of a gateway, so that nothing is required.
+            let old = field::read(FIELDS, &document(&settings(&Map::new())), None, &mut report);
+            prop_assert!(report.is_clean());
+            let read = field::read(FIELDS, &body, Some(&old), &mut report);
+            if report.is_clean() {
+                // What was taken is taken again, and means the same to shards.
+                let again = field::read(FIELDS, &read, Some(&old), &mut report);
+                prop_assert!(report.is_clean());
+                prop_assert_eq!(&again, &read);
+                let _ = settings(&read);
+            }
+        }
+    }
 }

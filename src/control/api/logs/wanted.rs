@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use serde_json::Value;
 
 use super::{
-    condition::{self, Condition},
+    condition::{Condition, form},
     row,
 };
 use crate::{
@@ -144,7 +144,7 @@ impl Wanted {
             }
         };
         Ok(Self {
-            conditions: condition::of_query(request.pairs())?,
+            conditions: form::of_query(request.pairs())?,
             text: None,
             order,
             descending,
