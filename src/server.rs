@@ -4,6 +4,7 @@
 //! an owner here.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
@@ -15,6 +16,8 @@ use std::{
     thread::JoinHandle,
 };
 
+use rustls::ServerConfig;
+
 use crate::{
     config::{self, Config, secret::Secret},
     control::{
@@ -24,7 +27,10 @@ use crate::{
             self, KeyError, KeyStore,
             api_token::{self, ApiTokenError, Source},
         },
-        logs::{self, LogOptions, LogStartError, Logs, folder::LogDir, seal::retention::Retention},
+        logs::{
+            self, LogOptions, LogStartError, Logs, folder::LogDir, limit::RowLimit,
+            seal::retention::Retention,
+        },
         reload::{self, Compiled, ReloadCommand, ReloadError, ReloadParts, standing::Standing},
         resolve::Resolvers,
         rollup::RollupThread,
@@ -50,7 +56,6 @@ use crate::{
     sys::{affinity, socket},
 };
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use rustls::ServerConfig;
 
 /// What a server is started with.
 pub struct Options {
@@ -243,11 +248,7 @@ pub fn start(options: Options) -> Result<Server, StartError> {
     } = options;
     tls::install_provider();
     let shards = shard_count(&config)?;
-    let certificate = config
-        .tls
-        .as_ref()
-        .map(|files| tls::server_config(&files.cert, &files.key).map(Arc::new))
-        .transpose()?;
+    let certificate = certificate(&config)?;
     let clients = tls::client_config()?;
     let listeners = bind(&config, shards)?;
     let data_dir = DataDir::lock(&config.data_dir)?;
@@ -261,15 +262,10 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         compiled,
     } = State::open(&config, &data_dir)?;
     let snapshot = Arc::new(compiled.snapshot);
-    let log_options = LogOptions {
-        row_limits: compiled.row_limits,
-        ..log_options(&config, shards)
-    };
+    let log_options = log_options(&config, shards, compiled.row_limits);
     let (senders, logs) = logs::start(&data_dir, &log_options)?;
-    let log_counters = senders
-        .iter()
-        .map(|log| Arc::clone(log.counters()))
-        .collect();
+    let counters = |log: &LogSender| Arc::clone(log.counters());
+    let log_counters = senders.iter().map(counters).collect();
     let (worn, worn_out) = unbounded();
     let (resolve, names) = letterbox().map_err(system("make an eventfd"))?;
     let (api, calls) = letterbox().map_err(system("make an eventfd"))?;
@@ -284,8 +280,8 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         clients,
     };
     let crew = start_shards(&common, senders)?;
-    let resolvers =
-        Resolvers::start(names, crew.orders.clone()).map_err(system("start a thread"))?;
+    let thread = || system("start a thread");
+    let resolvers = Resolvers::start(names, crew.orders.clone()).map_err(thread())?;
     let (driver, driver_note) = agree(shards, &crew.reports, &crew.go)?;
     let addresses = addresses(&listeners.main);
     let admin = addresses_of(&listeners.admin).into_iter().next();
@@ -295,9 +291,6 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         certificate.as_ref(),
         config.is_loopback(),
     );
-    let Crew {
-        threads, orders, ..
-    } = crew;
     let draining: Arc<AtomicBool> = Arc::default();
     let standing = Arc::new(Standing::new(&config));
     let parts = ReloadParts {
@@ -308,14 +301,14 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         seen: compiled.seen,
         vault: vault.clone(),
         table_secret,
-        shards: orders.clone(),
+        shards: crew.orders.clone(),
         worn: worn_out,
         standing: Arc::clone(&standing),
         row_limits: Arc::clone(logs.row_limits()),
     };
-    let reload = reload::start(parts).map_err(system("start a thread"))?;
+    let reload = reload::start(parts).map_err(thread())?;
     let parts = ApiParts {
-        shards: orders.clone(),
+        shards: crew.orders.clone(),
         log_health: Arc::clone(logs.health()),
         log_counters,
         driver: driver.word().to_owned(),
@@ -329,16 +322,15 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         vault,
         reload: reload.commands(),
     };
-    let api = api::start(calls, parts, state).map_err(system("start a thread"))?;
-    let rollup =
-        RollupThread::start(LogDir::of(data_dir.path())).map_err(system("start a thread"))?;
+    let api = api::start(calls, parts, state).map_err(thread())?;
+    let rollup = RollupThread::start(LogDir::of(data_dir.path())).map_err(thread())?;
     Ok(Server {
         addresses,
         admin,
         driver,
         driver_note,
-        shards: threads,
-        orders,
+        shards: crew.threads,
+        orders: crew.orders,
         draining,
         api_token,
         master_key_made,
@@ -351,8 +343,21 @@ pub fn start(options: Options) -> Result<Server, StartError> {
     })
 }
 
-fn log_options(config: &Config, shards: usize) -> LogOptions {
+fn certificate(config: &Config) -> Result<Option<Arc<ServerConfig>>, StartError> {
+    let Some(files) = &config.tls else {
+        return Ok(None);
+    };
+    let config = tls::server_config(&files.cert, &files.key)?;
+    Ok(Some(Arc::new(config)))
+}
+
+fn log_options(
+    config: &Config,
+    shards: usize,
+    row_limits: BTreeMap<String, RowLimit>,
+) -> LogOptions {
     LogOptions {
+        row_limits,
         sync: config.log_sync,
         compress_after: Some(config.log_compress_after),
         retention: Retention {
