@@ -214,17 +214,7 @@ pub fn start(options: Options) -> Result<Server, StartError> {
     let table_secret = random()?;
     let compiled = reload::compile(&config, &api_token.secret, &keys, table_secret, keys::now())?;
     let snapshot = Arc::new(compiled.snapshot);
-    let log_options = LogOptions {
-        sync: config.log_sync,
-        compress_after: Some(config.log_compress_after),
-        retention: Retention {
-            age: (!config.log_retention.is_zero()).then_some(config.log_retention),
-            bytes: (config.log_bytes_max > 0).then_some(config.log_bytes_max),
-        },
-        row_limits: row_limits(&config),
-        ..LogOptions::new(shards)
-    };
-    let (senders, logs) = logs::start(&data_dir, &log_options)?;
+    let (senders, logs) = logs::start(&data_dir, &log_options(&config, shards))?;
     let log_counters = senders
         .iter()
         .map(|log| Arc::clone(log.counters()))
@@ -297,6 +287,20 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         reload,
         data_dir,
     })
+}
+
+/// How the configuration wants the log.
+fn log_options(config: &Config, shards: usize) -> LogOptions {
+    LogOptions {
+        sync: config.log_sync,
+        compress_after: Some(config.log_compress_after),
+        retention: Retention {
+            age: (!config.log_retention.is_zero()).then_some(config.log_retention),
+            bytes: (config.log_bytes_max > 0).then_some(config.log_bytes_max),
+        },
+        row_limits: row_limits(config),
+        ..LogOptions::new(shards)
+    }
 }
 
 /// What all shards are given alike.

@@ -276,9 +276,10 @@ impl Work {
             let rest = match step {
                 Ok(()) => {
                     self.parts.health.succeeded(LogWork::Seal);
-                    match self.going.is_empty() {
-                        true => PASS_INTERVAL,
-                        false => GRACE,
+                    if self.going.is_empty() {
+                        PASS_INTERVAL
+                    } else {
+                        GRACE
                     }
                 }
                 Err(error) => {

@@ -110,13 +110,10 @@ pub(super) fn purge(
     // Whether every file was gone through and nothing of what is deleted is left in any.
     let mut is_over = damages.is_empty() && !holds_unsealed(&snapshot, &deleted);
     for file in &files.sealed {
-        let (ids, rows) = match hidden(&snapshot, file.first, &deleted) {
-            Ok(hidden) => hidden,
-            Err(_) => {
-                // What cannot be read is not rewritten.
-                is_over = false;
-                continue;
-            }
+        let Ok((ids, rows)) = hidden(&snapshot, file.first, &deleted) else {
+            // What cannot be read is not rewritten.
+            is_over = false;
+            continue;
         };
         if ids.is_empty() {
             continue;

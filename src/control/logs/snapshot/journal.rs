@@ -191,7 +191,7 @@ fn push_rows(
     builder: &mut BlockBuilder,
 ) -> Result<(), Damage> {
     let torn = segment.damage(frame, DamageKind::Torn);
-    let rows = segment.rows(frame).unwrap_or(Err(torn.clone()))?;
+    let rows = segment.rows(frame).unwrap_or_else(|_| Err(torn.clone()))?;
     if rows.len() > builder.room() {
         // Nobody writes frames of so many rows.
         return Err(Damage {

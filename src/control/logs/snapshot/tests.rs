@@ -67,7 +67,7 @@ fn unsealed_records_come_in_blocks_of_the_usual_size() {
     for n in 0..25 {
         append(&mut appender, n * 1_000..n * 1_000 + 1_000);
     }
-    let mut reader = LogReader::new(log.clone());
+    let mut reader = LogReader::new(log);
     let snapshot = reader.snapshot().unwrap();
     let rows: Vec<u64> = snapshot.blocks().map(|block| block.rows()).collect();
     assert_eq!(rows, [8_000, 8_000, 8_000, 1_000]);
