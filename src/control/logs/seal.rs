@@ -276,11 +276,12 @@ impl Work {
             let rest = match step {
                 Ok(()) => {
                     self.parts.health.succeeded(LogWork::Seal);
-                    if self.going.is_empty() {
+                    let rest = if self.going.is_empty() {
                         PASS_INTERVAL
                     } else {
                         GRACE
-                    }
+                    };
+                    self.parts.limits.due().map_or(rest, |due| due.min(rest))
                 }
                 Err(error) => {
                     self.parts.health.failed(LogWork::Seal, &error);

@@ -31,11 +31,16 @@ use crate::{
 /// is finished too.
 const INTERVAL: Duration = Duration::from_hours(1);
 
+/// Shortest time between two looks at which files are mostly deleted: where the oldest records go
+/// all the time, there is something new at every look.
+const LOOK_INTERVAL: Duration = Duration::from_mins(1);
+
 /// When purges are due.
 #[derive(Debug)]
 pub(super) struct Purges {
     rewriting: Rewriting,
     last: Instant,
+    looked: Option<Instant>,
     /// The deletion files at the last look, and their lengths.
     seen: Vec<(PathBuf, u64)>,
 }
@@ -45,6 +50,7 @@ impl Purges {
         Self {
             rewriting,
             last: Instant::now(),
+            looked: None,
             seen: Vec::new(),
         }
     }
@@ -63,9 +69,11 @@ impl Purges {
             return Ok(());
         }
         let all = self.last.elapsed() >= INTERVAL;
-        if !all && seen == self.seen {
+        let is_early = |looked: Instant| looked.elapsed() < LOOK_INTERVAL;
+        if !all && (seen == self.seen || self.looked.is_some_and(is_early)) {
             return Ok(());
         }
+        self.looked = Some(Instant::now());
         let worth = if all { Worth::Anything } else { Worth::Half };
         {
             let _one = self
