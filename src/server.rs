@@ -351,6 +351,7 @@ fn certificate(config: &Config) -> Result<Option<Arc<ServerConfig>>, StartError>
     Ok(Some(Arc::new(config)))
 }
 
+/// How the configuration wants the log.
 fn log_options(
     config: &Config,
     shards: usize,

@@ -291,9 +291,9 @@ impl Record {
     /// Makes it one that only counts in rollups: what the caller sent is forgotten.
     pub fn unlog(&mut self) {
         self.flags |= flag::UNLOGGED;
-        let texts = Text::ALL.map(|text| match text.is_kept_unlogged() {
-            true => self.texts.get(text),
-            false => b"",
+        let texts = Text::ALL.map(|text| {
+            let kept = text.is_kept_unlogged().then(|| self.texts.get(text));
+            kept.unwrap_or_default()
         });
         self.texts = Texts::pack(&texts);
     }
