@@ -81,7 +81,7 @@ pub enum Part {
 pub struct Wanted {
     /// Requests and classes.
     pub classes: bool,
-    /// Tokens by kind.
+    /// Tokens by kind; those of cache hits need the classes as well.
     pub tokens: bool,
     /// Costs.
     pub cost: bool,
@@ -216,6 +216,23 @@ impl Groups {
                     *sum += count;
                 }
             });
+            // Most blocks have no hit, and are not gone through again.
+            let hits = by_class.iter().any(|of| of[Class::Cached as usize] > 0);
+            if let (true, Some((input, output))) = (hits, columns.unmetered) {
+                for (kind, numbers) in
+                    [(Tokens::CachedInput, input), (Tokens::CachedOutput, output)]
+                {
+                    let mut sums = vec![0u128; groups.len()];
+                    rows.each(group_of, |row, group| {
+                        if classes.of_row(row) == Class::Cached {
+                            sums[group] += u128::from(numbers.get(row).unwrap_or(0));
+                        }
+                    });
+                    self.for_each(&places, &sums, |group, sum| {
+                        group.totals.tokens[kind as usize] += sum;
+                    });
+                }
+            }
         }
         for (kind, numbers) in &columns.tokens {
             let sums = &mut room.sums;
