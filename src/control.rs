@@ -3,7 +3,7 @@
 //! Nothing here is on the path of a request. Reading order: [`data_dir`] (the one folder, locked
 //! by one server), [`logs`] (the log store), [`rollup`] (counts by the minute), [`resolve`] (host names), [`keys`] (tokens made at
 //! run time), [`tls`] (certificates), [`reload`] (changes of the configuration), [`api`]
-//! (management and health), [`metrics`].
+//! (management and health), [`graphql`] (analytics as the API serves them), [`metrics`].
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -17,5 +17,6 @@ pub mod resolve;
 pub mod keys;
 pub mod tls;
 pub mod reload;
+pub mod graphql;
 pub mod api;
 pub mod metrics;
