@@ -278,8 +278,13 @@ impl Groups {
 
     /// Adds to the group with the name `parts` what `group` holds.
     pub fn add_to(&mut self, parts: &[Part], group: &Group) {
+        self.group(parts).merge(group);
+    }
+
+    /// The group with the name `parts`, or that of what finds no room.
+    pub fn group(&mut self, parts: &[Part]) -> &mut Group {
         let place = self.find(parts);
-        self.at(place).merge(group);
+        self.at(place)
     }
 
     /// How many groups there are, the others not counted.
