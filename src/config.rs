@@ -70,6 +70,10 @@ pub struct Config {
     pub log_sync: Duration,
     /// Age at which sealed bodies are compressed.
     pub log_compress_after: Duration,
+    /// How long records and bodies are kept; zero is for ever.
+    pub log_retention: Duration,
+    /// How many bytes the log may have on disk; zero is no bound.
+    pub log_bytes_max: u64,
     /// Further names accepted in `Host`, in lower case.
     pub hosts: Vec<String>,
     /// Whether requests are refused when they cannot be recorded.
@@ -119,6 +123,8 @@ impl Default for Config {
             allow_open: false,
             log_sync: Duration::from_millis(limit::LOG_SYNC_MS.default),
             log_compress_after: limit::LOG_COMPRESS_AFTER.default,
+            log_retention: limit::LOG_RETENTION.default,
+            log_bytes_max: limit::LOG_BYTES_MAX.default,
             hosts: Vec::new(),
             log_required: false,
             limits: Limits::default(),

@@ -24,9 +24,13 @@ use crate::{
             self, KeyError, KeyStore,
             api_token::{self, ApiTokenError, Source},
         },
-        logs::{self, LogOptions, LogStartError, Logs},
+        logs::{
+            self, LogOptions, LogStartError, Logs, folder::LogDir, limit::row_limits,
+            seal::retention::Retention,
+        },
         reload::{self, ReloadCommand, ReloadError, ReloadParts, standing::Standing},
         resolve::Resolvers,
+        rollup::RollupThread,
         tls::{self, ClientConfigs, TlsError},
     },
     handoff::{
@@ -135,6 +139,7 @@ pub struct Server {
     draining: Arc<AtomicBool>,
     api_token: ApiToken,
     logs: Logs,
+    rollup: RollupThread,
     resolvers: Resolvers,
     api: Api,
     reload: reload::Reload,
@@ -215,6 +220,11 @@ pub fn start(options: Options) -> Result<Server, StartError> {
     let log_options = LogOptions {
         sync: config.log_sync,
         compress_after: Some(config.log_compress_after),
+        retention: Retention {
+            age: (!config.log_retention.is_zero()).then_some(config.log_retention),
+            bytes: (config.log_bytes_max > 0).then_some(config.log_bytes_max),
+        },
+        row_limits: row_limits(&config),
         ..LogOptions::new(shards)
     };
     let (senders, logs) = logs::start(&data_dir, &log_options)?;
@@ -272,8 +282,11 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         shards: orders.clone(),
         worn: worn_out,
         standing,
+        row_limits: Arc::clone(logs.row_limits()),
     };
     let reload = reload::start(parts).map_err(system("start a thread"))?;
+    let rollup =
+        RollupThread::start(LogDir::of(data_dir.path())).map_err(system("start a thread"))?;
     Ok(Server {
         addresses,
         admin,
@@ -284,6 +297,7 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         draining,
         api_token,
         logs,
+        rollup,
         resolvers,
         api,
         reload,
@@ -457,6 +471,7 @@ impl Server {
         self.api.stop();
         drop(self.resolvers);
         self.logs.stop();
+        self.rollup.stop();
         drop(self.data_dir);
         ended
     }

@@ -1,12 +1,12 @@
 //! `tidegate logs`: looks into the log store, with a server running or without one.
 //!
-//! Reading order: here the arguments and the verbs; [`row`] (a record as named values), [`table`]
-//! (rows for people), [`sum`] (`--group-by`), [`show`] (one record with its bodies).
+//! Reading order: here the arguments; `read` (tail and query), `export`; [`row`] (a record as named
+//! values), [`table`] (rows for people), [`sum`] (`--group-by`), [`show`] (one record with its
+//! bodies), [`parquet`].
 
 use std::{
     collections::BTreeSet,
     io::{self, Write},
-    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
     thread,
@@ -19,22 +19,20 @@ use crate::{
     control::logs::{
         compress,
         filter::{Filter, FilterError},
-        query::{self, Follower, Order, ScanReport},
+        query::{ScanReport, page::PageError},
         segment::LogDir,
     },
-    domain::{
-        id::RequestId,
-        record::{ArchivedRecord, Record},
-    },
+    domain::id::RequestId,
 };
 
+mod read;
+mod export;
+mod print;
 pub mod row;
 pub mod table;
 pub mod sum;
 pub mod show;
-
-use row::Row;
-use table::Table;
+pub mod parquet;
 
 /// Arguments of `tidegate logs`.
 #[derive(Debug, Args)]
@@ -54,8 +52,8 @@ enum LogsVerb {
     Show(ShowArgs),
     /// Find records, newest page first, or sum them up.
     Query(QueryArgs),
-    /// Print all records that match, oldest first.
-    Export(FilterArgs),
+    /// Print all records that match, oldest first, or write them to a file.
+    Export(ExportArgs),
     /// Compress stored bodies now, and print what it cost.
     #[command(hide = true)]
     Compress(CompressArgs),
@@ -80,6 +78,9 @@ pub struct FilterArgs {
     /// Terms such as `status:5xx model:gpt-* cost:>0.01 after:2h "free text"`; within quotes of
     /// the shell also `'status:5xx -gateway:test'`.
     filter: Vec<String>,
+    /// The same, as an option; all terms must hold.
+    #[arg(long = "filter", value_name = "TERMS")]
+    more: Vec<String>,
     /// A term that must not hold, such as `gateway:test`; may be given several times.
     #[arg(long, value_name = "TERM")]
     not: Vec<String>,
@@ -135,13 +136,49 @@ struct ShowArgs {
 struct QueryArgs {
     #[command(flatten)]
     filter: FilterArgs,
-    /// Most records to print; `export` prints all.
+    /// Most records, or groups, to print; `export` prints all. Further groups are summed up as
+    /// `(other)`.
     #[arg(long, default_value_t = PAGE, value_name = "COUNT",
         value_parser = clap::value_parser!(u32).range(1..=PAGE_MAX))]
     limit: u32,
-    /// Sum up by `model`, `provider`, `gateway`, `key`, `outcome`, `status`, `day` or `meta.NAME`.
+    /// Sum up by `gateway`, `provider`, `model`, `name`, `key`, `outcome`, `status`, `minute`,
+    /// `hour`, `day` or `meta.NAME`, or by several of them with commas between.
+    #[arg(long, value_name = "KEYS")]
+    group_by: Option<sum::GroupKeys>,
+    /// Put records in order by `created_at`, `provider`, `model`, `model_type`, `success`,
+    /// `cached`, `cost`, `tokens_in`, `tokens_out` or `duration`, the greatest first, or with
+    /// `:asc` the least; groups by `cost`, `requests` or `name`.
     #[arg(long, value_name = "KEY")]
-    group_by: Option<sum::GroupKey>,
+    order_by: Option<String>,
+    /// The page after the record with this id, which the page before told.
+    #[arg(long, value_name = "ID", conflicts_with = "group_by")]
+    cursor: Option<String>,
+    /// Longest time to look; what was found by then is printed and said to be a part.
+    #[arg(long, value_name = "TIME", default_value = "1m")]
+    time_limit: String,
+}
+
+#[derive(Debug, Args)]
+struct ExportArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// The form of the records; without it that of `--output`.
+    #[arg(long, value_enum)]
+    format: Option<ExportFormat>,
+    /// Write to this file, which appears when it is complete.
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
+}
+
+/// The forms of an export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ExportFormat {
+    /// One JSON object a line.
+    Ndjson,
+    /// Comma-separated values (RFC 4180) with a line of names.
+    Csv,
+    /// Parquet, compressed with zstd; to a file only.
+    Parquet,
 }
 
 #[derive(Debug, Args)]
@@ -181,6 +218,24 @@ pub enum LogsError {
     /// The body asked for is not stored.
     #[error("the {1} body of {0} is not stored")]
     NoBody(RequestId, &'static str),
+    /// An order that there is not.
+    #[error("`{0}` is no order; write {1}")]
+    NoOrder(String, &'static str),
+    /// A cursor for another order than that of time.
+    #[error("`--cursor` goes with the order of created_at only")]
+    CursorOrder,
+    /// The text is no time.
+    #[error("`{0}` is no time; write `30s` or `5m`")]
+    NoTime(String),
+    /// Parquet on a terminal or in a pipe.
+    #[error("a Parquet file is written with `--to FILE`")]
+    NoFile,
+    /// The page cannot be had.
+    #[error(transparent)]
+    Page(#[from] PageError),
+    /// The file cannot be written.
+    #[error("cannot write {path}: {problem}", path = .0.display(), problem = .1)]
+    Export(PathBuf, String),
     /// Reading or writing failed.
     #[error("cannot read the log: {0}")]
     Io(#[from] io::Error),
@@ -224,16 +279,16 @@ fn run_until(
         None => Output::Ndjson,
     });
     match &args.verb {
-        LogsVerb::Tail(args) => tail(args, &log, output, face, again),
+        LogsVerb::Tail(args) => read::tail(args, &log, output, face, again),
         LogsVerb::Show(args) => {
             let id = RequestId::parse(&args.id).ok_or_else(|| LogsError::NoId(args.id.clone()))?;
             show::show(id, args.body, &log, output, face)
         }
         LogsVerb::Query(args) => match &args.group_by {
-            Some(key) => group(args, key, &log, output, face),
-            None => page(args, &log, output, face),
+            Some(keys) => read::group(args, keys, &log, output, face),
+            None => read::page(args, &log, output, face),
         },
-        LogsVerb::Export(filter) => export(filter, &log, output, face),
+        LogsVerb::Export(args) => export::export(args, &log, output, face),
         LogsVerb::Compress(args) => compress_now(args, &log, output, face),
     }
 }
@@ -242,6 +297,9 @@ impl FilterArgs {
     fn compile(&self) -> Result<Filter, LogsError> {
         let now = now_micros();
         let mut filter = Filter::parse(&self.filter.join(" "), now)?;
+        for terms in &self.more {
+            filter = filter.and(Filter::parse(terms, now)?);
+        }
         for term in &self.not {
             filter = filter.and(Filter::parse(&format!("-{term}"), now)?);
         }
@@ -273,105 +331,6 @@ fn now_micros() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn tail(
-    args: &TailArgs,
-    log: &LogDir,
-    output: Output,
-    face: &mut Face<'_>,
-    again: &mut dyn FnMut() -> bool,
-) -> Result<(), LogsError> {
-    let filter = args.filter.compile()?;
-    // A stream of records is no one document.
-    let output = match output {
-        Output::Json if !args.no_follow => Output::Ndjson,
-        other => other,
-    };
-    let (mut follower, ends) = Follower::from_end(log)?;
-    let lines = usize::try_from(args.lines).unwrap_or(usize::MAX);
-    let (records, report) = query::newest(log, &filter, lines, Some(&ends))?;
-    tell(face, &report)?;
-    let table = if args.no_follow {
-        Table::new(face.terminal)
-    } else {
-        Table::open_ended(face.terminal)
-    };
-    let mut printer = Printer::new(output, table);
-    printer.print(&records, face.out)?;
-    if args.no_follow {
-        return Ok(printer.end(face.out)?);
-    }
-    face.out.flush()?;
-    while again() {
-        let report = printer.print_matching(&filter, face.out, |visit| follower.poll(visit))?;
-        tell(face, &report)?;
-        face.out.flush()?;
-    }
-    Ok(())
-}
-
-fn page(
-    args: &QueryArgs,
-    log: &LogDir,
-    output: Output,
-    face: &mut Face<'_>,
-) -> Result<(), LogsError> {
-    let filter = args.filter.compile()?;
-    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
-    let (mut records, report) = query::newest(log, &filter, limit, None)?;
-    records.reverse();
-    tell(face, &report)?;
-    if records.is_empty() && output == Output::Table {
-        writeln!(
-            face.notes,
-            "no record matches ({} looked at)",
-            report.records
-        )?;
-        return Ok(());
-    }
-    let mut printer = Printer::new(output, Table::new(face.terminal));
-    printer.print(&records, face.out)?;
-    printer.end(face.out)?;
-    Ok(())
-}
-
-fn group(
-    args: &QueryArgs,
-    key: &sum::GroupKey,
-    log: &LogDir,
-    output: Output,
-    face: &mut Face<'_>,
-) -> Result<(), LogsError> {
-    let filter = args.filter.compile()?;
-    let mut sums = sum::Sums::default();
-    let mut visit = |record: &ArchivedRecord| {
-        if filter.matches(record) {
-            sums.add(key, record);
-        }
-        ControlFlow::Continue(())
-    };
-    let micros = filter.micros();
-    let report = query::scan(log, Order::OldestFirst, &micros, None, &mut visit)?;
-    tell(face, &report)?;
-    sums.print(key, output, face.out)?;
-    Ok(())
-}
-
-fn export(
-    filter: &FilterArgs,
-    log: &LogDir,
-    output: Output,
-    face: &mut Face<'_>,
-) -> Result<(), LogsError> {
-    let filter = filter.compile()?;
-    let mut printer = Printer::new(output, Table::open_ended(None));
-    let micros = filter.micros();
-    let report = printer.print_matching(&filter, face.out, |visit| {
-        query::scan(log, Order::OldestFirst, &micros, None, visit)
-    })?;
-    printer.end(face.out)?;
-    tell(face, &report)
 }
 
 #[expect(
@@ -426,89 +385,18 @@ fn compress_now(
     Ok(())
 }
 
-/// Tells of damage that was met.
+/// Tells of damage that was met, and of an answer that is a part.
 fn tell(face: &mut Face<'_>, report: &ScanReport) -> Result<(), LogsError> {
     for damage in &report.damages {
         writeln!(face.notes, "warning: {damage}")?;
     }
+    if report.partial {
+        writeln!(
+            face.notes,
+            "warning: the time was over before all was looked at; this is a part of the answer"
+        )?;
+    }
     Ok(())
-}
-
-/// Prints records in one of the forms, page after page.
-struct Printer {
-    output: Output,
-    table: Table,
-    printed: u64,
-}
-
-impl Printer {
-    fn new(output: Output, table: Table) -> Self {
-        Self {
-            output,
-            table,
-            printed: 0,
-        }
-    }
-
-    /// Prints what `read` visits and the filter passes, one by one, so that no number of records
-    /// takes memory.
-    fn print_matching(
-        &mut self,
-        filter: &Filter,
-        out: &mut dyn Write,
-        read: impl FnOnce(&mut dyn FnMut(&ArchivedRecord) -> ControlFlow<()>) -> io::Result<ScanReport>,
-    ) -> io::Result<ScanReport> {
-        let mut failed = None;
-        let mut visit = |record: &ArchivedRecord| {
-            if !filter.matches(record) {
-                return ControlFlow::Continue(());
-            }
-            let printed = query::owned(record).map_or(Ok(()), |record| self.print(&[record], out));
-            match printed {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => {
-                    failed = Some(error);
-                    ControlFlow::Break(())
-                }
-            }
-        };
-        let report = read(&mut visit)?;
-        failed.map_or(Ok(report), Err)
-    }
-
-    fn print(&mut self, records: &[Record], out: &mut dyn Write) -> io::Result<()> {
-        if self.output == Output::Table {
-            return self.table.print(records, out);
-        }
-        for record in records {
-            let row = Row::of(record);
-            match self.output {
-                Output::Table => {}
-                Output::Ndjson => writeln!(out, "{}", row.json())?,
-                Output::Json => {
-                    let before = if self.printed == 0 { "[" } else { "," };
-                    write!(out, "{before}\n{}", row.json())?;
-                }
-                Output::Csv => {
-                    if self.printed == 0 {
-                        row.write_csv_names(out)?;
-                    }
-                    row.write_csv(out)?;
-                }
-            }
-            self.printed += 1;
-        }
-        Ok(())
-    }
-
-    fn end(&self, out: &mut dyn Write) -> io::Result<()> {
-        match self.output {
-            Output::Json if self.printed == 0 => writeln!(out, "[]"),
-            Output::Json => writeln!(out, "\n]"),
-            Output::Csv if self.printed == 0 => Row::of(&Record::default()).write_csv_names(out),
-            Output::Table | Output::Ndjson | Output::Csv => Ok(()),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ mod rule;
 mod unbuilt;
 mod provider;
 
-use self::field::{flag, set, span};
+use self::field::{flag, set};
 
 /// What the file says about the authentication of its gateways, to be judged once the final
 /// listener is known.
@@ -136,12 +136,10 @@ impl Checker<'_, '_> {
         }
         config.log_compress_after =
             self.duration(&file.log_compress_after, &limit::LOG_COMPRESS_AFTER);
+        config.log_retention = self.duration(&file.log_retention, &limit::LOG_RETENTION);
+        config.log_bytes_max = self.size(&file.log_bytes_max, &limit::LOG_BYTES_MAX);
         config.hosts = self.hosts(file.hosts.as_deref().unwrap_or_default());
         config.log_required = flag(&file.log_required, false);
-        self.unbuilt(
-            "compression of the log",
-            &[("log_compress_after", span(&file.log_compress_after))],
-        );
         self.unbuilt(
             "adding custom providers through the API",
             &[("allow_http_upstreams", set(&file.allow_http_upstreams))],

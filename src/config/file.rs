@@ -29,6 +29,8 @@ pub(super) struct File {
     pub(super) allow_http_upstreams: Field<bool>,
     pub(super) log_sync_ms: Field<i64>,
     pub(super) log_compress_after: Field<DurationText>,
+    pub(super) log_retention: Field<DurationText>,
+    pub(super) log_bytes_max: Field<SizeText>,
     pub(super) hosts: Option<Vec<Spanned<String>>>,
     pub(super) log_required: Field<bool>,
     #[serde(default)]

@@ -170,6 +170,22 @@ pub const LOG_COMPRESS_AFTER: Bound<Duration> = Bound {
     max: Duration::from_hours(24 * 365),
 };
 
+/// How long records and bodies are kept: by default for ever, since nobody likes to lose what he did
+/// not say may go. A hundred years are for ever, too.
+pub const LOG_RETENTION: Bound<Duration> = Bound {
+    default: Duration::ZERO,
+    min: Duration::ZERO,
+    max: Duration::from_hours(24 * 36_500),
+};
+
+/// How many bytes the log may have on disk: by default as many as there are. A pebibyte is more
+/// than a machine has.
+pub const LOG_BYTES_MAX: Bound<u64> = Bound {
+    default: 0,
+    min: 0,
+    max: 1 << 50,
+};
+
 /// How long a stream can be resumed; the contract keeps a run for 330 s. It is memory, so the
 /// maximum is an hour; zero switches it off.
 pub const RESUME_FOR: Bound<Duration> = Bound {
@@ -240,7 +256,13 @@ mod tests {
 
     #[test]
     fn every_default_is_within_its_bound() {
-        for bound in [HEAD_BYTES, BODY_BYTES, GATHER_BYTES, LOG_SYNC_MS] {
+        for bound in [
+            HEAD_BYTES,
+            BODY_BYTES,
+            GATHER_BYTES,
+            LOG_SYNC_MS,
+            LOG_BYTES_MAX,
+        ] {
             assert!(bound.holds(&bound.default), "{bound:?}");
         }
         for bound in [
@@ -254,6 +276,7 @@ mod tests {
             UPSTREAM_IDLE_TIMEOUT,
             TOTAL_TIMEOUT,
             LOG_COMPRESS_AFTER,
+            LOG_RETENTION,
             RESUME_FOR,
         ] {
             assert!(bound.holds(&bound.default), "{bound:?}");

@@ -5,6 +5,7 @@
 //! data_dir/log/journal-<n>.seg     row frames: records that are not sealed yet
 //! data_dir/log/<date>/<a>-<b>.seg  blocks of columns: the records of journals a to b
 //! data_dir/log/<date>/<n>.body     body frames, rewritten compressed later
+//! data_dir/log/deleted-<n>.seg     ids of deleted records that are still in files
 //! ```
 //!
 //! Reading order: [`frame`] (the format), [`block`] (columns), [`folder`] (the names), [`segment`]
@@ -12,7 +13,7 @@
 //! [`compress`] (two more); then the readers, which need no server: [`snapshot`], [`query`],
 //! [`filter`], [`bodies`].
 
-use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{collections::BTreeMap, io, sync::Arc, thread::JoinHandle, time::Duration};
 
 use crate::{
     control::data_dir::DataDir,
@@ -31,14 +32,18 @@ mod writer;
 mod sync;
 pub mod seal;
 pub mod compress;
+pub mod deletion;
+pub mod limit;
 pub mod snapshot;
 pub mod query;
 pub mod filter;
 pub mod bodies;
 
-use compress::Compressor;
+use compress::{Compressor, Rewriting};
+use deletion::LogDeleter;
+use limit::{RowLimit, RowLimits};
 use recovery::Recovery;
-use seal::Sealer;
+use seal::{SealParts, SealQueue, Sealer, retention::Retention};
 use segment::{LogDir, WriteAt};
 use sync::SyncQueue;
 use writer::WriterParts;
@@ -54,6 +59,10 @@ pub struct LogOptions {
     pub compress_after: Option<Duration>,
     /// Age at which records are sealed although they fill no block.
     pub seal_after: Duration,
+    /// How long records and bodies stay (`log_retention`, `log_bytes_max`).
+    pub retention: Retention,
+    /// How many records a gateway may have (`log_management`), for those that have a limit.
+    pub row_limits: BTreeMap<String, RowLimit>,
 }
 
 impl LogOptions {
@@ -64,6 +73,8 @@ impl LogOptions {
             sync: Duration::from_millis(200),
             compress_after: Some(Duration::from_hours(1)),
             seal_after: SEAL_AFTER,
+            retention: Retention::default(),
+            row_limits: BTreeMap::new(),
         }
     }
 }
@@ -96,6 +107,8 @@ pub struct Logs {
     sync: Arc<SyncQueue>,
     compressor: Option<Compressor>,
     sealer: Sealer,
+    deleter: Arc<LogDeleter>,
+    limits: Arc<RowLimits>,
     writer: JoinHandle<()>,
     syncer: JoinHandle<()>,
     recovery: Recovery,
@@ -131,14 +144,28 @@ fn start_with(
     let health = Arc::new(LogHealth::default());
     health.add_disk_bytes(recovery.disk_bytes);
     let sync = Arc::new(SyncQueue::default());
-    let sealer = Sealer::start(log.clone(), Arc::clone(&health)).map_err(LogStartError::Thread)?;
+    let seal = Arc::new(SealQueue::default());
+    let deleter = Arc::new(LogDeleter::new(log.clone()));
+    let limits = Arc::new(RowLimits::new(&options.row_limits, Arc::clone(&seal)));
+    let rewriting = Rewriting::default();
+    let sealer = Sealer::start(SealParts {
+        log: log.clone(),
+        health: Arc::clone(&health),
+        queue: Arc::clone(&seal),
+        deleter: Arc::clone(&deleter),
+        limits: Arc::clone(&limits),
+        rewriting: Arc::clone(&rewriting),
+        retention: options.retention,
+    })
+    .map_err(LogStartError::Thread)?;
     let writer = writer::start(WriterParts {
         log: log.clone(),
         receiver,
         health: Arc::clone(&health),
         sync: Arc::clone(&sync),
-        seal: sealer.queue(),
+        seal,
         seal_after: options.seal_after,
+        limits: Arc::clone(&limits),
         write_at,
         next_journal: recovery.next_journal,
         next_body_file: recovery.next_body_file,
@@ -148,7 +175,7 @@ fn start_with(
         .map_err(LogStartError::Thread)?;
     let compressor = options
         .compress_after
-        .map(|after| Compressor::start(log.clone(), after, Arc::clone(&health)))
+        .map(|after| Compressor::start(log.clone(), after, Arc::clone(&health), rewriting))
         .transpose()
         .map_err(LogStartError::Thread)?;
     let logs = Logs {
@@ -157,6 +184,8 @@ fn start_with(
         sync,
         compressor,
         sealer,
+        deleter,
+        limits,
         writer,
         syncer,
         recovery,
@@ -168,6 +197,16 @@ impl Logs {
     /// How the log store is, for shards, metrics and health checks.
     pub fn health(&self) -> &Arc<LogHealth> {
         &self.health
+    }
+
+    /// Deletes records, for whoever is asked to.
+    pub fn deleter(&self) -> &Arc<LogDeleter> {
+        &self.deleter
+    }
+
+    /// How many records each gateway may have; can be changed while the server runs.
+    pub fn row_limits(&self) -> &Arc<RowLimits> {
+        &self.limits
     }
 
     /// What the start found.

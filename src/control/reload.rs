@@ -24,6 +24,7 @@ use rustls::ServerConfig;
 
 use super::{
     keys::{self, API_KEY_NAME, KeyError, KeyStore, KeysSeen, UnixSeconds},
+    logs::limit::{RowLimits, row_limits},
     tls::{self, TlsError},
 };
 use crate::{
@@ -68,6 +69,8 @@ pub struct ReloadParts {
     pub worn: Receiver<Arc<Snapshot>>,
     /// Told of every attempt.
     pub standing: Arc<Standing>,
+    /// How many records each gateway may have.
+    pub row_limits: Arc<RowLimits>,
 }
 
 /// A snapshot, and until when its tokens are as they are.
@@ -217,6 +220,7 @@ struct Keeper {
     shards: Vec<Post<Order>>,
     worn: Receiver<Arc<Snapshot>>,
     standing: Arc<Standing>,
+    row_limits: Arc<RowLimits>,
     /// Of the tokens in force.
     seen: KeysSeen,
     /// Of the certificate's files, when they were last tried.
@@ -249,6 +253,7 @@ impl Keeper {
             shards: parts.shards,
             worn: parts.worn,
             standing: parts.standing,
+            row_limits: parts.row_limits,
             seen: parts.seen,
             stamp,
             keys_failing: false,
@@ -282,6 +287,7 @@ impl Keeper {
             self.publish_certificate(&certificate);
         }
         self.publish(compiled);
+        self.row_limits.set(&row_limits(&self.config));
         self.keys_failing = false;
         self.standing.succeeded(Change::Everything, &self.config);
         Ok(())
@@ -312,6 +318,8 @@ impl Keeper {
         config.driver = running.driver;
         config.log_sync = running.log_sync;
         config.log_compress_after = running.log_compress_after;
+        config.log_retention = running.log_retention;
+        config.log_bytes_max = running.log_bytes_max;
         if config.tls.is_some() != running.tls.is_some() {
             config.tls.clone_from(&running.tls);
         }
@@ -454,6 +462,8 @@ fn fixed_settings(running: &Config, new: &Config) -> Vec<&'static str> {
             "log_compress_after",
             running.log_compress_after != new.log_compress_after,
         ),
+        ("log_retention", running.log_retention != new.log_retention),
+        ("log_bytes_max", running.log_bytes_max != new.log_bytes_max),
         (
             "tls (on or off)",
             running.tls.is_some() != new.tls.is_some(),

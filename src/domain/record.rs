@@ -278,6 +278,16 @@ impl Record {
     pub fn is_logged(&self) -> bool {
         !self.has(flag::UNLOGGED)
     }
+
+    /// Makes it one that only counts in rollups: what the caller sent is forgotten.
+    pub fn unlog(&mut self) {
+        self.flags |= flag::UNLOGGED;
+        let texts = Text::ALL.map(|text| match text.is_kept_unlogged() {
+            true => self.texts.get(text),
+            false => b"",
+        });
+        self.texts = Texts::pack(&texts);
+    }
 }
 
 impl ArchivedRecord {

@@ -2,7 +2,11 @@
 //! wished.
 
 use serde_json::{Value, json};
-use tidegate::cli::demo::mock_provider::MockProvider;
+use tidegate::{
+    cli::demo::mock_provider::MockProvider,
+    control::logs::{segment::LogDir, snapshot::LogReader},
+    domain::record::Text,
+};
 
 use crate::support::{
     client::{Answer, chat, chat_stream, post, post_with},
@@ -264,6 +268,42 @@ fn the_caller_and_the_gateway_decide_what_is_logged() {
     found.sort();
     wanted.sort();
     assert_eq!(found, wanted);
+}
+
+#[test]
+fn an_exchange_without_logging_counts_and_keeps_nothing_of_the_caller() {
+    let mock = mock();
+    let server = start(&mock, "");
+    let lines = "cf-aig-collect-log: false\r\nuser-agent: secret-agent\r\n\
+                 cf-aig-event-id: secret-event\r\ncf-aig-metadata: {\"team\":\"secret-team\"}\r\n";
+    let path = "/v1/me/default/openai/chat/completions?x=secret-query";
+    let answer = server.ask(&post_with(path, lines, chat("").as_bytes()));
+    assert_eq!(answer.status, 200);
+    // A refusal of a stranger leaves nothing at all.
+    let locked = format!("{LOCKED}/openai/chat/completions");
+    assert_eq!(server.ask(&post(&locked, "{}")).status, 401);
+    call(&server, "", &chat(""));
+    let served = server.records_once(1);
+    let mut reader = LogReader::new(LogDir::of(&server.data_dir()));
+    let snapshot = reader.snapshot().unwrap();
+    let mut kept = Vec::new();
+    for at in snapshot.blocks() {
+        let open = at.open().unwrap();
+        let block = open.block().unwrap();
+        let rows = block.reader().unwrap();
+        kept.extend((0..block.rows()).filter_map(|row| rows.record(row)));
+    }
+    let (logged, counted): (Vec<_>, Vec<_>) = kept.iter().partition(|record| record.is_logged());
+    assert_eq!((logged.len(), counted.len()), (1, 1));
+    assert_eq!(served[0]["id"], logged[0].id().to_string());
+    assert_eq!(counted[0].text(Text::Gateway), "default");
+    assert_eq!(counted[0].text(Text::Provider), "openai");
+    assert!(counted[0].cost.is_some() && counted[0].tokens_output.is_some());
+    for text in Text::ALL {
+        let value = counted[0].text(text);
+        assert!(!value.contains("secret"), "{text:?}: {value}");
+        assert!(text.is_kept_unlogged() || value.is_empty(), "{text:?}");
+    }
 }
 
 #[test]

@@ -1,231 +1,260 @@
 //! `--group-by`: records counted and summed, in exact integers.
 
 use std::{
-    collections::BTreeMap,
     io::{self, Write},
     str::FromStr,
 };
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{
     Output,
-    row::{decimal, time, write_csv_line},
+    row::{decimal, plain, time, write_csv_line},
     table::printable,
 };
 use crate::{
-    control::logs::filter::field::metadata_value,
-    domain::{
-        money::PicoDollars,
-        outcome::Outcome,
-        record::{ArchivedRecord, Text},
+    control::{
+        logs::query::{
+            group::{Group, GroupKey, KEYS_MAX, Part, Stretch},
+            sums::Grouped,
+        },
+        rollup::totals::{Time, Tokens},
     },
+    domain::{money::PicoDollars, outcome::Outcome, record::Text},
 };
 
-/// Most groups kept apart; what comes beyond them is summed as `(other)`.
-const GROUPS_MAX: usize = 100_000;
-
-/// What records are grouped by.
+/// What records are grouped by: names as given, and what they stand for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GroupKey {
-    /// A text of the record.
-    Text(&'static str, Text),
-    /// How it ended.
-    Outcome,
-    /// The status.
-    Status,
-    /// The day it began, UTC.
-    Day,
-    /// A member of the metadata.
-    Metadata(String),
-}
+pub struct GroupKeys(Vec<(String, GroupKey)>);
 
-impl GroupKey {
-    fn name(&self) -> &str {
-        match self {
-            Self::Text(name, _) => name,
-            Self::Outcome => "outcome",
-            Self::Status => "status",
-            Self::Day => "day",
-            Self::Metadata(name) => name,
-        }
-    }
-
-    fn of(&self, record: &ArchivedRecord) -> String {
-        match self {
-            Self::Text(_, text) => String::from_utf8_lossy(record.texts.get(*text)).into_owned(),
-            Self::Outcome => Outcome::from_number(record.outcome)
-                .map_or("unknown", Outcome::word)
-                .into(),
-            Self::Status => record.status.to_native().to_string(),
-            Self::Day => {
-                let mut day = time(record.at_micros.to_native());
-                day.truncate("2026-11-21".len());
-                day
-            }
-            Self::Metadata(name) => {
-                metadata_value(record.texts.get(Text::Metadata), name).unwrap_or_default()
-            }
-        }
+impl GroupKeys {
+    /// The keys.
+    pub fn keys(&self) -> Vec<GroupKey> {
+        self.0.iter().map(|(_, key)| key.clone()).collect()
     }
 }
 
-impl FromStr for GroupKey {
+impl FromStr for GroupKeys {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Ok(match text {
-            "model" => Self::Text("model", Text::Model),
-            "provider" => Self::Text("provider", Text::Provider),
-            "gateway" => Self::Text("gateway", Text::Gateway),
-            "key" => Self::Text("key", Text::Key),
-            "outcome" => Self::Outcome,
-            "status" => Self::Status,
-            "day" => Self::Day,
-            _ => match text.strip_prefix("meta.") {
-                Some(name) if !name.is_empty() => Self::Metadata(name.into()),
-                _ => {
-                    return Err(
-                        "group by model, provider, gateway, key, outcome, status, day or \
-                                meta.NAME"
-                            .into(),
-                    );
+        let keys = text
+            .split(',')
+            .map(|name| key(name).map(|key| (name.to_owned(), key)))
+            .collect::<Option<Vec<_>>>()
+            .ok_or(
+                "group by gateway, provider, model, name, key, outcome, status, minute, hour, \
+                 day or meta.NAME",
+            )?;
+        if keys.len() > KEYS_MAX {
+            return Err(format!("group by at most {KEYS_MAX} keys"));
+        }
+        Ok(Self(keys))
+    }
+}
+
+fn key(name: &str) -> Option<GroupKey> {
+    Some(match name {
+        "gateway" => GroupKey::Text(Text::Gateway),
+        "provider" => GroupKey::Text(Text::Provider),
+        "model" => GroupKey::Text(Text::Model),
+        "name" => GroupKey::Text(Text::ModelName),
+        "key" => GroupKey::Text(Text::Key),
+        "outcome" => GroupKey::Outcome,
+        "status" => GroupKey::Status,
+        "minute" => GroupKey::Time(Stretch::Minute),
+        "hour" => GroupKey::Time(Stretch::Hour),
+        "day" => GroupKey::Time(Stretch::Day),
+        _ => {
+            let name = name
+                .strip_prefix("metadata.")
+                .or_else(|| name.strip_prefix("meta."))?;
+            return (!name.is_empty()).then(|| GroupKey::Metadata(name.into()));
+        }
+    })
+}
+
+/// A part of a group's name as text.
+fn part_text(key: &GroupKey, part: Option<&Part>) -> String {
+    match (key, part) {
+        (_, None) => "(other)".into(),
+        (_, Some(Part::Text(text))) => String::from_utf8_lossy(text).into_owned(),
+        (GroupKey::Outcome, Some(Part::Number(number))) => {
+            let number = u8::try_from(*number).ok();
+            let outcome = number.and_then(Outcome::from_number);
+            outcome.map_or("unknown", Outcome::word).into()
+        }
+        (GroupKey::Time(stretch), Some(Part::Number(start))) => {
+            let mut text = time(*start);
+            match stretch {
+                Stretch::Day => text.truncate("2026-11-21".len()),
+                Stretch::Minute | Stretch::Hour => {
+                    text.truncate("2026-11-21T08:00".len());
+                    text.push('Z');
                 }
-            },
-        })
-    }
-}
-
-/// The sums of one group.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Sum {
-    requests: u64,
-    not_ok: u64,
-    tokens_in: u128,
-    tokens_out: u128,
-    /// Pico-dollars.
-    cost: u128,
-    unpriced: u64,
-}
-
-/// The sums of all groups.
-#[derive(Debug, Default)]
-pub struct Sums(BTreeMap<String, Sum>);
-
-impl Sums {
-    /// Adds a record to its group.
-    pub fn add(&mut self, key: &GroupKey, record: &ArchivedRecord) {
-        let mut group = key.of(record);
-        if self.0.len() >= GROUPS_MAX && !self.0.contains_key(&group) {
-            group = "(other)".into();
-        }
-        let sum = self.0.entry(group).or_default();
-        let known = |number: &rkyv::option::ArchivedOption<rkyv::rend::u64_le>| {
-            number.as_ref().map(|number| u128::from(number.to_native()))
-        };
-        sum.requests += 1;
-        sum.not_ok += u64::from(record.outcome != Outcome::Ok as u8);
-        sum.tokens_in += known(&record.tokens_input).unwrap_or(0);
-        sum.tokens_out += known(&record.tokens_output).unwrap_or(0);
-        match known(&record.cost) {
-            Some(cost) => sum.cost += cost,
-            None => sum.unpriced += 1,
-        }
-    }
-
-    /// Prints the groups, dearest first.
-    pub fn print(&self, key: &GroupKey, output: Output, out: &mut dyn Write) -> io::Result<()> {
-        let mut groups: Vec<_> = self.0.iter().collect();
-        groups.sort_by_key(|(group, sum)| {
-            use std::cmp::Reverse;
-            (Reverse(sum.cost), Reverse(sum.requests), *group)
-        });
-        let name = key.name();
-        match output {
-            Output::Table => print_table(name, &groups, out),
-            Output::Csv => {
-                let names = [
-                    name,
-                    "requests",
-                    "not_ok",
-                    "tokens_in",
-                    "tokens_out",
-                    "cost",
-                ];
-                let names = names.into_iter().chain(["unpriced"]);
-                write_csv_line(out, names.map(String::from))?;
-                groups.iter().try_for_each(|(group, sum)| {
-                    write_csv_line(out, [(*group).clone()].into_iter().chain(sum.cells()))
-                })
             }
-            Output::Ndjson => groups
-                .iter()
-                .try_for_each(|(group, sum)| writeln!(out, "{}", sum.json(name, group))),
-            Output::Json => {
-                let all = groups.iter().map(|(group, sum)| sum.json(name, group));
-                let all: Vec<_> = all.collect();
-                writeln!(out, "{:#}", serde_json::Value::from(all))
-            }
+            text
+        }
+        (_, Some(Part::Number(number))) => number.to_string(),
+    }
+}
+
+/// The per-milles that are printed, with their names.
+const QUANTILES: [(&str, u32); 4] = [("p50", 500), ("p90", 900), ("p95", 950), ("p99", 990)];
+
+/// The times that are printed, with their names.
+const TIMES: [(&str, Time); 3] = [
+    ("duration", Time::Duration),
+    ("first_token", Time::FirstToken),
+    ("overhead", Time::Overhead),
+];
+
+/// Prints the groups in their order, what is beyond them last.
+pub fn print(
+    keys: &GroupKeys,
+    grouped: &Grouped,
+    output: Output,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let rows = grouped.groups.iter().chain(&grouped.other);
+    match output {
+        Output::Table => print_table(keys, rows, out),
+        Output::Csv => {
+            let names = values(keys, &Group::default());
+            write_csv_line(out, names.into_iter().map(|(name, _)| name))?;
+            rows.into_iter().try_for_each(|group| {
+                let values = values(keys, group);
+                write_csv_line(out, values.iter().map(|(_, value)| plain(value)))
+            })
+        }
+        Output::Ndjson => rows
+            .into_iter()
+            .try_for_each(|group| writeln!(out, "{}", object(keys, group))),
+        Output::Json => {
+            let all: Vec<_> = rows.map(|group| object(keys, group)).collect();
+            writeln!(out, "{:#}", Value::from(all))
         }
     }
 }
 
-impl Sum {
-    fn cells(&self) -> [String; 6] {
-        [
-            self.requests.to_string(),
-            self.not_ok.to_string(),
-            self.tokens_in.to_string(),
-            self.tokens_out.to_string(),
-            dollars(self.cost),
-            self.unpriced.to_string(),
-        ]
-    }
-
-    fn json(&self, name: &str, group: &str) -> serde_json::Value {
-        json!({
-            name: group,
-            "requests": self.requests,
-            "not_ok": self.not_ok,
-            "tokens_in": decimal(&self.tokens_in.to_string()),
-            "tokens_out": decimal(&self.tokens_out.to_string()),
-            "cost": decimal(&dollars(self.cost)),
-            "unpriced": self.unpriced,
-        })
-    }
+fn object(keys: &GroupKeys, group: &Group) -> Value {
+    Value::Object(values(keys, group).into_iter().collect::<Map<_, _>>())
 }
 
-fn print_table(name: &str, groups: &[(&String, &Sum)], out: &mut dyn Write) -> io::Result<()> {
-    let titles = [
+/// The named values of a group, in a fixed order.
+fn values(keys: &GroupKeys, group: &Group) -> Vec<(String, Value)> {
+    let totals = &group.totals;
+    let tokens = |kind: Tokens| decimal(&totals.tokens[kind as usize].to_string());
+    let mut values: Vec<(String, Value)> = names(keys, group)
+        .map(|(name, text)| (name.to_owned(), text.into()))
+        .collect();
+    let numbers = [
+        ("records", json!(totals.rows)),
+        ("requests", json!(totals.requests)),
+        ("errors", json!(totals.errors())),
+        ("cached", json!(totals.cached())),
+        ("tokens_in", tokens(Tokens::Input)),
+        ("tokens_out", tokens(Tokens::Output)),
+        ("tokens_cache_read", tokens(Tokens::CacheRead)),
+        ("tokens_cache_write", tokens(Tokens::CacheWrite)),
+        ("tokens_reasoning", tokens(Tokens::Reasoning)),
+        ("unmetered", json!(totals.unmetered)),
+        ("cost", decimal(&dollars(totals.cost))),
+        ("unpriced", json!(totals.unpriced)),
+    ];
+    values.extend(numbers.map(|(name, value)| (name.to_owned(), value)));
+    for (name, time) in TIMES {
+        for (quantile, per_mille) in QUANTILES {
+            let micros = group.times[time as usize].quantile(per_mille);
+            values.push((format!("{name}_{quantile}_ms"), millis(micros)));
+        }
+    }
+    values
+}
+
+fn names<'a>(
+    keys: &'a GroupKeys,
+    group: &'a Group,
+) -> impl Iterator<Item = (&'a str, String)> + 'a {
+    keys.0.iter().enumerate().map(|(index, (name, key))| {
+        let part = group.parts.get(index);
+        (name.as_str(), part_text(key, part))
+    })
+}
+
+fn millis(micros: Option<u64>) -> Value {
+    micros.map_or(Value::Null, |micros| {
+        decimal(&format!("{}.{:03}", micros / 1000, micros % 1000))
+    })
+}
+
+fn print_table<'a>(
+    keys: &GroupKeys,
+    groups: impl Iterator<Item = &'a Group>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    const TITLES: [&str; 9] = [
         "REQUESTS",
-        "NOT OK",
+        "ERRORS",
         "TOKENS IN",
         "TOKENS OUT",
         "COST $",
         "UNPRICED",
+        "P50 MS",
+        "P95 MS",
+        "P99 MS",
     ];
-    let mut lines = vec![(name.to_uppercase(), titles.map(String::from))];
-    for (group, sum) in groups {
-        let group = match group.as_str() {
+    let named = keys.0.len();
+    let titles = keys.0.iter().map(|(name, _)| name.to_uppercase());
+    let mut lines: Vec<Vec<String>> = vec![titles.chain(TITLES.map(String::from)).collect()];
+    for group in groups {
+        let names = names(keys, group).map(|(_, text)| match text.as_str() {
             "" => "(none)".into(),
-            group => printable(group),
-        };
-        lines.push((group, sum.cells()));
+            text => printable(text),
+        });
+        lines.push(names.chain(cells(group)).collect());
     }
-    let first = lines.iter().map(|(group, _)| group.chars().count()).max();
-    let first = first.unwrap_or(0);
-    let widths: [usize; 6] = std::array::from_fn(|index| {
-        let cells = lines.iter().map(|(_, cells)| cells[index].len());
-        cells.max().unwrap_or(0)
-    });
-    for (group, cells) in &lines {
-        write!(out, "{group:<first$}")?;
-        for (cell, width) in cells.iter().zip(widths) {
-            write!(out, "  {cell:>width$}")?;
+    let widths: Vec<usize> = (0..named + TITLES.len())
+        .map(|index| {
+            let cells = lines.iter().filter_map(|line| line.get(index));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        })
+        .collect();
+    for line in &lines {
+        let mut text = String::new();
+        for (index, (cell, width)) in line.iter().zip(&widths).enumerate() {
+            if index > 0 {
+                text.push_str("  ");
+            }
+            if index < named {
+                text.push_str(&format!("{cell:<width$}"));
+            } else {
+                text.push_str(&format!("{cell:>width$}"));
+            }
         }
-        writeln!(out)?;
+        writeln!(out, "{}", text.trim_end())?;
     }
     Ok(())
+}
+
+fn cells(group: &Group) -> [String; 9] {
+    let totals = &group.totals;
+    let tokens = |kind: Tokens| totals.tokens[kind as usize].to_string();
+    let quantile = |per_mille| {
+        let micros = group.times[Time::Duration as usize].quantile(per_mille);
+        micros.map_or("-".into(), |micros| (micros / 1000).to_string())
+    };
+    [
+        totals.requests.to_string(),
+        totals.errors().to_string(),
+        tokens(Tokens::Input),
+        tokens(Tokens::Output),
+        dollars(totals.cost),
+        totals.unpriced.to_string(),
+        quantile(500),
+        quantile(950),
+        quantile(990),
+    ]
 }
 
 /// An exact sum of pico-dollars in dollars.
@@ -253,5 +282,14 @@ mod tests {
             dollars(20_000_000u128 * 1_000_000_000_000 + 10),
             "20000000.00000000001"
         );
+    }
+
+    #[test]
+    fn several_keys_are_named_at_once() {
+        let keys: GroupKeys = "model,hour,meta.user".parse().unwrap();
+        assert_eq!(keys.0.len(), 3);
+        for text in ["", "model,", "x", "meta.", "day,day,day,day,day,day"] {
+            assert!(text.parse::<GroupKeys>().is_err(), "{text}");
+        }
     }
 }

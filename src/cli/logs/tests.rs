@@ -8,7 +8,7 @@ use crate::{
     },
     domain::{
         outcome::Outcome,
-        record::{TEXTS, Text, Texts, flag},
+        record::{Record, TEXTS, Text, Texts, flag},
     },
     handoff::body_parts::{BodyCursor, Direction},
 };
@@ -199,17 +199,138 @@ fn sums_are_exact_and_the_dearest_comes_first() {
     insta::assert_snapshot!(table("model"));
     insta::assert_snapshot!(table("meta.user"));
     let csv = ["query", "--group-by", "outcome", "--output", "csv"];
+    insta::assert_snapshot!(run_on(store.path(), &csv, None).replace("\r\n", "␍\n"));
+    let json = [
+        "query",
+        "--group-by",
+        "day,model",
+        "--limit",
+        "1",
+        "--output",
+        "ndjson",
+    ];
+    insta::assert_snapshot!(run_on(store.path(), &json, None));
+    let order = |order| {
+        let words = [
+            "query",
+            "--group-by",
+            "model",
+            "--order-by",
+            order,
+            "--output",
+            "csv",
+        ];
+        let text = run_on(store.path(), &words, None);
+        let names = text
+            .lines()
+            .skip(1)
+            .map(|line| line.split(',').next().unwrap().to_owned());
+        names.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(order("name"), "claude-sonnet gpt-4o");
+    assert_eq!(order("cost"), "gpt-4o claude-sonnet");
+    assert!(order("x").is_empty());
+}
+
+#[test]
+fn pages_follow_each_other_in_any_order() {
+    let store = store();
+    let users = |words: &[&str]| {
+        let text = run_on(store.path(), words, None);
+        let users = text.lines().map(|line| {
+            let row: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+            row["metadata"]["user"].as_u64().unwrap_or(0)
+        });
+        users.collect::<Vec<_>>()
+    };
+    let third = id(3).to_string();
+    assert_eq!(users(&["query", "--cursor", &third]), [2, 1]);
     assert_eq!(
-        run_on(store.path(), &csv, None),
-        "outcome,requests,not_ok,tokens_in,tokens_out,cost,unpriced\r\n\
-         ok,3,0,70,15,0.00000105,0\r\n\
-         cancelled,1,1,30,0,0,1\r\n"
+        users(&["query", "--cursor", &third, "--order-by", "created_at:asc"]),
+        [4]
     );
-    let json = ["query", "--group-by", "day", "--output", "ndjson"];
     assert_eq!(
-        run_on(store.path(), &json, None),
-        "{\"day\":\"2026-11-21\",\"requests\":4,\"not_ok\":1,\"tokens_in\":100,\"tokens_out\":15,\
-         \"cost\":0.00000105,\"unpriced\":1}\n"
+        users(&["query", "--order-by", "cost"]),
+        [4, 2, 1, 3],
+        "unknown is least"
+    );
+    assert_eq!(
+        users(&["query", "--order-by", "tokens_in:asc", "--limit", "2"]),
+        [1, 2]
+    );
+    assert_eq!(
+        users(&["query", "--filter", "cost:>0 -user_agent:x", "model:gpt-*"]),
+        [4, 2]
+    );
+    let page = run_on(store.path(), &["query", "--limit", "2"], Some(100));
+    assert!(
+        page.ends_with(&format!("the next page: --cursor {third}\n")),
+        "{page}"
+    );
+    let error = |words: &[&str]| run_on(store.path(), words, None);
+    assert!(error(&["query", "--order-by", "up"]).starts_with("error: `up` is no order; write "));
+    assert_eq!(
+        error(&["query", "--order-by", "cost", "--cursor", &third]),
+        "error: `--cursor` goes with the order of created_at only\n"
+    );
+}
+
+#[test]
+fn free_text_is_found_in_bodies_too() {
+    let store = store();
+    let count = |text| run_on(store.path(), &["query", text], None).lines().count();
+    assert_eq!(count("[DONE]"), 1);
+    assert_eq!(count("PLAIN"), 1);
+    assert_eq!(count("completions"), 4, "in the path");
+    let words = ["query", "--not", "[DONE]"];
+    assert_eq!(run_on(store.path(), &words, None).lines().count(), 3);
+    assert_eq!(count("unpacked"), 0, "in a compressed body");
+}
+
+#[test]
+fn an_export_is_a_whole_file_or_none() {
+    use ::parquet::file::reader::{FileReader, SerializedFileReader};
+
+    let store = store();
+    let path = |name: &str| store.path().join(name);
+    let export = |format: &str, to: &Path| {
+        let words = [
+            "export",
+            "--format",
+            format,
+            "--to",
+            to.to_str().unwrap(),
+            "cost:>0",
+        ];
+        run_on(store.path(), &words, None)
+    };
+    for format in ["csv", "ndjson", "parquet"] {
+        assert_eq!(export(format, &path(format)), "");
+    }
+    assert_eq!(
+        std::fs::read_to_string(path("csv"))
+            .unwrap()
+            .lines()
+            .count(),
+        4
+    );
+    assert_eq!(
+        std::fs::read_to_string(path("ndjson"))
+            .unwrap()
+            .lines()
+            .count(),
+        3
+    );
+    let file = std::fs::File::open(path("parquet")).unwrap();
+    let reader = SerializedFileReader::new(file).unwrap();
+    assert_eq!(reader.metadata().file_metadata().num_rows(), 3);
+    let folder = path("folder");
+    std::fs::create_dir(&folder).unwrap();
+    assert!(export("parquet", &folder).starts_with("error: cannot write "));
+    assert!(!path("folder.part").exists());
+    assert_eq!(
+        run_on(store.path(), &["export", "--format", "parquet"], None),
+        "error: a Parquet file is written with `--to FILE`\n"
     );
 }
 

@@ -119,15 +119,8 @@ impl Checker<'_, '_> {
         self.unbuilt("guardrails", &[("guardrails", span(&file.guardrails))]);
         self.unbuilt("data loss prevention", &[("dlp", span(&file.dlp))]);
         self.unbuilt(
-            "managing stored records",
-            &[
-                ("log_management", span(&file.log_management)),
-                (
-                    "log_management_strategy",
-                    span(&file.log_management_strategy),
-                ),
-                ("log_classification", set(&file.log_classification)),
-            ],
+            "classifying records",
+            &[("log_classification", set(&file.log_classification))],
         );
         self.unbuilt(
             "exporting records and traces",

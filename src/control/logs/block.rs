@@ -412,6 +412,15 @@ impl<'a> TextCells<'a> {
             Self::Each(strings) => strings.get(row),
         }
     }
+
+    /// The place of a row's text among the strings; `None` if there are none.
+    pub fn code(&self, row: usize) -> Option<usize> {
+        match self {
+            Self::Empty => None,
+            Self::Coded { codes, .. } => codes.get(row).map(|code| code.to_native().into()),
+            Self::Each(_) => Some(row),
+        }
+    }
 }
 
 /// All columns of a block, verified.

@@ -1,4 +1,5 @@
-//! Compresses bodies once they are old: a side thread rewrites each finished file with lz4.
+//! Compresses bodies once they are old: a side thread rewrites each finished file with lz4. Also
+//! rewrites files without the bodies of deleted records.
 //!
 //! The new file is written beside the old one under a draft's name, synced, and takes the old
 //! one's name in one rename; a crash leaves the old file or the new one, and perhaps a draft that
@@ -19,13 +20,16 @@ use std::{
 };
 
 use super::{
-    frame::{FLAG_LZ4, FrameBuffer, HEADER_BYTES, Header, Kind, padded},
+    frame::{FLAG_LZ4, FrameBuffer, HEADER_BYTES, Header, Kind, decompress, padded},
     recovery::remove_drafts,
     segment::{self, Appender, Found, LogDir, Segment},
 };
-use crate::handoff::{
-    body_parts::{Direction, PART_DROPPED, PART_LAST, parts},
-    log_health::LogHealth,
+use crate::{
+    domain::id::RequestId,
+    handoff::{
+        body_parts::{Direction, PART_DROPPED, PART_HEAD_BYTES, PART_LAST, parts},
+        log_health::LogHealth,
+    },
 };
 
 /// Time between two passes.
@@ -90,13 +94,68 @@ fn is_older(path: &Path, age: Duration) -> bool {
     })
 }
 
-enum Rewritten {
-    /// The file is compressed now.
+/// What came of rewriting a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rewritten {
+    /// It is rewritten.
     Done,
     /// It is still written.
     NotYet,
-    /// It was compressed before, or is damaged.
+    /// There is nothing to do, or it is damaged.
     Never,
+}
+
+/// Held by who rewrites body files, which two must not do at once: one would bring back what the
+/// other took out.
+pub(super) type Rewriting = Arc<Mutex<()>>;
+
+/// Ids of records, sorted.
+pub(super) type Ids = [[u8; 16]];
+
+/// Rewrites a file without the bodies of the records in `ids`; leaves it alone if it has none.
+pub(super) fn remove_bodies(
+    path: &Path,
+    ids: &Ids,
+    done: &mut Compressed,
+) -> io::Result<Rewritten> {
+    let mut segment = Segment::open(path)?;
+    if !holds_any(&mut segment, ids)? {
+        return Ok(Rewritten::Never);
+    }
+    if segment.is_live() {
+        return Ok(Rewritten::NotYet);
+    }
+    let created = segment
+        .file_header()?
+        .map_or(0, |header| header.created_micros);
+    rewrite_without(path, &mut segment, created, ids, done)
+}
+
+/// Says whether a body of one of `ids` is in the file. Damaged frames are passed over.
+fn holds_any(segment: &mut Segment, ids: &Ids) -> io::Result<bool> {
+    let micros = |id: &[u8; 16]| RequestId(*id).unix_millis().saturating_mul(1000);
+    let (Some(first), Some(last)) = (ids.first().map(micros), ids.last().map(micros)) else {
+        return Ok(false);
+    };
+    let (mut offset, mut scratch) = (0, Vec::new());
+    loop {
+        let frame = match segment.next(&mut offset)? {
+            Found::Frame(frame) => frame,
+            Found::Damage(_) => continue,
+            Found::End => return Ok(false),
+        };
+        let header = frame.header;
+        let may_hold = header.min_micros <= last && first <= header.max_micros;
+        if header.kind != Kind::Bodies as u8 || !may_hold {
+            continue;
+        }
+        if let Ok(payload) = segment.payload(&frame)?
+            && let Ok(chunk) = decompress(&header, payload, &mut scratch)
+            && parts(chunk).any(|part| ids.binary_search(&part.id.0).is_ok())
+        {
+            return Ok(true);
+        }
+    }
 }
 
 fn rewrite(path: &Path, done: &mut Compressed) -> io::Result<Rewritten> {
@@ -111,6 +170,16 @@ fn rewrite(path: &Path, done: &mut Compressed) -> io::Result<Rewritten> {
     if header.compressed {
         return Ok(Rewritten::Never);
     }
+    rewrite_without(path, &mut segment, header.created_micros, &[], done)
+}
+
+fn rewrite_without(
+    path: &Path,
+    segment: &mut Segment,
+    created_micros: u64,
+    ids: &Ids,
+    done: &mut Compressed,
+) -> io::Result<Rewritten> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Ok(Rewritten::Never);
     };
@@ -124,11 +193,11 @@ fn rewrite(path: &Path, done: &mut Compressed) -> io::Result<Rewritten> {
         path,
         Kind::Bodies,
         true,
-        header.created_micros,
+        created_micros,
         segment::write_at(),
     )?;
     let before = segment.length()?;
-    let copied = copy(&mut segment, &mut appender);
+    let copied = copy(segment, &mut appender, ids);
     match copied {
         Ok(Some(exchanges)) => {
             appender.file().sync_all()?;
@@ -151,12 +220,13 @@ fn rewrite(path: &Path, done: &mut Compressed) -> io::Result<Rewritten> {
     }
 }
 
-/// Copies every frame of bodies, compressed where that makes it smaller. Gives the number of
-/// exchanges, or `None` if a frame is damaged.
-fn copy(segment: &mut Segment, appender: &mut Appender) -> io::Result<Option<u64>> {
+/// Copies every frame of bodies, compressed where that makes it smaller, and without those of
+/// `ids`. Gives the number of exchanges, or `None` if a frame is damaged.
+fn copy(segment: &mut Segment, appender: &mut Appender, ids: &Ids) -> io::Result<Option<u64>> {
     let mut exchanges = 0;
     let mut offset = 0;
     let mut buffer = FrameBuffer::new();
+    let mut scratch = Vec::new();
     loop {
         let frame = match segment.next(&mut offset)? {
             Found::Frame(frame) => frame,
@@ -176,15 +246,51 @@ fn copy(segment: &mut Segment, appender: &mut Appender) -> io::Result<Option<u64
                 return Ok(None);
             }
         };
-        exchanges += parts(payload)
+        let Ok(chunk) = decompress(&frame.header, payload, &mut scratch) else {
+            tracing::warn!("not compressed: a frame of {}", segment.path().display());
+            return Ok(None);
+        };
+        let mut header = Header {
+            flags: frame.header.flags & !FLAG_LZ4,
+            length: u32::try_from(chunk.len()).map_err(io::Error::other)?,
+            ..frame.header
+        };
+        let kept;
+        let mut chunk = chunk;
+        if parts(chunk).any(|part| ids.binary_search(&part.id.0).is_ok()) {
+            let (bytes, rows) = without(chunk, ids);
+            if rows == 0 {
+                continue;
+            }
+            header.rows = rows;
+            header.length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+            kept = bytes;
+            chunk = &kept;
+        }
+        exchanges += parts(chunk)
             .filter(|part| {
                 part.direction == Some(Direction::Response)
                     && part.flags & (PART_LAST | PART_DROPPED) != 0
             })
             .count() as u64;
-        let header = compress(&frame.header, payload, &mut buffer)?;
+        let header = compress(&header, chunk, &mut buffer)?;
         appender.append(&mut buffer, header)?;
     }
+}
+
+/// The parts of a chunk but those of `ids`, and their number.
+fn without(chunk: &[u8], ids: &Ids) -> (Vec<u8>, u32) {
+    let (mut bytes, mut rows) = (Vec::with_capacity(chunk.len()), 0);
+    let mut rest = chunk;
+    for part in parts(chunk) {
+        let (raw, after) = rest.split_at(PART_HEAD_BYTES + part.bytes.len());
+        rest = after;
+        if ids.binary_search(&part.id.0).is_err() {
+            bytes.extend_from_slice(raw);
+            rows += 1;
+        }
+    }
+    (bytes, rows)
 }
 
 /// Makes the new frame, all but its seal, in `buffer`.
@@ -201,7 +307,7 @@ fn compress(header: &Header, payload: &[u8], buffer: &mut FrameBuffer) -> io::Re
     let compressed = lz4_flex::block::compress_into(payload, &mut buffer[room..])
         .map_err(io::Error::other)?
         + SIZE_BYTES;
-    if header.flags & FLAG_LZ4 == 0 && compressed < payload.len() {
+    if compressed < payload.len() {
         buffer[HEADER_BYTES..room].copy_from_slice(&header.length.to_le_bytes());
         flags |= FLAG_LZ4;
         length = compressed;
@@ -240,7 +346,12 @@ struct Stop {
 }
 
 impl Compressor {
-    pub(super) fn start(log: LogDir, age: Duration, health: Arc<LogHealth>) -> io::Result<Self> {
+    pub(super) fn start(
+        log: LogDir,
+        age: Duration,
+        health: Arc<LogHealth>,
+        rewriting: Rewriting,
+    ) -> io::Result<Self> {
         let stop = Arc::new(Stop::default());
         let stopped = Arc::clone(&stop);
         let thread = thread::Builder::new()
@@ -248,6 +359,7 @@ impl Compressor {
             .spawn(move || {
                 let mut skip = BTreeSet::new();
                 while stopped.wait(PASS_INTERVAL) {
+                    let _one = rewriting.lock().unwrap_or_else(PoisonError::into_inner);
                     match pass(&log, age, &mut skip, &stopped.now) {
                         Ok(done) => {
                             health.add_disk_bytes(done.bytes_out);
@@ -353,6 +465,29 @@ mod tests {
         }
         assert_eq!(compress_all(&log).files, 0, "once is enough");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn bodies_of_deleted_records_are_removed_and_the_rest_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = LogDir::of(dir.path());
+        let path = log.body_file(1, 0);
+        let noise = write(&path);
+        let remove = |n| {
+            let mut done = Compressed::default();
+            let rewritten = remove_bodies(&path, &[id(n).0], &mut done).unwrap();
+            assert!(rewritten != Rewritten::Done || done.bytes_out < done.bytes_in);
+            rewritten
+        };
+        assert_eq!(remove(3), Rewritten::Never, "has no body here");
+        assert_eq!(remove(1), Rewritten::Done);
+        assert_eq!(remove(1), Rewritten::Never);
+        let find = |n| Bodies::find(&log, id(n), 0, 0).unwrap();
+        assert!(find(1).response.is_none());
+        let left = find(2).response.unwrap();
+        assert!(left.bytes == noise && left.end == BodyEnd::Whole);
+        assert_eq!(remove(2), Rewritten::Done);
+        assert!(find(2).response.is_none());
     }
 
     #[test]

@@ -95,10 +95,14 @@ impl LogDir {
 
     /// The journals, oldest first, sealed ones included. A folder that is not there has none.
     pub fn journals(&self) -> io::Result<Vec<Numbered>> {
+        self.numbered("journal-")
+    }
+
+    fn numbered(&self, prefix: &str) -> io::Result<Vec<Numbered>> {
         let mut found = Vec::new();
         for (name, path) in names(&self.path)? {
             let number = name
-                .strip_prefix("journal-")
+                .strip_prefix(prefix)
                 .and_then(|rest| rest.strip_suffix(".seg"));
             if let Some(number) = number.and_then(|number| number.parse().ok()) {
                 found.push((number, path));
@@ -106,6 +110,16 @@ impl LogDir {
         }
         found.sort_unstable();
         Ok(found)
+    }
+
+    /// The path of deletion file `number`.
+    pub fn deletion_file(&self, number: u64) -> PathBuf {
+        self.path.join(format!("deleted-{number}.seg"))
+    }
+
+    /// The deletion files, oldest first.
+    pub fn deletion_files(&self) -> io::Result<Vec<Numbered>> {
+        self.numbered("deleted-")
     }
 
     /// The body files of all days, oldest first.

@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | 0 | 4 | magic `TGlf` |
 //! | 4 | 1 | version, 1 |
-//! | 5 | 1 | kind: 1 file header, 2 rows, 3 bodies, 4 columns, 5 rollups |
+//! | 5 | 1 | kind: 1 file header, 2 rows, 3 bodies, 4 columns, 5 deletions, 6 rollups |
 //! | 6 | 2 | flags: 1 payload is lz4, its first 4 bytes the length before |
 //! | 8 | 4 | rows: records of a row frame, parts of a body frame |
 //! | 12 | 4 | length of the payload, without padding |
@@ -23,7 +23,7 @@
 //!
 //! A file starts with a file header frame (see [`FileHeader`]). The payload of a row frame is the
 //! archive of a `Vec<Record>`; that of a body frame is a chunk of parts; that of a column frame is
-//! a block (see [`super::block`]).
+//! a block (see [`super::block`]); that of a deletion frame see [`super::deletion`].
 
 use rkyv::{
     Archive, Place, Serialize,
@@ -70,8 +70,10 @@ pub enum Kind {
     Bodies = 3,
     /// Records, column by column.
     Columns = 4,
+    /// What was deleted.
+    Deletions = 5,
     /// Counts and sums of records (see [`crate::control::rollup`]).
-    Rollup = 5,
+    Rollup = 6,
 }
 
 impl Kind {
@@ -82,7 +84,8 @@ impl Kind {
             2 => Some(Self::Rows),
             3 => Some(Self::Bodies),
             4 => Some(Self::Columns),
-            5 => Some(Self::Rollup),
+            5 => Some(Self::Deletions),
+            6 => Some(Self::Rollup),
             _ => None,
         }
     }
@@ -370,6 +373,7 @@ pub fn decompress<'a>(
 pub fn read_any(image: &[u8]) -> (u64, u64) {
     use super::{
         block::{Block, Verified},
+        deletion,
         segment::{Found, Segment},
     };
 
@@ -406,6 +410,9 @@ pub fn read_any(image: &[u8]) -> (u64, u64) {
                     let count = frame.header.rows as usize;
                     records += (0..count).filter_map(|row| rows.record(row)).count() as u64;
                 }
+            }
+            Some(Kind::Deletions) => {
+                let _ = deletion::read(payload);
             }
             Some(Kind::Rollup) => {
                 let _ = crate::control::rollup::table::Table::read(payload);
@@ -549,7 +556,7 @@ mod tests {
         fn any_bytes_are_read_without_a_panic(
             bytes in proptest::collection::vec(any::<u8>(), 0..512),
             place in 0u64..4,
-            kind in 1u8..5,
+            kind in 1u8..6,
         ) {
             read_any(&bytes);
             // The same as the payload of a frame whose checksums are right.

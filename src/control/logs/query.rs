@@ -276,30 +276,10 @@ pub fn newest(
     Ok((found, report))
 }
 
-/// The record with `id`.
+/// The record with `id`, if it may be served.
 pub fn by_id(log: &LogDir, id: RequestId) -> io::Result<(Option<Record>, ScanReport)> {
-    /// An id's milliseconds are those of its record, but for a clock that was set back.
-    const SLACK_MICROS: u64 = 2_000_000;
-    let micros = id.unix_millis().saturating_mul(1000);
-    let near = micros.saturating_sub(SLACK_MICROS)..=micros.saturating_add(SLACK_MICROS);
-    let mut last = None;
-    for range in [near, 0..=u64::MAX] {
-        let mut found = None;
-        let mut visit = |record: &ArchivedRecord| {
-            if record.id == id.0 {
-                found = owned(record);
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
-        };
-        let report = scan(log, Order::NewestFirst, &range, None, &mut visit)?;
-        let done = found.is_some();
-        last = Some((found, report));
-        if done {
-            break;
-        }
-    }
-    Ok(last.unwrap_or_default())
+    let snapshot = LogReader::new(log.clone()).snapshot()?;
+    Ok(page::find(&snapshot, id))
 }
 
 /// Follows the log as it is written.
@@ -352,7 +332,8 @@ impl Follower {
         Ok((follower, ends))
     }
 
-    /// Calls `visit` with every record that has come since; says what could not be read.
+    /// Calls `visit` with every record that has come since and may be served; says what could not
+    /// be read.
     pub fn poll(
         &mut self,
         visit: &mut dyn FnMut(&ArchivedRecord) -> ControlFlow<()>,
@@ -365,7 +346,13 @@ impl Follower {
         for (number, followed) in &mut self.open {
             // Asked before the reading, for the same reason.
             let is_done = !Segment::open(followed.segment.path()).is_ok_and(|now| now.is_live());
-            followed.read(&mut report, visit)?;
+            followed.read(&mut report, &mut |record| {
+                if record.is_logged() {
+                    visit(record)
+                } else {
+                    ControlFlow::Continue(())
+                }
+            })?;
             if is_done && followed.doubtful == 0 {
                 finished.push(*number);
             }

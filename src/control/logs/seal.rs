@@ -1,5 +1,5 @@
-//! Puts records into columns: a side thread makes a sealed file of each finished journal, and merges
-//! small sealed files.
+//! Puts records into columns: a side thread makes a sealed file of each finished journal, merges
+//! small sealed files, takes out what was deleted, and removes what is too old or too much.
 //!
 //! A file is written under a draft's name, synced, and gets its name in one step; what it holds is
 //! in its name (see [`super::folder`]). Only then do its forerunners count as gone, and a moment
@@ -10,6 +10,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, PoisonError,
@@ -20,8 +21,11 @@ use std::{
 };
 
 use super::{
+    compress::Rewriting,
+    deletion::LogDeleter,
     folder::LogDir,
     frame::Kind,
+    limit::RowLimits,
     recovery::remove_drafts,
     segment::{Damage, Found, Segment},
     writer::unix_micros,
@@ -30,8 +34,12 @@ use crate::handoff::log_health::{LogHealth, LogWork};
 
 mod draft;
 pub mod merge;
+mod purge;
+pub mod retention;
 
 use draft::Draft;
+use purge::Purges;
+use retention::Retention;
 
 /// Longest time between two passes.
 const PASS_INTERVAL: Duration = Duration::from_mins(1);
@@ -185,6 +193,34 @@ impl SealQueue {
     }
 }
 
+/// What the thread needs to begin.
+#[derive(Debug)]
+pub(super) struct SealParts {
+    pub(super) log: LogDir,
+    pub(super) health: Arc<LogHealth>,
+    pub(super) queue: Arc<SealQueue>,
+    pub(super) deleter: Arc<LogDeleter>,
+    pub(super) limits: Arc<RowLimits>,
+    pub(super) rewriting: Rewriting,
+    pub(super) retention: Retention,
+}
+
+impl SealParts {
+    /// What it needs for the folder `log` alone.
+    #[cfg(test)]
+    pub(super) fn of(log: &LogDir) -> Self {
+        Self {
+            log: log.clone(),
+            health: Arc::default(),
+            queue: Arc::default(),
+            deleter: Arc::new(LogDeleter::new(log.clone())),
+            limits: Arc::default(),
+            rewriting: Arc::default(),
+            retention: Retention::default(),
+        }
+    }
+}
+
 /// The thread.
 #[derive(Debug)]
 pub(super) struct Sealer {
@@ -193,23 +229,13 @@ pub(super) struct Sealer {
 }
 
 impl Sealer {
-    pub(super) fn start(log: LogDir, health: Arc<LogHealth>) -> io::Result<Self> {
-        let queue = Arc::new(SealQueue::default());
-        let work = Work {
-            log,
-            health,
-            queue: Arc::clone(&queue),
-            going: BTreeMap::new(),
-            skip: BTreeSet::new(),
-        };
+    pub(super) fn start(parts: SealParts) -> io::Result<Self> {
+        let queue = Arc::clone(&parts.queue);
+        let work = Work::new(parts);
         let thread = thread::Builder::new()
             .name("logs-seal".into())
             .spawn(move || work.run())?;
         Ok(Self { queue, thread })
-    }
-
-    pub(super) fn queue(&self) -> Arc<SealQueue> {
-        Arc::clone(&self.queue)
     }
 
     pub(super) fn stop(self) {
@@ -219,58 +245,107 @@ impl Sealer {
     }
 }
 
-struct Work {
-    log: LogDir,
-    health: Arc<LogHealth>,
-    queue: Arc<SealQueue>,
+/// What the thread does, step by step.
+pub(super) struct Work {
+    parts: SealParts,
     /// Superseded files, and since when they were seen to be.
     going: BTreeMap<PathBuf, Instant>,
     /// Damaged files, which are not merged.
     skip: BTreeSet<PathBuf>,
+    purges: Purges,
 }
 
 impl Work {
+    pub(super) fn new(parts: SealParts) -> Self {
+        Self {
+            purges: Purges::new(Arc::clone(&parts.rewriting)),
+            parts,
+            going: BTreeMap::new(),
+            skip: BTreeSet::new(),
+        }
+    }
+
     fn run(mut self) {
-        for day in self.log.days().unwrap_or_default() {
+        for day in self.parts.log.days().unwrap_or_default() {
             let _ = remove_drafts(&day);
         }
-        while !self.queue.is_stopped() {
-            let rest = match self.step() {
+        while !self.parts.queue.is_stopped() {
+            let step = catch_unwind(AssertUnwindSafe(|| self.step()));
+            // What was half done is a draft, which is removed, or stands as it is.
+            let step = step.unwrap_or_else(|_| Err(io::Error::other("the sealer panicked")));
+            let rest = match step {
                 Ok(()) => {
-                    self.health.succeeded(LogWork::Seal);
+                    self.parts.health.succeeded(LogWork::Seal);
                     match self.going.is_empty() {
                         true => PASS_INTERVAL,
                         false => GRACE,
                     }
                 }
                 Err(error) => {
-                    self.health.failed(LogWork::Seal, &error);
+                    self.parts.health.failed(LogWork::Seal, &error);
                     RETRY
                 }
             };
-            self.queue.wait(rest);
+            self.parts.queue.wait(rest);
         }
     }
 
-    fn step(&mut self) -> io::Result<()> {
-        let stop = &self.queue.stop;
-        seal_all(&self.log, &self.health, stop)?;
-        while merge::merge_once(&self.log, &self.health, &mut self.skip, stop)? {
-            seal_all(&self.log, &self.health, stop)?;
-        }
-        let superseded = self.log.record_files()?.superseded;
-        let now = Instant::now();
-        self.going.retain(|path, _| superseded.contains(path));
-        for path in superseded {
-            let since = *self.going.entry(path.clone()).or_insert(now);
-            if now.duration_since(since) < GRACE {
-                continue;
-            }
-            self.going.remove(&path);
-            remove(&path, &self.health)?;
-        }
-        Ok(())
+    /// Does what is due, one thing after another. What fails does not keep the rest from being
+    /// done: on a full disk nothing can be sealed, but old files can go.
+    pub(super) fn step(&mut self) -> io::Result<()> {
+        let SealParts {
+            log,
+            health,
+            queue,
+            deleter,
+            limits,
+            rewriting: _,
+            retention,
+        } = &self.parts;
+        let stop = &queue.stop;
+        let sealed = seal_all(log, health, stop);
+        let merged = merge_all(&self.parts, &mut self.skip);
+        let removed = remove_superseded(log, health, &mut self.going);
+        let limited = limits.step(log, deleter);
+        let purged = self.purges.step(log, deleter, health, stop);
+        let retained = retention.step(log, unix_micros(), health);
+        sealed
+            .and(merged)
+            .and(removed)
+            .and(limited)
+            .and(purged)
+            .and(retained)
     }
+}
+
+/// Makes every merge that is due; journals that are finished meanwhile come first.
+fn merge_all(parts: &SealParts, skip: &mut BTreeSet<PathBuf>) -> io::Result<()> {
+    let (log, health, stop) = (&parts.log, &parts.health, &parts.queue.stop);
+    let bytes_max = parts.retention.merged_bytes_max();
+    while merge::merge_once(log, health, skip, bytes_max, stop)? {
+        seal_all(log, health, stop)?;
+    }
+    Ok(())
+}
+
+/// Removes files whose records are in others for some time. `going` says since when they were seen
+/// to be.
+fn remove_superseded(
+    log: &LogDir,
+    health: &LogHealth,
+    going: &mut BTreeMap<PathBuf, Instant>,
+) -> io::Result<()> {
+    let superseded = log.record_files()?.superseded;
+    let now = Instant::now();
+    going.retain(|path, _| superseded.contains(path));
+    for path in superseded {
+        let since = *going.entry(path.clone()).or_insert(now);
+        if now.duration_since(since) >= GRACE {
+            going.remove(&path);
+            remove(&path, health)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes a file, which may be gone already.

@@ -450,10 +450,12 @@ impl Appender {
             .read(true)
             .write(true)
             .create(true)
-            .truncate(true)
+            .truncate(false)
             .mode(0o600)
             .open(draft)?;
+        // Locked before it is emptied: it may be another's who is still at it.
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        file.set_len(0)?;
         let mut identity = [0u8; 8];
         getrandom::fill(&mut identity).map_err(io::Error::other)?;
         let mut appender = Self {

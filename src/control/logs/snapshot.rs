@@ -15,9 +15,11 @@ use std::{
 
 use super::{
     block::{Block, BlockError},
+    deletion::{Deleted, DeletedFiles, all_rows},
     folder::{LogDir, RecordFiles},
     segment::Damage,
 };
+use crate::domain::record::flag;
 
 mod journal;
 mod sealed;
@@ -31,6 +33,7 @@ pub struct LogReader {
     log: LogDir,
     sealed: BTreeMap<FileKey, Arc<Sealed>>,
     journals: BTreeMap<u64, Journal>,
+    deleted: DeletedFiles,
 }
 
 /// A file, and that it is the same one: a rewritten file takes its forerunner's name.
@@ -46,6 +49,7 @@ impl LogReader {
             log,
             sealed: BTreeMap::new(),
             journals: BTreeMap::new(),
+            deleted: DeletedFiles::default(),
         }
     }
 
@@ -57,8 +61,10 @@ impl LogReader {
     /// The records as they stand now.
     pub fn snapshot(&mut self) -> io::Result<LogSnapshot> {
         for _ in 0..LISTINGS_MAX {
+            // Before the files: what is deleted is forgotten only after it was taken out of them.
+            let deleted = self.deleted.read(&self.log)?;
             let files = self.log.record_files()?;
-            if let Some(snapshot) = self.open(&files)? {
+            if let Some(snapshot) = self.open(&files, deleted)? {
                 return Ok(snapshot);
             }
         }
@@ -68,7 +74,11 @@ impl LogReader {
     }
 
     /// Opens the files that were listed; `None` if one is gone.
-    fn open(&mut self, files: &RecordFiles) -> io::Result<Option<LogSnapshot>> {
+    fn open(
+        &mut self,
+        files: &RecordFiles,
+        deleted: Arc<Deleted>,
+    ) -> io::Result<Option<LogSnapshot>> {
         let mut parts: Vec<(u64, Part)> = Vec::new();
         let mut kept = BTreeMap::new();
         for name in &files.sealed {
@@ -102,7 +112,7 @@ impl LogReader {
         self.journals = journals;
         parts.sort_by_key(|(number, _)| *number);
         let parts = parts.into_iter().map(|(_, part)| part).collect();
-        Ok(Some(LogSnapshot { parts }))
+        Ok(Some(LogSnapshot { parts, deleted }))
     }
 }
 
@@ -119,6 +129,7 @@ fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 #[derive(Debug, Clone)]
 pub struct LogSnapshot {
     parts: Vec<Part>,
+    deleted: Arc<Deleted>,
 }
 
 /// One file.
@@ -161,19 +172,23 @@ impl LogSnapshot {
     /// [`super::block::Numbers::Some`]; `None` if all of them may. Records of exchanges without
     /// logging, and deleted ones, may not.
     pub fn visible(&self, block: &Block<'_>) -> Result<Option<Vec<u64>>, BlockError> {
-        use crate::domain::record::flag;
-
+        let mut mask = self.deleted.mask(block)?;
         if block.zone().unlogged == 0 {
-            return Ok(None);
+            return Ok(mask);
         }
-        let mut mask = vec![0u64; block.rows().div_ceil(64)];
+        let words = mask.get_or_insert_with(|| all_rows(block.rows()));
         for (row, flags) in block.flags()?.iter().enumerate() {
-            let is_logged = flags.to_native() & flag::UNLOGGED == 0;
-            if let Some(word) = mask.get_mut(row / 64) {
-                *word |= u64::from(is_logged) << (row % 64);
+            let is_unlogged = flags.to_native() & flag::UNLOGGED != 0;
+            if let Some(word) = words.get_mut(row / 64) {
+                *word &= !(u64::from(is_unlogged) << (row % 64));
             }
         }
-        Ok(Some(mask))
+        Ok(mask)
+    }
+
+    /// What was deleted when the snapshot was taken, and is still in its blocks.
+    pub fn deleted(&self) -> &Deleted {
+        &self.deleted
     }
 }
 
@@ -184,7 +199,8 @@ pub struct BlockRef<'s> {
     index: usize,
 }
 
-/// Which block of which file: the same at every look, as long as the file stands.
+/// Which block of which file: the same at every look, as long as the file stands. Merges move rows
+/// to other files: who must count each row once goes by [`Block::sources`], which stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// The file's first journal.

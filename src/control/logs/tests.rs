@@ -23,6 +23,9 @@ use crate::{
     handoff::body_parts::{BodyCursor, Direction},
 };
 
+mod damage;
+mod disk;
+
 fn record(id: RequestId, n: u64) -> Box<Record> {
     Box::new(Record {
         id: id.0,
@@ -326,7 +329,12 @@ fn child_of_the_kill_test() {
         return;
     };
     let data_dir = DataDir::lock(Path::new(&dir)).unwrap();
-    let (mut senders, logs) = start(&data_dir, &LogOptions::new(1)).unwrap();
+    // Sealed at once, so that the kill strikes while records move from file to file.
+    let options = LogOptions {
+        seal_after: Duration::from_millis(5),
+        ..LogOptions::new(1)
+    };
+    let (mut senders, logs) = start(&data_dir, &options).unwrap();
     let mut next_id = ids();
     let mut out = io::stdout().lock();
     for n in 0u64.. {
@@ -349,6 +357,7 @@ fn child_of_the_kill_test() {
 fn what_was_written_before_a_kill_is_there_exactly_once() {
     for round in 0..5u64 {
         let dir = tempfile::tempdir().unwrap();
+        let log = LogDir::of(dir.path());
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
@@ -365,7 +374,8 @@ fn what_was_written_before_a_kill_is_there_exactly_once() {
             let line = line.unwrap();
             if let Some(count) = line.strip_prefix("written ") {
                 written = count.parse().unwrap();
-                if written >= until {
+                let sealed = || log.record_files().unwrap().sealed.len() as u64;
+                if written >= until && sealed() > round {
                     break;
                 }
             }

@@ -16,6 +16,7 @@ use std::{
 use super::{
     block::BLOCK_ROWS,
     frame::{self, FrameBuffer, HEADER_BYTES, Header, Kind},
+    limit::RowLimits,
     seal::SealQueue,
     segment::{Appender, LogDir, WriteAt},
     sync::SyncQueue,
@@ -67,6 +68,7 @@ pub(super) struct WriterParts {
     pub(super) seal: Arc<SealQueue>,
     /// Age at which a journal with few rows is sealed too.
     pub(super) seal_after: Duration,
+    pub(super) limits: Arc<RowLimits>,
     pub(super) write_at: WriteAt,
     pub(super) next_journal: u64,
     pub(super) next_body_file: u64,
@@ -226,7 +228,8 @@ impl Writer {
             let shard = (self.first_shard + index) % shards;
             while self.batch.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES {
                 match self.parts.receiver.take(shard) {
-                    Some(LogMessage::Record(record)) => {
+                    Some(LogMessage::Record(mut record)) => {
+                        self.parts.limits.admit(&mut record);
                         bytes += record.texts.byte_len();
                         self.batch.push(record);
                     }

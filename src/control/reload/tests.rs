@@ -56,6 +56,7 @@ fn parts(config: &Config, dir: &Path) -> (ReloadParts, Ends) {
         shards: posts,
         worn: worn_out,
         standing: Arc::clone(&standing),
+        row_limits: Arc::default(),
     };
     (
         parts,

@@ -7,11 +7,12 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
+    ops::RangeInclusive,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
-use super::table::{Level, Table};
+use super::table::{Cell, Level, Table};
 use crate::control::logs::{
     folder::LogDir,
     frame::{self, FileHeader, FrameBuffer, HEADER_BYTES, Header, Kind},
@@ -117,6 +118,28 @@ impl RollupFile {
             self.damages.push(self.segment.damage(&at.frame, what));
         }
         Ok(table)
+    }
+
+    /// Calls `visit` with each cell of a table, and gives its journals; `None` if it is damaged,
+    /// which is noted.
+    pub fn each_cell(
+        &mut self,
+        at: &TableAt,
+        visit: impl FnMut(Cell<'_>),
+    ) -> io::Result<Option<Vec<RangeInclusive<u64>>>> {
+        let payload = match self.segment.payload(&at.frame)? {
+            Ok(payload) => payload,
+            Err(damage) => {
+                self.damages.push(damage);
+                return Ok(None);
+            }
+        };
+        let read = Table::each_cell(payload, visit);
+        if read.is_none() {
+            let what = frame::PayloadError::Rows;
+            self.damages.push(self.segment.damage(&at.frame, what));
+        }
+        Ok(read.map(|(_, journals)| journals))
     }
 
     /// Bytes of its tables: those that are fresh, and the others.

@@ -6,7 +6,7 @@
 //! table is there whole, with its journals, or not at all. Records without logging count too.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     io, mem,
     ops::RangeInclusive,
     sync::atomic::{AtomicBool, Ordering},
@@ -388,20 +388,27 @@ pub(super) fn each_uncovered(
 }
 
 /// The tables of a file, merged: minutes by the hour, then hours, then days.
+///
+/// Fresh tables are held in memory, by the hour; of the others, which lie by the hour already, one
+/// at a time.
 fn merged(file: &mut RollupFile) -> io::Result<Vec<Table>> {
     let mut journals = Ranges::default();
-    let mut hours = BTreeSet::new();
+    let mut fresh: BTreeMap<u64, Vec<Group>> = BTreeMap::new();
     for at in file.tables.clone() {
+        if at.level == Level::Days {
+            continue;
+        }
         let Some(table) = file.table(&at)? else {
             continue;
         };
         table.journals.iter().for_each(|range| journals.add(range));
-        if at.level != Level::Days {
-            let starts = table
-                .cells
-                .iter()
-                .map(|cell| floor(start_of(cell), Stretch::Hour));
-            hours.extend(starts);
+        for cell in table.cells {
+            let hour = fresh
+                .entry(floor(start_of(&cell), Stretch::Hour))
+                .or_default();
+            if at.level == Level::Fresh {
+                hour.push(cell);
+            }
         }
     }
     let journals: Vec<_> = journals.iter().cloned().collect();
@@ -415,15 +422,22 @@ fn merged(file: &mut RollupFile) -> io::Result<Vec<Table>> {
     let mut hour_tables = Vec::new();
     let mut days = groups();
     let mut names = HashSet::new();
-    for hour in hours {
-        let minutes = minutes_of(file, hour, &mut names)?;
+    for (hour, fresh) in fresh {
+        let mut minutes = groups();
+        for cell in older_minutes(file, hour)?.into_iter().chain(fresh) {
+            minutes.add_group(&named(cell, &mut names));
+        }
+        let minutes = minutes.finish().0;
         let mut hour_cells = groups();
         for cell in &minutes {
-            hour_cells.add_group(&restarted(cell, Stretch::Hour));
-            days.add_group(&restarted(cell, Stretch::Day));
+            hour_cells.add_to(&restarted(cell, Stretch::Hour), cell);
+        }
+        let hour_cells = hour_cells.finish().0;
+        for cell in &hour_cells {
+            days.add_to(&restarted(cell, Stretch::Day), cell);
         }
         tables.push(table(Level::Minutes, minutes));
-        hour_tables.push(table(Level::Hours, hour_cells.finish().0));
+        hour_tables.push(table(Level::Hours, hour_cells));
     }
     tables.append(&mut hour_tables);
     let days = days.finish().0;
@@ -433,44 +447,25 @@ fn merged(file: &mut RollupFile) -> io::Result<Vec<Table>> {
     Ok(tables)
 }
 
-/// The minutes of an hour, from all tables of a file; where they are lost, the hour as one.
-fn minutes_of(
-    file: &mut RollupFile,
-    hour: u64,
-    names: &mut HashSet<Vec<Part>>,
-) -> io::Result<Vec<Group>> {
+/// The minutes of an hour that were merged before; where they are lost, the hour as one.
+fn older_minutes(file: &mut RollupFile, hour: u64) -> io::Result<Vec<Group>> {
     let end = hour.saturating_add(Stretch::Hour.micros() - 1);
-    let mut cells = groups();
-    let (mut fresh, mut merged_seen) = (Vec::new(), false);
-    for at in file.tables.clone() {
-        let is_wanted = match at.level {
-            Level::Fresh | Level::Minutes => true,
-            Level::Hours => !merged_seen,
-            Level::Days => false,
-        };
-        if !is_wanted || !at.meets(hour, end) {
-            continue;
-        }
-        let Some(table) = file.table(&at)? else {
-            continue;
-        };
-        for cell in table.cells {
-            if !(hour..=end).contains(&start_of(&cell)) {
-                continue;
-            }
-            match at.level {
-                Level::Fresh => fresh.push(cell),
-                Level::Minutes | Level::Hours | Level::Days => {
-                    merged_seen |= at.level == Level::Minutes;
-                    cells.add_group(&named(cell, names));
-                }
+    for level in [Level::Minutes, Level::Hours] {
+        let mut cells = Vec::new();
+        for at in file.tables.clone() {
+            if at.level == level
+                && at.meets(hour, end)
+                && let Some(table) = file.table(&at)?
+            {
+                let within = |cell: &Group| (hour..=end).contains(&start_of(cell));
+                cells.extend(table.cells.into_iter().filter(within));
             }
         }
+        if !cells.is_empty() {
+            return Ok(cells);
+        }
     }
-    for cell in fresh {
-        cells.add_group(&named(cell, names));
-    }
-    Ok(cells.finish().0)
+    Ok(Vec::new())
 }
 
 /// Groups without a bound of their own: what goes in is bounded.
@@ -508,14 +503,13 @@ fn other_parts(start: u64, gateway: &[u8]) -> Vec<Part> {
     ]
 }
 
-/// The cell as part of a longer stretch.
-fn restarted(cell: &Group, stretch: Stretch) -> Group {
-    let mut cell = cell.clone();
-    let start = floor(start_of(&cell), stretch);
-    if let Some(part) = cell.parts.first_mut() {
-        *part = Part::Number(start);
+/// The cell's name as part of a longer stretch.
+fn restarted(cell: &Group, stretch: Stretch) -> Vec<Part> {
+    let mut parts = cell.parts.clone();
+    if let Some(part) = parts.first_mut() {
+        *part = Part::Number(floor(start_of(cell), stretch));
     }
-    cell
+    parts
 }
 
 /// The beginning of the stretch that a time lies in.

@@ -179,13 +179,17 @@ impl Groups {
         mask: &Mask,
         room: &mut Room,
     ) -> Result<(), BlockError> {
+        let columns = Columns::of(block, &self.wanted)?;
+        if self.keys.is_empty() && columns.are_sums() {
+            self.add_sums(block, mask, &columns);
+            return Ok(());
+        }
         let rows = if mask.is_full() {
             Rows::All(block.rows())
         } else {
             mask.select(&mut room.selected);
             Rows::Some(&room.selected)
         };
-        let columns = Columns::of(block, &self.wanted)?;
         let keys = self.keys.iter().map(|key| key.local(block, &rows));
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
         let groups = local::number_rows(&keys, &rows, &mut room.group_of);
@@ -262,6 +266,28 @@ impl Groups {
         Ok(())
     }
 
+    /// Adds plain sums of all rows, without telling rows apart: whatever a mask leaves out is
+    /// multiplied by nothing.
+    fn add_sums(&mut self, block: &Block<'_>, mask: &Mask, columns: &Columns<'_>) {
+        let rows = mask.count() as u64;
+        if rows == 0 {
+            return;
+        }
+        let place = self.find(&[]);
+        let totals = &mut self.at(place).totals;
+        totals.rows += rows;
+        for (kind, numbers) in &columns.tokens {
+            totals.tokens[*kind as usize] += sum_masked(mask, *numbers, u64::MAX);
+        }
+        if let Some((input, output)) = columns.unmetered {
+            totals.unmetered += unknown_masked(mask, &[input, output]);
+        }
+        if let Some(costs) = columns.cost {
+            totals.cost += sum_masked(mask, costs, block.zone().cost.max);
+            totals.unpriced += unknown_masked(mask, &[costs]);
+        }
+    }
+
     /// Adds a group that was summed up elsewhere, whose name has the parts of these keys.
     pub fn add_group(&mut self, group: &Group) {
         self.add_to(&group.parts, group);
@@ -269,8 +295,13 @@ impl Groups {
 
     /// Adds to the group with the name `parts` what `group` holds.
     pub fn add_to(&mut self, parts: &[Part], group: &Group) {
+        self.group(parts).merge(group);
+    }
+
+    /// The group with the name `parts`, or that of what finds no room.
+    pub fn group(&mut self, parts: &[Part]) -> &mut Group {
         let place = self.find(parts);
-        self.at(place).merge(group);
+        self.at(place)
     }
 
     /// How many groups there are, the others not counted.
@@ -486,6 +517,51 @@ fn count_unknown(
     });
 }
 
+/// The sum of the values of the rows in `mask`, none of which is greater than `max`.
+fn sum_masked(mask: &Mask, numbers: Numbers<'_>, max: u64) -> u128 {
+    let values = match numbers {
+        Numbers::Unknown => return 0,
+        // Unknown values are stored as 0.
+        Numbers::Each(values) | Numbers::Some { values, .. } => values,
+    };
+    let rows = mask.rows().iter().zip(values);
+    if max.checked_mul(values.len() as u64).is_some() {
+        // No sum of so many values overflows.
+        let sum = rows.fold(0u64, |sum, (row, value)| {
+            sum.wrapping_add(value.to_native() & 0u64.wrapping_sub(u64::from(*row)))
+        });
+        return u128::from(sum);
+    }
+    rows.map(|(row, value)| u128::from(value.to_native()) * u128::from(*row))
+        .sum()
+}
+
+/// How many rows in `mask` lack one of `columns`.
+fn unknown_masked(mask: &Mask, columns: &[Numbers<'_>]) -> u64 {
+    let mut partly = Vec::new();
+    for column in columns {
+        match column {
+            Numbers::Each(_) => {}
+            Numbers::Unknown => return mask.count() as u64,
+            Numbers::Some { known, .. } => partly.push(*known),
+        }
+    }
+    if partly.is_empty() {
+        return 0;
+    }
+    let words = mask.rows().chunks(64).enumerate().map(|(index, rows)| {
+        let known = partly.iter().fold(u64::MAX, |all, known| {
+            all & known.get(index).map_or(0, |word| word.to_native())
+        });
+        let in_mask = rows
+            .iter()
+            .enumerate()
+            .fold(0u64, |word, (bit, row)| word | u64::from(*row) << bit);
+        u64::from((in_mask & !known).count_ones())
+    });
+    words.sum()
+}
+
 /// The columns that are needed, all verified before the first is added up.
 struct Columns<'a> {
     classes: Option<ClassColumns<'a>>,
@@ -496,6 +572,11 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
+    /// Says whether nothing is wanted but sums of columns.
+    fn are_sums(&self) -> bool {
+        self.classes.is_none() && self.times.is_empty()
+    }
+
     fn of(block: &Block<'a>, wanted: &Wanted) -> Result<Self, BlockError> {
         let mut columns = Self {
             classes: None,

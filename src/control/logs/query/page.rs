@@ -16,7 +16,7 @@ use crate::{
         block::{Block, BlockError, Number, Numbers, Range},
         filter::{
             Filter,
-            contract::list::{OrderBy, OrderDirection},
+            contract::list::{ListQuery, OrderBy, OrderDirection},
             field::model_type,
         },
         snapshot::{BlockRef, LogSnapshot},
@@ -65,6 +65,22 @@ impl PageOf {
             after: None,
             count: false,
             ranges: false,
+        }
+    }
+}
+
+impl From<&ListQuery> for PageOf {
+    /// The page that a query of the management API asks for.
+    fn from(query: &ListQuery) -> Self {
+        let rows = u64::from(query.per_page);
+        Self {
+            order_by: query.order_by,
+            direction: query.direction,
+            offset: query.page.saturating_sub(1).saturating_mul(rows),
+            rows: usize::try_from(rows).unwrap_or(usize::MAX),
+            after: None,
+            count: true,
+            ranges: query.meta_info,
         }
     }
 }

@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use super::{merge::Merged, *};
 use crate::{
     control::logs::{
@@ -200,7 +198,7 @@ fn a_damaged_file_is_not_merged() {
     let health = LogHealth::default();
     let mut skip = BTreeSet::new();
     for _ in 0..2 {
-        assert!(!merge::merge_once(&log, &health, &mut skip, &NEVER).unwrap());
+        assert!(!merge::merge_once(&log, &health, &mut skip, u64::MAX, &NEVER).unwrap());
         assert_eq!(skip.len(), 1);
     }
 }
@@ -265,14 +263,7 @@ fn a_crash_at_any_point_of_sealing_and_merging_leaves_every_record_once() {
         assert_eq!(numbers(&log), expected, "{state:?}, as it was found");
         crate::control::logs::recovery::recover(&log).unwrap();
         assert_eq!(numbers(&log), expected, "{state:?}, after recovery");
-        let work = || Work {
-            log: log.clone(),
-            health: Arc::default(),
-            queue: Arc::default(),
-            going: BTreeMap::new(),
-            skip: BTreeSet::new(),
-        };
-        let mut work = work();
+        let mut work = Work::new(SealParts::of(&log));
         work.step().unwrap();
         assert_eq!(numbers(&log), expected, "{state:?}, after the next pass");
         let past = Instant::now().checked_sub(2 * GRACE).unwrap();
@@ -290,8 +281,9 @@ fn a_reader_beside_the_sealer_sees_every_record_once_at_any_time() {
     let log = LogDir::of(dir.path());
     let written = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let done = Arc::new(AtomicBool::new(false));
-    let sealer = Sealer::start(log.clone(), Arc::default()).unwrap();
-    let queue = sealer.queue();
+    let parts = SealParts::of(&log);
+    let queue = Arc::clone(&parts.queue);
+    let sealer = Sealer::start(parts).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| {
             for number in 1..=40u64 {

@@ -157,6 +157,31 @@ proptest! {
     }
 
     #[test]
+    fn plain_sums_are_those_of_the_rows(
+        records in vec(record(), 1..200),
+        skip in 0..3usize,
+        bound in select(vec![100, u64::MAX]),
+    ) {
+        let records: Vec<Record> = records
+            .into_iter()
+            .map(|record| Record { cost: record.cost.map(|cost| cost.min(bound)), ..record })
+            .collect();
+        let wanted = Wanted { classes: false, times: [false; TIMES], ..Wanted::ALL };
+        let mut groups = Groups::new(Vec::new(), wanted, 1);
+        add_block(&mut groups, &records, skip);
+        let mut expected = Group::default();
+        records.iter().skip(skip).for_each(|record| add(&mut expected, record));
+        let found = groups.finish().0.pop().unwrap_or_default().totals;
+        prop_assert_eq!(found.rows, expected.totals.rows);
+        prop_assert_eq!(found.tokens, expected.totals.tokens);
+        prop_assert_eq!(found.cost, expected.totals.cost);
+        prop_assert_eq!(
+            (found.unpriced, found.unmetered),
+            (expected.totals.unpriced, expected.totals.unmetered)
+        );
+    }
+
+    #[test]
     fn what_finds_no_room_is_one_group_and_nothing_is_lost(
         records in vec(record(), 1..100),
         groups_max in 0..6usize,

@@ -1,0 +1,119 @@
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    control::{
+        data_dir::DataDir,
+        logs::{LogOptions, start},
+    },
+    domain::record::{TEXTS, Texts},
+};
+
+fn record(n: u64, gateway: &str) -> Box<Record> {
+    let mut texts: [&[u8]; TEXTS] = [b""; TEXTS];
+    texts[Text::Gateway as usize] = gateway.as_bytes();
+    texts[Text::Path as usize] = b"/v1/secret";
+    Box::new(Record {
+        id: u128::from(n).to_be_bytes(),
+        cost: Some(n),
+        texts: Texts::pack(&texts),
+        ..Record::default()
+    })
+}
+
+fn limits(rows: u64, when_full: WhenFull) -> BTreeMap<String, RowLimit> {
+    BTreeMap::from([("small".to_owned(), RowLimit { rows, when_full })])
+}
+
+/// What is served of each gateway, and how many records only count.
+fn served(log: &LogDir) -> (BTreeMap<String, Vec<u64>>, u32) {
+    let snapshot = LogReader::new(log.clone()).snapshot().unwrap();
+    let mut found: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let mut unlogged = 0;
+    for at in snapshot.blocks() {
+        let open = at.open().unwrap();
+        unlogged += open.block().unwrap().zone().unlogged;
+        for_each_visible(&snapshot, &open, |gateway, id| {
+            let gateway = String::from_utf8_lossy(gateway).into_owned();
+            let n = u64::try_from(u128::from_be_bytes(*id)).unwrap();
+            found.entry(gateway).or_default().push(n);
+        })
+        .unwrap();
+    }
+    (found, unlogged)
+}
+
+#[track_caller]
+fn wait(mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(30), "it never came");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn is_counted(limits: &RowLimits) -> bool {
+    limits.lock().counted.is_some()
+}
+
+#[test]
+fn a_full_gateway_takes_no_more_and_its_records_still_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = LogDir::of(dir.path());
+    let options = LogOptions {
+        row_limits: limits(20, WhenFull::StopInserting),
+        ..LogOptions::new(1)
+    };
+    // The limit holds over restarts.
+    for (from, to) in [(0, 12), (12, 30), (30, 40)] {
+        let data_dir = DataDir::lock(dir.path()).unwrap();
+        let (senders, logs) = start(&data_dir, &options).unwrap();
+        wait(|| is_counted(logs.row_limits()));
+        for n in from..to {
+            assert!(senders[0].record(record(n, "small")));
+            assert!(senders[0].record(record(1_000 + n, "other")));
+        }
+        drop(senders);
+        logs.stop();
+    }
+    let (found, unlogged) = served(&log);
+    assert!(found["small"].iter().copied().eq(0..20));
+    assert_eq!((found["other"].len(), unlogged), (40, 20));
+    let stored = std::fs::read(log.journal(3)).unwrap();
+    let paths = memchr::memmem::find_iter(&stored, b"/v1/secret").count();
+    assert_eq!(paths, 10, "of the other gateway only");
+}
+
+#[test]
+fn a_full_gateway_loses_its_oldest_in_chunks_of_a_thousandth() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = LogDir::of(dir.path());
+    let data_dir = DataDir::lock(dir.path()).unwrap();
+    let options = LogOptions {
+        row_limits: limits(3_000, WhenFull::DeleteOldest),
+        ..LogOptions::new(1)
+    };
+    let (senders, logs) = start(&data_dir, &options).unwrap();
+    wait(|| is_counted(logs.row_limits()));
+    for n in 0..3_000 {
+        assert!(senders[0].record(record(n, "small")));
+    }
+    assert!(senders[0].record(record(0, "other")));
+    wait(|| logs.health().records_written() == 3_001);
+    assert_eq!(served(&log).0["small"].len(), 3_000);
+    assert!(senders[0].record(record(3_000, "small")));
+    wait(|| served(&log).0["small"].first() != Some(&0));
+    let (found, _) = served(&log);
+    assert!(found["small"].iter().copied().eq(3..3_001), "three at once");
+    assert_eq!(found["other"], [0]);
+    // Limits can change meanwhile.
+    logs.row_limits().set(&limits(100, WhenFull::DeleteOldest));
+    wait(|| served(&log).0["small"].len() == 100);
+    logs.row_limits().set(&BTreeMap::new());
+    for n in 4_000..4_500 {
+        assert!(senders[0].record(record(n, "small")));
+    }
+    drop(senders);
+    logs.stop();
+    assert_eq!(served(&log).0["small"].len(), 600);
+}

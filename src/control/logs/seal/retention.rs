@@ -1,0 +1,185 @@
+//! Removes the oldest files: those that are too old, and as many as keep the log within its bytes.
+//!
+//! Whole files go, never parts of one. So a record outlives its age by as much as its file's newest
+//! record is younger, which is a day at most; and of bodies and records of one time the bodies,
+//! whose files are shorter, may go some minutes earlier.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use super::remove;
+use crate::{
+    control::logs::{
+        folder::LogDir,
+        frame::Kind,
+        segment::{Found, Segment},
+    },
+    handoff::log_health::LogHealth,
+};
+
+/// What may stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retention {
+    /// How old records and bodies may become (`log_retention`); `None`: as old as they like.
+    pub age: Option<Duration>,
+    /// How many bytes the log may have (`log_bytes_max`); `None`: as many as the disk.
+    pub bytes: Option<u64>,
+}
+
+impl Retention {
+    /// Longest file that a merge may make: removing one must not remove much of what may stay.
+    pub(super) fn merged_bytes_max(&self) -> u64 {
+        self.bytes.map_or(u64::MAX, |bytes| bytes / 16)
+    }
+
+    /// Removes what must not stay at `now_micros` (Unix epoch).
+    pub(super) fn step(&self, log: &LogDir, now_micros: u64, health: &LogHealth) -> io::Result<()> {
+        if self.age.is_none() && self.bytes.is_none() {
+            return Ok(());
+        }
+        let files = log.record_files()?;
+        if !files.superseded.is_empty() {
+            // Removing a file would bring back what it superseded; the next look finds it gone.
+            return Ok(());
+        }
+        let sealed: Vec<PathBuf> = files.sealed.into_iter().map(|file| file.path).collect();
+        let bodies: Vec<PathBuf> = log
+            .body_files()?
+            .into_iter()
+            .map(|(_, path)| path)
+            .collect();
+        if let Some(age) = self.age {
+            let age_micros = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+            let cutoff = now_micros.saturating_sub(age_micros);
+            remove_older(&sealed, cutoff, health)?;
+            remove_older(&bodies, cutoff, health)?;
+            remove_set_aside(log, age, health)?;
+        }
+        if let Some(bytes) = self.bytes {
+            remove_beyond(&sealed, &bodies, bytes, health)?;
+        }
+        let today = log.sealed_file(0, 0, now_micros);
+        for day in log.days()? {
+            if Some(day.as_path()) != today.parent() {
+                // Fails, as it should, unless the folder is empty.
+                let _ = fs::remove_dir(day);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes files, oldest first, up to the first that holds something from `cutoff` on.
+fn remove_older(files: &[PathBuf], cutoff: u64, health: &LogHealth) -> io::Result<()> {
+    for path in files {
+        match newest(path)? {
+            Some(newest) if newest < cutoff => remove(path, health)?,
+            Some(_) | None => break,
+        }
+    }
+    Ok(())
+}
+
+/// The time of the newest exchange in a file; `None` for one that is still written, or gone. A
+/// file that tells no time counts as written when it was last changed.
+fn newest(path: &Path) -> io::Result<Option<u64>> {
+    let mut segment = match Segment::open(path) {
+        Ok(segment) => segment,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if segment.is_live() {
+        return Ok(None);
+    }
+    let mut newest = None;
+    let mut offset = 0;
+    loop {
+        match segment.next(&mut offset)? {
+            Found::Frame(frame) if frame.header.kind != Kind::FileHeader as u8 => {
+                newest = newest.max(Some(frame.header.max_micros));
+            }
+            Found::Frame(_) | Found::Damage(_) => {}
+            Found::End => break,
+        }
+    }
+    if newest.is_none() {
+        let changed = fs::metadata(path)?.modified()?;
+        let since = changed.duration_since(SystemTime::UNIX_EPOCH);
+        newest = Some(u64::try_from(since.unwrap_or_default().as_micros()).unwrap_or(u64::MAX));
+    }
+    Ok(newest)
+}
+
+/// Removes damaged journals that were set aside before `age`.
+fn remove_set_aside(log: &LogDir, age: Duration, health: &LogHealth) -> io::Result<()> {
+    for entry in fs::read_dir(log.path())? {
+        let entry = entry?;
+        let is_old = || {
+            let changed = entry.metadata().and_then(|metadata| metadata.modified());
+            changed.is_ok_and(|changed| changed.elapsed().is_ok_and(|since| since > age))
+        };
+        if entry.file_name().to_string_lossy().ends_with(".damaged") && is_old() {
+            remove(&entry.path(), health)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the oldest files until all have `bytes` together. Journals and the newest body file,
+/// which are being written, stay.
+fn remove_beyond(
+    sealed: &[PathBuf],
+    bodies: &[PathBuf],
+    bytes: u64,
+    health: &LogHealth,
+) -> io::Result<()> {
+    let mut total = health.disk_bytes();
+    let (mut sealed, mut bodies) = (sealed.iter().peekable(), bodies.iter().peekable());
+    let created = |path: Option<&&PathBuf>| -> io::Result<Option<u64>> {
+        let Some(path) = path.filter(|path| path.exists()) else {
+            return Ok(None);
+        };
+        let mut segment = Segment::open(path)?;
+        if segment.is_live() {
+            return Ok(None);
+        }
+        Ok(Some(
+            segment
+                .file_header()?
+                .map_or(0, |header| header.created_micros),
+        ))
+    };
+    while total > bytes {
+        let record_time = created(sealed.peek())?;
+        let body_time = created(bodies.peek())?;
+        let next = match (record_time, body_time) {
+            (Some(record), Some(body)) if record <= body => sealed.next(),
+            (_, Some(_)) => bodies.next(),
+            (Some(_), None) => sealed.next(),
+            (None, None) => {
+                // Removed by age a moment ago, or still written.
+                let gone = |path: Option<&&PathBuf>| path.is_some_and(|path| !path.exists());
+                if gone(sealed.peek()) {
+                    sealed.next();
+                } else if gone(bodies.peek()) {
+                    bodies.next();
+                } else {
+                    break;
+                }
+                continue;
+            }
+        };
+        let Some(path) = next else {
+            break;
+        };
+        total = total.saturating_sub(fs::metadata(path).map_or(0, |metadata| metadata.len()));
+        remove(path, health)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
