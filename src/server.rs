@@ -270,6 +270,7 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         driver_reason: driver_note.clone(),
         draining: Arc::clone(&draining),
         standing: Arc::clone(&standing),
+        log: LogDir::of(data_dir.path()),
     };
     let api = api::start(calls, parts).map_err(system("start a thread"))?;
     let parts = ReloadParts {

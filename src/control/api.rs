@@ -3,7 +3,7 @@
 //! It never waits for one caller. What needs the counts of the shards is put aside while they
 //! are collected, at most [`COUNT_LIMIT`]; everything else is answered at once. Reading order:
 //! [`route`] (one table of what is served), [`count`] (asking the shards), then the answers:
-//! [`health`], [`scrape`], [`account`], [`page`], [`open_api`], and [`envelope`], their common
+//! [`health`], [`scrape`], [`account`], [`analytics`], [`page`], [`open_api`], and [`envelope`], their common
 //! form.
 
 use std::{
@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::reload::standing::Standing;
+use super::{logs::folder::LogDir, reload::standing::Standing};
 use crate::{
     handoff::{
         counters::Counters,
@@ -33,6 +33,7 @@ pub mod count;
 pub mod health;
 pub mod scrape;
 pub mod account;
+pub mod analytics;
 pub mod page;
 pub mod open_api;
 pub mod envelope;
@@ -58,6 +59,8 @@ pub struct ApiParts {
     pub draining: Arc<AtomicBool>,
     /// How the configuration stands.
     pub standing: Arc<Standing>,
+    /// Where records lie.
+    pub log: LogDir,
 }
 
 /// The running thread; it ends when this is dropped.

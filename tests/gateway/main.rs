@@ -40,4 +40,5 @@ mod shutdown;
 mod websocket;
 mod tls;
 mod records;
+mod graphql;
 mod driver;

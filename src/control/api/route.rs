@@ -1,7 +1,9 @@
 //! What the management side serves: one table, from which requests are routed and the API's
 //! description is made.
 
-use super::{ApiParts, account, count::Counted, envelope, health, open_api, page, scrape};
+use super::{
+    ApiParts, account, analytics, count::Counted, envelope, health, open_api, page, scrape,
+};
 use crate::handoff::mailbox::{ApiAnswer, ApiCall};
 
 /// One entry of the table.
@@ -86,7 +88,7 @@ const PAGES: &[(&str, &str)] = &[
 ];
 
 /// The table.
-pub const ROUTES: [Route; 10] = [
+pub const ROUTES: [Route; 11] = [
     Route {
         method: "GET",
         path: "/livez",
@@ -195,6 +197,23 @@ pub const ROUTES: [Route; 10] = [
         summary: "The one account of this server.",
         query: PAGES,
         answers: &[json(200, "Envelope", "A page of accounts.")],
+    },
+    Route {
+        method: "POST",
+        path: "/client/v4/graphql",
+        needs: Needs::Read,
+        handler: Handler::Now(analytics::graphql),
+        id: "graphql",
+        summary: "Analytics by GraphQL: a JSON object with `query`, and with `variables` and `operationName` if needed.",
+        query: &[],
+        answers: &[
+            json(
+                200,
+                "Object",
+                "The answer: `data`, and `errors` where there are some.",
+            ),
+            json(400, "Object", "The body holds no query."),
+        ],
     },
 ];
 

@@ -34,6 +34,7 @@ fn bench(shards: usize, config: &Config) -> Bench {
         driver_reason: None,
         draining: Arc::clone(&draining),
         standing: Arc::clone(&standing),
+        log: LogDir::of(std::path::Path::new("nowhere")),
     };
     Bench {
         ask,
