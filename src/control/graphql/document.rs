@@ -160,9 +160,9 @@ pub fn prepare(body: &[u8]) -> Result<Prepared, DocumentError> {
     };
     let size = measure.set(&operation.node.selection_set.node)?;
     // Those that are not used are looked at by the checks that follow all the same.
-    for name in fragments.keys() {
-        measure.fragment(name)?;
-    }
+    fragments
+        .keys()
+        .try_for_each(|name| measure.fragment(name).map(drop))?;
     let mut values = Values {
         given,
         left: VARIABLE_BYTES_MAX,

@@ -65,7 +65,9 @@ impl Condition {
     pub fn each<'a>(&'a self, visit: &mut impl FnMut(&'a Self)) {
         visit(self);
         if let Self::All(within) | Self::Any(within) = self {
-            within.iter().for_each(|condition| condition.each(visit));
+            for condition in within {
+                condition.each(visit);
+            }
         }
     }
 

@@ -58,6 +58,7 @@ pub struct AccountFilter {
 #[Object]
 impl Viewer {
     /// The account of this server. Where the configuration names it, another one is an error.
+    #[expect(clippy::unused_async, reason = "resolvers must be async")]
     async fn accounts(
         &self,
         context: &Context<'_>,
@@ -86,6 +87,7 @@ impl Account {
     /// are selected. Complete to the last exchange that ended; exchanges without logging are
     /// counted, unless metadata is asked for: that is known of logged exchanges only, while their
     /// records are kept.
+    #[expect(clippy::unused_async, reason = "resolvers must be async")]
     async fn ai_gateway_requests_adaptive_groups(
         &self,
         context: &Context<'_>,

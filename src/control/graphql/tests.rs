@@ -1,3 +1,9 @@
+#![expect(
+    clippy::format_collect,
+    clippy::format_push_string,
+    reason = "short is worth more than fast here"
+)]
+
 use std::{collections::BTreeMap, path::Path, sync::atomic::AtomicBool};
 
 use serde_json::{Value as Json, json};
@@ -29,10 +35,10 @@ fn record(n: u64) -> Record {
     let metadata = format!(r#"{{"task":"t{}","user":{}}}"#, n % 4, n % 13);
     let is_logged = n % 10 != 3;
     let mut texts: [&[u8]; TEXTS] = [b""; TEXTS];
-    texts[Text::Gateway as usize] = if n % 5 == 0 { b"second" } else { b"default" };
-    texts[Text::Provider as usize] = if n % 2 == 0 { b"openai" } else { b"anthropic" };
+    texts[Text::Gateway as usize] = if n.is_multiple_of(5) { b"second" } else { b"default" };
+    texts[Text::Provider as usize] = if n.is_multiple_of(2) { b"openai" } else { b"anthropic" };
     texts[Text::Model as usize] = [&b"gpt-4o"[..], b"claude", b""][(n % 3) as usize];
-    if is_logged && n % 6 != 0 {
+    if is_logged && !n.is_multiple_of(6) {
         texts[Text::Metadata as usize] = metadata.as_bytes();
     }
     let is_hit = n % 7 == 1;
@@ -391,7 +397,7 @@ fn filters_are_of_hours_days_and_names() {
         &mut store,
         "model_in: [\"claude\", \"gpt-4o\"]",
         &["provider"],
-        |record| text(record, Text::Model) != "",
+        |record| !text(record, Text::Model).is_empty(),
     );
     check(
         &mut store,
@@ -627,7 +633,7 @@ fn a_body_without_a_query_is_a_bad_request() {
         br#"{"query":"{viewer{__typename}}","variables":[]}"#,
         br#"{"query":"{viewer{__typename}}","operationName":5}"#,
         &[b'['; 10_000],
-        &[b' '; BODY_BYTES_MAX + 1],
+        &vec![b' '; BODY_BYTES_MAX + 1],
     ] {
         let (status, text) = answer(&mut store.reader, None, body);
         let answer: Json = serde_json::from_slice(&text).unwrap();
