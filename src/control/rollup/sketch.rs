@@ -48,7 +48,12 @@ enum Counts {
     Few(Vec<(u16, u64)>),
     /// A page for each power of two that has some.
     Pages(Box<[Option<Box<[u64; PAGE]>>; PAGES]>),
+    /// Every bucket, once so many values were counted that the memory is little beside them.
+    All(Box<[u64; BUCKETS]>),
 }
+
+/// Values from which on every bucket has its place: 34 KB.
+const MANY: u64 = 1 << 16;
 
 /// Most buckets that are kept in a list: a histogram of so many takes 400 bytes.
 const FEW: usize = 24;
@@ -82,9 +87,24 @@ impl Sketch {
         }
         self.count = self.count.saturating_add(count);
         match &mut self.counts {
-            Counts::Pages(pages) => add_to_pages(pages, bucket, count),
+            Counts::All(all) => add_to(&mut all[..], usize::from(bucket), count),
+            Counts::Pages(pages) => {
+                add_to_pages(pages, bucket, count);
+                if self.count > MANY {
+                    self.take_room();
+                }
+            }
             Counts::Few(_) => self.add_to_few(bucket, count),
         }
+    }
+
+    #[cold]
+    fn take_room(&mut self) {
+        let mut all: Box<[u64; BUCKETS]> = Box::new([0; BUCKETS]);
+        for (bucket, count) in self.buckets() {
+            add_to(&mut all[..], usize::from(bucket), count);
+        }
+        self.counts = Counts::All(all);
     }
 
     fn add_to_few(&mut self, bucket: u16, count: u64) {
@@ -119,18 +139,19 @@ impl Sketch {
 
     /// The buckets that hold something, in order, with their counts.
     pub fn buckets(&self) -> impl Iterator<Item = (u16, u64)> {
-        let (few, pages) = match &self.counts {
-            Counts::Few(few) => (few.as_slice(), None),
-            Counts::Pages(pages) => (&[][..], Some(pages.iter())),
+        let (few, pages, all) = match &self.counts {
+            Counts::Few(few) => (few.as_slice(), None, None),
+            Counts::Pages(pages) => (&[][..], Some(pages.iter()), None),
+            Counts::All(all) => (&[][..], None, Some(all.chunks(PAGE))),
         };
         let pages = pages.into_iter().flatten().enumerate();
-        let paged = pages
-            .filter_map(|(number, page)| page.as_ref().map(|page| (number, page)))
-            .flat_map(|(number, page)| {
-                let counts = page.iter().enumerate().filter(|(_, count)| **count > 0);
-                counts.map(move |(index, count)| ((number * PAGE + index) as u16, *count))
-            });
-        few.iter().copied().chain(paged)
+        let pages = pages.filter_map(|(number, page)| Some((number, &page.as_deref()?[..])));
+        let all = all.into_iter().flatten().enumerate();
+        let counted = pages.chain(all).flat_map(|(number, page)| {
+            let counts = page.iter().enumerate().filter(|(_, count)| **count > 0);
+            counts.map(move |(index, count)| ((number * PAGE + index) as u16, *count))
+        });
+        few.iter().copied().chain(counted)
     }
 
     /// The value that `per_mille` of a thousand values do not exceed; `None` if there is none.
@@ -150,7 +171,14 @@ fn add_to_pages(pages: &mut [Option<Box<[u64; PAGE]>>; PAGES], bucket: u16, coun
     let bucket = usize::from(bucket);
     if let Some(page) = pages.get_mut(bucket / PAGE) {
         let page = page.get_or_insert_with(|| Box::new([0; PAGE]));
-        page[bucket % PAGE] = page[bucket % PAGE].saturating_add(count);
+        add_to(&mut page[..], bucket % PAGE, count);
+    }
+}
+
+#[inline]
+fn add_to(counts: &mut [u64], index: usize, count: u64) {
+    if let Some(slot) = counts.get_mut(index) {
+        *slot = slot.saturating_add(count);
     }
 }
 
@@ -196,6 +224,19 @@ mod tests {
                 let expected = hdr.value_at_quantile(f64::from(per_mille) / 1000.0);
                 prop_assert_eq!(sketch.quantile(per_mille), Some(expected));
             }
+        }
+
+        #[test]
+        fn many_values_are_counted_like_few(values in values(), count in 1..100_000u64) {
+            let mut sketch = sketch(&values);
+            sketch.add_bucket(bucket_of(7), count);
+            let mut again = Sketch::default();
+            again.add_bucket(bucket_of(7), count);
+            values.iter().for_each(|value| again.record(*value));
+            prop_assert_eq!(&sketch, &again);
+            prop_assert_eq!(sketch.count(), values.len() as u64 + count);
+            let sum: u64 = sketch.buckets().map(|(_, count)| count).sum();
+            prop_assert_eq!(sum, sketch.count());
         }
 
         #[test]

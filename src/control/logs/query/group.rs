@@ -223,7 +223,7 @@ impl Groups {
         }
         for (kind, numbers) in &columns.tokens {
             let sums = &mut room.sums;
-            sum(sums, groups.len(), &rows, group_of, *numbers);
+            sum(sums, groups.len(), &rows, group_of, *numbers, u64::MAX);
             self.for_each(&places, sums, |group, sum| {
                 group.totals.tokens[*kind as usize] += sum;
             });
@@ -236,7 +236,8 @@ impl Groups {
         }
         if let Some(costs) = columns.cost {
             let sums = &mut room.sums;
-            sum(sums, groups.len(), &rows, group_of, costs);
+            let max = block.zone().cost.max;
+            sum(sums, groups.len(), &rows, group_of, costs, max);
             self.for_each(&places, sums, |group, sum| group.totals.cost += sum);
             count_unknown(counts, groups.len(), &rows, group_of, &[costs]);
             self.for_each(&places, counts, |group, count| {
@@ -446,25 +447,38 @@ fn count(counts: &mut Vec<u64>, groups: usize, group_of: &[u32]) {
     }
 }
 
-/// Sums a column up by group; what is unknown adds nothing.
+/// Sums a column up by group, none of whose values is greater than `max`; what is unknown adds
+/// nothing.
 fn sum(
     sums: &mut Vec<u128>,
     groups: usize,
     rows: &Rows<'_>,
     group_of: &[u32],
     numbers: Numbers<'_>,
+    max: u64,
 ) {
     sums.clear();
-    sums.resize(groups, 0);
-    match numbers {
-        Numbers::Unknown => {}
-        // Unknown values are stored as 0.
-        Numbers::Each(values) | Numbers::Some { values, .. } => {
-            rows.each_value(group_of, values, |group, value| {
-                sums[group] += u128::from(value);
-            });
+    let values = match numbers {
+        Numbers::Unknown => {
+            sums.resize(groups, 0);
+            return;
         }
+        // Unknown values are stored as 0.
+        Numbers::Each(values) | Numbers::Some { values, .. } => values,
+    };
+    if max.checked_mul(values.len() as u64).is_some() {
+        // No sum of so many values overflows.
+        let mut narrow = vec![0u64; groups];
+        rows.each_value(group_of, values, |group, value| {
+            narrow[group] = narrow[group].wrapping_add(value);
+        });
+        sums.extend(narrow.into_iter().map(u128::from));
+        return;
     }
+    sums.resize(groups, 0);
+    rows.each_value(group_of, values, |group, value| {
+        sums[group] += u128::from(value);
+    });
 }
 
 /// Counts by group the rows in which one of `columns` is unknown.
@@ -489,6 +503,20 @@ fn count_unknown(
         }
     }
     if partly.is_empty() {
+        return;
+    }
+    if let Rows::All(_) = rows {
+        // Most rows know all, so those that do not are looked for, 64 at once.
+        for (index, groups) in group_of.chunks(64).enumerate() {
+            let mut unknown = unknown_of(&partly, index, groups.len());
+            while unknown != 0 {
+                let row = unknown.trailing_zeros() as usize;
+                unknown &= unknown - 1;
+                if let Some(group) = groups.get(row) {
+                    counts[*group as usize] += 1;
+                }
+            }
+        }
         return;
     }
     rows.each(group_of, |row, group| {
@@ -533,16 +561,26 @@ fn unknown_masked(mask: &Mask, columns: &[Numbers<'_>]) -> u64 {
         return 0;
     }
     let words = mask.rows().chunks(64).enumerate().map(|(index, rows)| {
-        let known = partly.iter().fold(u64::MAX, |all, known| {
-            all & known.get(index).map_or(0, |word| word.to_native())
-        });
-        let in_mask = rows
-            .iter()
-            .enumerate()
-            .fold(0u64, |word, (bit, row)| word | u64::from(*row) << bit);
-        u64::from((in_mask & !known).count_ones())
+        let mut unknown = unknown_of(&partly, index, rows.len());
+        let mut count = 0;
+        while unknown != 0 {
+            let row = unknown.trailing_zeros() as usize;
+            unknown &= unknown - 1;
+            count += rows.get(row).map_or(0, |row| u64::from(*row));
+        }
+        count
     });
     words.sum()
+}
+
+/// The rows of word `index`, of which there are `rows`, that lack one of the columns with these
+/// bitmaps.
+fn unknown_of(partly: &[&[U64]], index: usize, rows: usize) -> u64 {
+    let known = partly.iter().fold(u64::MAX, |all, known| {
+        all & known.get(index).map_or(0, |word| word.to_native())
+    });
+    let there = u64::MAX >> (64 - rows.clamp(1, 64));
+    !known & there
 }
 
 /// The columns that are needed, all verified before the first is added up.
