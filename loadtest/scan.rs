@@ -1,5 +1,5 @@
 //! Questions to a log store of many records: makes one through the real writers, asks, and tells how
-//! long the answers took. `loadtest/scan` drives it beside DuckDB.
+//! long the answers took. `loadtest/scan` drives it beside `DuckDB`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,

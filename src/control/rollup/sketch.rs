@@ -18,12 +18,12 @@ pub const BUCKETS: usize = PAGE * PAGES;
 
 /// The bucket of a value.
 #[inline]
+#[expect(clippy::cast_possible_truncation, reason = "at most (32 << 7) + 255")]
 pub fn bucket_of(value: u64) -> u16 {
     let value = value.min(VALUE_MAX);
     // Below 2⁸ the shift is 0, which makes the first two pages one run of single values.
     let shift = (value | 255).ilog2() - 7;
     let bucket = (u64::from(shift) << 7) + (value >> shift);
-    // At most (32 << 7) + 255.
     bucket as u16
 }
 
@@ -49,7 +49,7 @@ enum Counts {
     /// A page for each power of two that has some.
     Pages(Box<[Option<Box<[u64; PAGE]>>; PAGES]>),
     /// Every bucket, once so many values were counted that the memory is little beside them.
-    All(Box<[u64; BUCKETS]>),
+    All(Box<[u64]>),
 }
 
 /// Values from which on every bucket has its place: 34 KB.
@@ -87,7 +87,7 @@ impl Sketch {
         }
         self.count = self.count.saturating_add(count);
         match &mut self.counts {
-            Counts::All(all) => add_to(&mut all[..], usize::from(bucket), count),
+            Counts::All(all) => add_to(all, usize::from(bucket), count),
             Counts::Pages(pages) => {
                 add_to_pages(pages, bucket, count);
                 if self.count > MANY {
@@ -100,9 +100,9 @@ impl Sketch {
 
     #[cold]
     fn take_room(&mut self) {
-        let mut all: Box<[u64; BUCKETS]> = Box::new([0; BUCKETS]);
+        let mut all = vec![0; BUCKETS].into_boxed_slice();
         for (bucket, count) in self.buckets() {
-            add_to(&mut all[..], usize::from(bucket), count);
+            add_to(&mut all, usize::from(bucket), count);
         }
         self.counts = Counts::All(all);
     }
@@ -149,7 +149,9 @@ impl Sketch {
         let all = all.into_iter().flatten().enumerate();
         let counted = pages.chain(all).flat_map(|(number, page)| {
             let counts = page.iter().enumerate().filter(|(_, count)| **count > 0);
-            counts.map(move |(index, count)| ((number * PAGE + index) as u16, *count))
+            counts.filter_map(move |(index, count)| {
+                Some((u16::try_from(number * PAGE + index).ok()?, *count))
+            })
         });
         few.iter().copied().chain(counted)
     }
@@ -191,15 +193,13 @@ mod tests {
 
     #[test]
     fn every_bucket_holds_its_greatest_value_and_no_other_does() {
-        for bucket in 0..BUCKETS as u16 {
+        let last = u16::try_from(BUCKETS - 1).unwrap();
+        for bucket in 0..=last {
             assert_eq!(bucket_of(value_of(bucket)), bucket);
-            assert_eq!(
-                bucket_of(value_of(bucket) + 1),
-                bucket.saturating_add(1).min(BUCKETS as u16 - 1)
-            );
+            assert_eq!(bucket_of(value_of(bucket) + 1), (bucket + 1).min(last));
         }
-        assert_eq!(value_of(BUCKETS as u16 - 1), VALUE_MAX);
-        assert_eq!(bucket_of(u64::MAX), BUCKETS as u16 - 1);
+        assert_eq!(value_of(last), VALUE_MAX);
+        assert_eq!(bucket_of(u64::MAX), last);
         assert_eq!(Sketch::default().quantile(500), None);
     }
 
@@ -210,7 +210,9 @@ mod tests {
 
     fn sketch(values: &[u64]) -> Sketch {
         let mut sketch = Sketch::default();
-        values.iter().for_each(|value| sketch.record(*value));
+        for value in values {
+            sketch.record(*value);
+        }
         sketch
     }
 
@@ -219,7 +221,9 @@ mod tests {
         fn quantiles_are_those_of_an_hdr_histogram(values in values()) {
             let sketch = sketch(&values);
             let mut hdr = Histogram::<u64>::new(2).unwrap();
-            values.iter().for_each(|value| hdr.record(*value).unwrap());
+            for value in &values {
+                hdr.record(*value).unwrap();
+            }
             for per_mille in [1, 500, 900, 950, 990, 1000] {
                 let expected = hdr.value_at_quantile(f64::from(per_mille) / 1000.0);
                 prop_assert_eq!(sketch.quantile(per_mille), Some(expected));
@@ -232,7 +236,9 @@ mod tests {
             sketch.add_bucket(bucket_of(7), count);
             let mut again = Sketch::default();
             again.add_bucket(bucket_of(7), count);
-            values.iter().for_each(|value| again.record(*value));
+            for value in &values {
+                again.record(*value);
+            }
             prop_assert_eq!(&sketch, &again);
             prop_assert_eq!(sketch.count(), values.len() as u64 + count);
             let sum: u64 = sketch.buckets().map(|(_, count)| count).sum();
