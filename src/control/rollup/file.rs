@@ -22,7 +22,7 @@ use crate::control::logs::{
 /// Where a frame's flags hold its level.
 const LEVEL_SHIFT: u16 = 8;
 
-/// The rollup files of a log folder by their dates, oldest first.
+/// The rollup files of a log folder by their dates, oldest first; drafts are left out.
 pub fn list(log: &LogDir) -> io::Result<Vec<(String, PathBuf)>> {
     let entries = match fs::read_dir(log.path()) {
         Ok(entries) => entries,
@@ -35,7 +35,9 @@ pub fn list(log: &LogDir) -> io::Result<Vec<(String, PathBuf)>> {
         let Ok(name) = entry.file_name().into_string() else {
             continue;
         };
-        if let Some(date) = name.strip_prefix("rollup-") {
+        if let Some(date) = name.strip_prefix("rollup-")
+            && !date.contains('.')
+        {
             found.push((date.to_owned(), entry.path()));
         }
     }
@@ -200,6 +202,7 @@ pub fn write_anew(path: &Path, tables: &[Table], now_micros: u64) -> io::Result<
     let mut identity = [0u8; 8];
     getrandom::fill(&mut identity).map_err(io::Error::other)?;
     let identity = u64::from_le_bytes(identity);
+    // Of the same name each time: one that a crash left is written over by the next.
     let draft = path.with_extension("new");
     let mut file = OpenOptions::new()
         .write(true)

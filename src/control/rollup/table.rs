@@ -226,11 +226,12 @@ fn put(out: &mut Vec<u8>, number: u64) {
 }
 
 fn put_wide(out: &mut Vec<u8>, mut number: u128) {
+    let low = |number: u128| number.to_le_bytes()[0];
     while number >= 0x80 {
-        out.push(number as u8 | 0x80);
+        out.push(low(number) | 0x80);
         number >>= 7;
     }
-    out.push(number as u8);
+    out.push(low(number));
 }
 
 fn put_totals(out: &mut Vec<u8>, totals: &Totals) {
@@ -369,7 +370,9 @@ mod tests {
                 group.totals.cost = u128::MAX / (1 + u128::from(n[12]));
                 group.totals.unpriced = n[13];
                 for (sketch, values) in group.times.iter_mut().zip(values) {
-                    values.iter().for_each(|value| sketch.record(*value));
+                    for value in values {
+                        sketch.record(value);
+                    }
                 }
                 group
             },

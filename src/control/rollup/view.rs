@@ -188,10 +188,7 @@ impl Asking<'_> {
     /// Adds the cells of all files; gives the journals that are in them.
     fn files(&mut self, log: &LogDir) -> io::Result<Ranges> {
         let mut covered = Ranges::default();
-        for (date, path) in file::list(log)? {
-            if date.ends_with(".new") {
-                continue;
-            }
+        for (_, path) in file::list(log)? {
             let mut file = match RollupFile::open(&path) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -208,7 +205,9 @@ impl Asking<'_> {
                     self.add(at.level, cell.start, &names, |group| cell.add_to(group));
                 })?;
                 let journals = journals.unwrap_or_default();
-                journals.iter().for_each(|range| covered.add(range));
+                for range in &journals {
+                    covered.add(range);
+                }
             }
             self.damages.append(&mut file.damages);
         }

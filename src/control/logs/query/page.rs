@@ -302,7 +302,7 @@ struct Row {
     rank: Rank,
     place: Place,
     block: usize,
-    row: usize,
+    index: usize,
 }
 
 /// The first rows in some order.
@@ -396,7 +396,7 @@ impl<'w> Best<'w> {
                 rank: ranks.get(row),
                 place,
                 block: index,
-                row,
+                index: row,
             });
         }
         Ok(())
@@ -491,7 +491,7 @@ fn records(select: &mut Select<'_>, blocks: &[BlockRef<'_>], rows: &[Row]) -> Ve
             let reader = open.block().and_then(|block| block.reader());
             let reader = reader.map_err(|error| at.damage(error))?;
             for index in group {
-                found[*index] = reader.record(rows[*index].row);
+                found[*index] = reader.record(rows[*index].index);
             }
             Ok(())
         });
