@@ -35,8 +35,16 @@ fn record(n: u64) -> Record {
     let metadata = format!(r#"{{"task":"t{}","user":{}}}"#, n % 4, n % 13);
     let is_logged = n % 10 != 3;
     let mut texts: [&[u8]; TEXTS] = [b""; TEXTS];
-    texts[Text::Gateway as usize] = if n.is_multiple_of(5) { b"second" } else { b"default" };
-    texts[Text::Provider as usize] = if n.is_multiple_of(2) { b"openai" } else { b"anthropic" };
+    texts[Text::Gateway as usize] = if n.is_multiple_of(5) {
+        b"second"
+    } else {
+        b"default"
+    };
+    texts[Text::Provider as usize] = if n.is_multiple_of(2) {
+        b"openai"
+    } else {
+        b"anthropic"
+    };
     texts[Text::Model as usize] = [&b"gpt-4o"[..], b"claude", b""][(n % 3) as usize];
     if is_logged && !n.is_multiple_of(6) {
         texts[Text::Metadata as usize] = metadata.as_bytes();
