@@ -133,7 +133,7 @@ enum Verb {
     Check(check::CheckArgs),
     /// Look at the records of past and present requests.
     #[command(after_help = LOGS_EXAMPLES)]
-    Logs(LogsCommand),
+    Logs(Box<LogsCommand>),
     /// Make, list and end tokens for applications.
     #[command(after_help = KEYS_EXAMPLES)]
     Keys(KeysCommand),

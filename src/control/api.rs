@@ -44,6 +44,7 @@ pub mod archive;
 pub mod health;
 pub mod scrape;
 pub mod account;
+pub mod analytics;
 pub mod page;
 pub mod open_api;
 pub mod gateway;

@@ -109,15 +109,14 @@ fn run(log: &LogDir, shared: &Shared) {
 
 fn pass(log: &LogDir, rollups: &mut Option<Rollups>, stop: &AtomicBool) -> io::Result<()> {
     let now = now_micros();
-    let rollups = match rollups {
-        Some(rollups) => rollups,
-        None => {
-            let (opened, damages) = Rollups::open(log.clone(), now)?;
-            for damage in damages {
-                tracing::warn!("rollups were repaired: {damage}");
-            }
-            rollups.insert(opened)
+    let rollups = if let Some(rollups) = rollups {
+        rollups
+    } else {
+        let (opened, damages) = Rollups::open(log.clone(), now)?;
+        for damage in damages {
+            tracing::warn!("rollups were repaired: {damage}");
         }
+        rollups.insert(opened)
     };
     for damage in rollups.pass(now, stop)?.damages {
         tracing::warn!("not counted in rollups: {damage}");

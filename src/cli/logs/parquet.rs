@@ -5,7 +5,7 @@
 //! the others end in `_us`), costs exact decimals with twelve digits behind the point, metadata JSON
 //! text. What is unknown is null.
 
-use std::{io::Write, sync::Arc};
+use std::{fmt::Write as _, io::Write, sync::Arc};
 
 use parquet::{
     basic::{Compression, ZstdLevel},
@@ -192,7 +192,8 @@ impl<W: Write + Send> ParquetWriter<W> {
         let mut schema = String::from("message records {");
         for (name, source) in &COLUMNS {
             let (kind, meaning) = source.schema();
-            schema.push_str(&format!(" OPTIONAL {kind} {name} {meaning};"));
+            // Writing to a text cannot fail.
+            let _ = write!(schema, " OPTIONAL {kind} {name} {meaning};");
         }
         schema.push('}');
         let properties = WriterProperties::builder()

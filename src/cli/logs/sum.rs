@@ -1,6 +1,7 @@
 //! `--group-by`: records counted and summed, in exact integers.
 
 use std::{
+    fmt::Write as _,
     io::{self, Write},
     str::FromStr,
 };
@@ -226,11 +227,12 @@ fn print_table<'a>(
             if index > 0 {
                 text.push_str("  ");
             }
-            if index < named {
-                text.push_str(&format!("{cell:<width$}"));
+            // Writing to a text cannot fail.
+            let _ = if index < named {
+                write!(text, "{cell:<width$}")
             } else {
-                text.push_str(&format!("{cell:>width$}"));
-            }
+                write!(text, "{cell:>width$}")
+            };
         }
         writeln!(out, "{}", text.trim_end())?;
     }
@@ -242,7 +244,7 @@ fn cells(group: &Group) -> [String; 9] {
     let tokens = |kind: Tokens| totals.tokens[kind as usize].to_string();
     let quantile = |per_mille| {
         let micros = group.times[Time::Duration as usize].quantile(per_mille);
-        micros.map_or("-".into(), |micros| (micros / 1000).to_string())
+        micros.map_or_else(|| "-".into(), |micros| (micros / 1000).to_string())
     };
     [
         totals.requests.to_string(),

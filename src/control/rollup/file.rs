@@ -7,11 +7,12 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
+    ops::RangeInclusive,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
-use super::table::{Level, Table};
+use super::table::{Cell, Level, Table};
 use crate::control::logs::{
     folder::LogDir,
     frame::{self, FileHeader, FrameBuffer, HEADER_BYTES, Header, Kind},
@@ -21,7 +22,7 @@ use crate::control::logs::{
 /// Where a frame's flags hold its level.
 const LEVEL_SHIFT: u16 = 8;
 
-/// The rollup files of a log folder by their dates, oldest first.
+/// The rollup files of a log folder by their dates, oldest first; drafts are left out.
 pub fn list(log: &LogDir) -> io::Result<Vec<(String, PathBuf)>> {
     let entries = match fs::read_dir(log.path()) {
         Ok(entries) => entries,
@@ -34,7 +35,9 @@ pub fn list(log: &LogDir) -> io::Result<Vec<(String, PathBuf)>> {
         let Ok(name) = entry.file_name().into_string() else {
             continue;
         };
-        if let Some(date) = name.strip_prefix("rollup-") {
+        if let Some(date) = name.strip_prefix("rollup-")
+            && !date.contains('.')
+        {
             found.push((date.to_owned(), entry.path()));
         }
     }
@@ -119,6 +122,28 @@ impl RollupFile {
         Ok(table)
     }
 
+    /// Calls `visit` with each cell of a table, and gives its journals; `None` if it is damaged,
+    /// which is noted.
+    pub fn each_cell(
+        &mut self,
+        at: &TableAt,
+        visit: impl FnMut(Cell<'_>),
+    ) -> io::Result<Option<Vec<RangeInclusive<u64>>>> {
+        let payload = match self.segment.payload(&at.frame)? {
+            Ok(payload) => payload,
+            Err(damage) => {
+                self.damages.push(damage);
+                return Ok(None);
+            }
+        };
+        let read = Table::each_cell(payload, visit);
+        if read.is_none() {
+            let what = frame::PayloadError::Rows;
+            self.damages.push(self.segment.damage(&at.frame, what));
+        }
+        Ok(read.map(|(_, journals)| journals))
+    }
+
     /// Bytes of its tables: those that are fresh, and the others.
     pub fn bytes(&self) -> (u64, u64) {
         let (mut fresh, mut merged) = (0, 0);
@@ -177,6 +202,7 @@ pub fn write_anew(path: &Path, tables: &[Table], now_micros: u64) -> io::Result<
     let mut identity = [0u8; 8];
     getrandom::fill(&mut identity).map_err(io::Error::other)?;
     let identity = u64::from_le_bytes(identity);
+    // Of the same name each time: one that a crash left is written over by the next.
     let draft = path.with_extension("new");
     let mut file = OpenOptions::new()
         .write(true)

@@ -18,12 +18,12 @@ pub const BUCKETS: usize = PAGE * PAGES;
 
 /// The bucket of a value.
 #[inline]
+#[expect(clippy::cast_possible_truncation, reason = "at most (32 << 7) + 255")]
 pub fn bucket_of(value: u64) -> u16 {
     let value = value.min(VALUE_MAX);
     // Below 2⁸ the shift is 0, which makes the first two pages one run of single values.
     let shift = (value | 255).ilog2() - 7;
     let bucket = (u64::from(shift) << 7) + (value >> shift);
-    // At most (32 << 7) + 255.
     bucket as u16
 }
 
@@ -48,7 +48,12 @@ enum Counts {
     Few(Vec<(u16, u64)>),
     /// A page for each power of two that has some.
     Pages(Box<[Option<Box<[u64; PAGE]>>; PAGES]>),
+    /// Every bucket, once so many values were counted that the memory is little beside them.
+    All(Box<[u64]>),
 }
+
+/// Values from which on every bucket has its place: 34 KB.
+const MANY: u64 = 1 << 16;
 
 /// Most buckets that are kept in a list: a histogram of so many takes 400 bytes.
 const FEW: usize = 24;
@@ -82,9 +87,24 @@ impl Sketch {
         }
         self.count = self.count.saturating_add(count);
         match &mut self.counts {
-            Counts::Pages(pages) => add_to_pages(pages, bucket, count),
+            Counts::All(all) => add_to(all, usize::from(bucket), count),
+            Counts::Pages(pages) => {
+                add_to_pages(pages, bucket, count);
+                if self.count > MANY {
+                    self.take_room();
+                }
+            }
             Counts::Few(_) => self.add_to_few(bucket, count),
         }
+    }
+
+    #[cold]
+    fn take_room(&mut self) {
+        let mut all = vec![0; BUCKETS].into_boxed_slice();
+        for (bucket, count) in self.buckets() {
+            add_to(&mut all, usize::from(bucket), count);
+        }
+        self.counts = Counts::All(all);
     }
 
     fn add_to_few(&mut self, bucket: u16, count: u64) {
@@ -119,18 +139,21 @@ impl Sketch {
 
     /// The buckets that hold something, in order, with their counts.
     pub fn buckets(&self) -> impl Iterator<Item = (u16, u64)> {
-        let (few, pages) = match &self.counts {
-            Counts::Few(few) => (few.as_slice(), None),
-            Counts::Pages(pages) => (&[][..], Some(pages.iter())),
+        let (few, pages, all) = match &self.counts {
+            Counts::Few(few) => (few.as_slice(), None, None),
+            Counts::Pages(pages) => (&[][..], Some(pages.iter()), None),
+            Counts::All(all) => (&[][..], None, Some(all.chunks(PAGE))),
         };
         let pages = pages.into_iter().flatten().enumerate();
-        let paged = pages
-            .filter_map(|(number, page)| page.as_ref().map(|page| (number, page)))
-            .flat_map(|(number, page)| {
-                let counts = page.iter().enumerate().filter(|(_, count)| **count > 0);
-                counts.map(move |(index, count)| ((number * PAGE + index) as u16, *count))
-            });
-        few.iter().copied().chain(paged)
+        let pages = pages.filter_map(|(number, page)| Some((number, &page.as_deref()?[..])));
+        let all = all.into_iter().flatten().enumerate();
+        let counted = pages.chain(all).flat_map(|(number, page)| {
+            let counts = page.iter().enumerate().filter(|(_, count)| **count > 0);
+            counts.filter_map(move |(index, count)| {
+                Some((u16::try_from(number * PAGE + index).ok()?, *count))
+            })
+        });
+        few.iter().copied().chain(counted)
     }
 
     /// The value that `per_mille` of a thousand values do not exceed; `None` if there is none.
@@ -150,7 +173,14 @@ fn add_to_pages(pages: &mut [Option<Box<[u64; PAGE]>>; PAGES], bucket: u16, coun
     let bucket = usize::from(bucket);
     if let Some(page) = pages.get_mut(bucket / PAGE) {
         let page = page.get_or_insert_with(|| Box::new([0; PAGE]));
-        page[bucket % PAGE] = page[bucket % PAGE].saturating_add(count);
+        add_to(&mut page[..], bucket % PAGE, count);
+    }
+}
+
+#[inline]
+fn add_to(counts: &mut [u64], index: usize, count: u64) {
+    if let Some(slot) = counts.get_mut(index) {
+        *slot = slot.saturating_add(count);
     }
 }
 
@@ -163,15 +193,13 @@ mod tests {
 
     #[test]
     fn every_bucket_holds_its_greatest_value_and_no_other_does() {
-        for bucket in 0..BUCKETS as u16 {
+        let last = u16::try_from(BUCKETS - 1).unwrap();
+        for bucket in 0..=last {
             assert_eq!(bucket_of(value_of(bucket)), bucket);
-            assert_eq!(
-                bucket_of(value_of(bucket) + 1),
-                bucket.saturating_add(1).min(BUCKETS as u16 - 1)
-            );
+            assert_eq!(bucket_of(value_of(bucket) + 1), (bucket + 1).min(last));
         }
-        assert_eq!(value_of(BUCKETS as u16 - 1), VALUE_MAX);
-        assert_eq!(bucket_of(u64::MAX), BUCKETS as u16 - 1);
+        assert_eq!(value_of(last), VALUE_MAX);
+        assert_eq!(bucket_of(u64::MAX), last);
         assert_eq!(Sketch::default().quantile(500), None);
     }
 
@@ -182,7 +210,9 @@ mod tests {
 
     fn sketch(values: &[u64]) -> Sketch {
         let mut sketch = Sketch::default();
-        values.iter().for_each(|value| sketch.record(*value));
+        for value in values {
+            sketch.record(*value);
+        }
         sketch
     }
 
@@ -191,11 +221,28 @@ mod tests {
         fn quantiles_are_those_of_an_hdr_histogram(values in values()) {
             let sketch = sketch(&values);
             let mut hdr = Histogram::<u64>::new(2).unwrap();
-            values.iter().for_each(|value| hdr.record(*value).unwrap());
+            for value in &values {
+                hdr.record(*value).unwrap();
+            }
             for per_mille in [1, 500, 900, 950, 990, 1000] {
                 let expected = hdr.value_at_quantile(f64::from(per_mille) / 1000.0);
                 prop_assert_eq!(sketch.quantile(per_mille), Some(expected));
             }
+        }
+
+        #[test]
+        fn many_values_are_counted_like_few(values in values(), count in 1..100_000u64) {
+            let mut sketch = sketch(&values);
+            sketch.add_bucket(bucket_of(7), count);
+            let mut again = Sketch::default();
+            again.add_bucket(bucket_of(7), count);
+            for value in &values {
+                again.record(*value);
+            }
+            prop_assert_eq!(&sketch, &again);
+            prop_assert_eq!(sketch.count(), values.len() as u64 + count);
+            let sum: u64 = sketch.buckets().map(|(_, count)| count).sum();
+            prop_assert_eq!(sum, sketch.count());
         }
 
         #[test]

@@ -94,12 +94,7 @@ impl Rollups {
             files: BTreeMap::new(),
         };
         let mut damages = Vec::new();
-        for (date, path) in file::list(&rollups.log)? {
-            if date.ends_with(".new") {
-                // A draft that a crash left.
-                std::fs::remove_file(path)?;
-                continue;
-            }
+        for (date, _) in file::list(&rollups.log)? {
             rollups.load(&date, now_micros, &mut damages)?;
         }
         Ok((rollups, damages))

@@ -1,7 +1,7 @@
 //! Rollups as bytes: the payload of a `Rollup` frame.
 //!
 //! Numbers are variable-length integers of seven bits a byte, the least first. A table is: format
-//! (1), level (see [`Level`]); the number of ranges of journals and for each its first and how many
+//! (2), level (see [`Level`]); the number of ranges of journals and for each its first and how many
 //! follow; the number of texts and for each its length and bytes; the number of cells and for each
 //! the minute since the Unix epoch at which it starts, the places of gateway, provider, model and
 //! key among the texts, then rows, requests, classes, tokens, unmetered, cost, unpriced, and for
@@ -18,7 +18,7 @@ use crate::control::logs::{
     query::group::{Group, Part, Stretch},
 };
 
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 /// Parts of a cell's name: its start, gateway, provider, model, key.
 pub const PARTS: usize = 5;
@@ -119,6 +119,30 @@ impl Table {
 
     /// Reads a payload; `None` if it is no table.
     pub fn read(payload: &[u8]) -> Option<Self> {
+        let mut cells = Vec::new();
+        let (level, journals) = Self::each_cell(payload, |cell| {
+            let mut parts = vec![Part::Number(cell.start)];
+            parts.extend(cell.names.map(|name| Part::Text(name.to_vec())));
+            let mut group = Group {
+                parts,
+                ..Group::default()
+            };
+            cell.add_to(&mut group);
+            cells.push(group);
+        })?;
+        Some(Self {
+            level,
+            journals,
+            cells,
+        })
+    }
+
+    /// Calls `visit` with each cell of a payload, and gives its level and its journals. `None` if
+    /// it is no table, which may show after some cells.
+    pub fn each_cell<'a>(
+        payload: &'a [u8],
+        mut visit: impl FnMut(Cell<'a>),
+    ) -> Option<(Level, Vec<RangeInclusive<u64>>)> {
         let mut reader = Reader(payload);
         if reader.number()? != FORMAT {
             return None;
@@ -132,29 +156,53 @@ impl Table {
             let length = usize::try_from(reader.number()?).ok()?;
             reader.bytes(length)
         })?;
-        let cells = reader.list(|reader| {
+        reader.list(|reader| {
             let start = reader.number()?.checked_mul(Stretch::Minute.micros())?;
-            let mut parts = vec![Part::Number(start)];
-            for _ in 1..PARTS {
-                let text = texts.get(usize::try_from(reader.number()?).ok()?)?;
-                parts.push(Part::Text(text.to_vec()));
+            let mut names: [&[u8]; PARTS - 1] = [&[]; PARTS - 1];
+            for name in &mut names {
+                *name = texts.get(usize::try_from(reader.number()?).ok()?)?;
             }
             let totals = reader.totals()?;
-            let mut times: [Sketch; TIMES] = Default::default();
-            for sketch in &mut times {
-                reader.sketch(sketch)?;
+            let mut times: [&[u8]; TIMES] = [&[]; TIMES];
+            for time in &mut times {
+                *time = reader.sketch()?;
             }
-            Some(Group {
-                parts,
+            visit(Cell {
+                start,
+                names,
                 totals,
                 times,
-            })
+            });
+            Some(())
         })?;
-        reader.0.is_empty().then_some(Self {
-            level,
-            journals,
-            cells,
-        })
+        reader.0.is_empty().then_some((level, journals))
+    }
+}
+
+/// A cell in place.
+#[derive(Debug)]
+pub struct Cell<'a> {
+    /// When it starts, in microseconds since the Unix epoch.
+    pub start: u64,
+    /// Gateway, provider, model, key.
+    pub names: [&'a [u8]; PARTS - 1],
+    totals: Totals,
+    /// Buckets and counts, not read yet but known to be whole.
+    times: [&'a [u8]; TIMES],
+}
+
+impl Cell<'_> {
+    /// Adds what it holds to `group`.
+    pub fn add_to(&self, group: &mut Group) {
+        group.totals.merge(&self.totals);
+        for (bytes, sketch) in self.times.iter().zip(&mut group.times) {
+            let mut reader = Reader(bytes);
+            let mut bucket = 0u64;
+            while let (Some(step), Some(count)) = (reader.number(), reader.number()) {
+                bucket = bucket.saturating_add(step);
+                sketch.add_bucket(u16::try_from(bucket).unwrap_or(u16::MAX), count);
+            }
+        }
     }
 }
 
@@ -178,11 +226,12 @@ fn put(out: &mut Vec<u8>, number: u64) {
 }
 
 fn put_wide(out: &mut Vec<u8>, mut number: u128) {
+    let low = |number: u128| number.to_le_bytes()[0];
     while number >= 0x80 {
-        out.push(number as u8 | 0x80);
+        out.push(low(number) | 0x80);
         number >>= 7;
     }
-    out.push(number as u8);
+    out.push(low(number));
 }
 
 fn put_totals(out: &mut Vec<u8>, totals: &Totals) {
@@ -278,14 +327,23 @@ impl<'a> Reader<'a> {
         Some(totals)
     }
 
-    fn sketch(&mut self, sketch: &mut Sketch) -> Option<()> {
+    /// Passes over buckets and counts, and gives their bytes.
+    fn sketch(&mut self) -> Option<&'a [u8]> {
         let count = self.number()?;
-        let mut bucket = 0u64;
-        for _ in 0..count {
-            bucket = bucket.checked_add(self.number()?)?;
-            sketch.add_bucket(u16::try_from(bucket).ok()?, self.number()?);
+        let all = self.0;
+        let mut ends = count.checked_mul(2)?;
+        let mut length = 0;
+        for byte in all {
+            if ends == 0 {
+                break;
+            }
+            length += 1;
+            ends -= u64::from(byte & 0x80 == 0);
         }
-        Some(())
+        if ends > 0 {
+            return None;
+        }
+        self.bytes(length)
     }
 }
 
@@ -312,7 +370,9 @@ mod tests {
                 group.totals.cost = u128::MAX / (1 + u128::from(n[12]));
                 group.totals.unpriced = n[13];
                 for (sketch, values) in group.times.iter_mut().zip(values) {
-                    values.iter().for_each(|value| sketch.record(*value));
+                    for value in values {
+                        sketch.record(value);
+                    }
                 }
                 group
             },

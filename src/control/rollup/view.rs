@@ -10,7 +10,7 @@ use super::{
     file::{self, RollupFile, TableAt},
     ranges::Ranges,
     store::{CELL_KEYS, each_uncovered, floor},
-    table::{Level, Table, start_of},
+    table::{Level, PARTS, start_of},
 };
 use crate::control::logs::{
     filter::Pattern,
@@ -20,18 +20,18 @@ use crate::control::logs::{
     snapshot::LogReader,
 };
 
-/// By what totals can be told apart; the number is the place in a cell's name.
+/// By what totals can be told apart; the number is the place among a cell's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Dimension {
     /// Gateway id.
-    Gateway = 1,
+    Gateway = 0,
     /// Provider slug.
-    Provider = 2,
+    Provider = 1,
     /// Model as it was named.
-    Model = 3,
+    Model = 2,
     /// Name of the key.
-    Key = 4,
+    Key = 3,
 }
 
 /// A question.
@@ -87,7 +87,13 @@ pub fn ask(reader: &mut LogReader, question: &Question) -> io::Result<Answer> {
     asking.damages.append(&mut damages);
     let (cells, other) = rest.finish();
     for cell in &cells {
-        asking.add(cell, Level::Fresh);
+        let names = std::array::from_fn(|index| match cell.parts.get(index + 1) {
+            Some(Part::Text(name)) => name.as_slice(),
+            Some(Part::Number(_)) | None => &[],
+        });
+        asking.add(Level::Fresh, start_of(cell), &names, |group| {
+            group.merge(cell)
+        });
     }
     let (groups, mut left) = asking.groups.finish();
     if let Some(other) = other {
@@ -182,10 +188,7 @@ impl Asking<'_> {
     /// Adds the cells of all files; gives the journals that are in them.
     fn files(&mut self, log: &LogDir) -> io::Result<Ranges> {
         let mut covered = Ranges::default();
-        for (date, path) in file::list(log)? {
-            if date.ends_with(".new") {
-                continue;
-            }
+        for (_, path) in file::list(log)? {
             let mut file = match RollupFile::open(&path) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -197,9 +200,13 @@ impl Asking<'_> {
                 if !tells_journals && !self.window.meets(&at) {
                     continue;
                 }
-                if let Some(table) = file.table(&at)? {
-                    table.journals.iter().for_each(|range| covered.add(range));
-                    self.add_table(&table);
+                let journals = file.each_cell(&at, |cell| {
+                    let names = cell.names;
+                    self.add(at.level, cell.start, &names, |group| cell.add_to(group));
+                })?;
+                let journals = journals.unwrap_or_default();
+                for range in &journals {
+                    covered.add(range);
                 }
             }
             self.damages.append(&mut file.damages);
@@ -207,35 +214,30 @@ impl Asking<'_> {
         Ok(covered)
     }
 
-    fn add_table(&mut self, table: &Table) {
-        for cell in &table.cells {
-            self.add(cell, table.level);
-        }
-    }
-
-    fn add(&mut self, cell: &Group, level: Level) {
-        let start = start_of(cell);
-        if !self.window.counts(level, start) || !self.fits(cell) {
+    /// Adds a cell, if it counts, to its group.
+    fn add(
+        &mut self,
+        level: Level,
+        start: u64,
+        names: &[&[u8]; PARTS - 1],
+        add: impl FnOnce(&mut Group),
+    ) {
+        if !self.window.counts(level, start) || !self.fits(names) {
             return;
         }
         let time = self
             .question
             .stretch
             .map(|stretch| Part::Number(floor(start, stretch)));
-        let names = self.question.by.iter().map(|dimension| {
-            let part = cell.parts.get(*dimension as usize);
-            part.cloned().unwrap_or(Part::Text(Vec::new()))
-        });
+        let by = self.question.by.iter();
+        let names = by.map(|dimension| Part::Text(names[*dimension as usize].to_vec()));
         let parts: Vec<_> = time.into_iter().chain(names).collect();
-        self.groups.add_to(&parts, cell);
+        add(self.groups.group(&parts));
     }
 
-    fn fits(&self, cell: &Group) -> bool {
+    fn fits(&self, names: &[&[u8]; PARTS - 1]) -> bool {
         self.question.only.iter().all(|(dimension, patterns)| {
-            let name = match cell.parts.get(*dimension as usize) {
-                Some(Part::Text(name)) => name.as_slice(),
-                Some(Part::Number(_)) | None => &[],
-            };
+            let name = names[*dimension as usize];
             patterns.iter().any(|pattern| pattern.matches(name))
         })
     }

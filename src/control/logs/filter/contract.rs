@@ -55,11 +55,10 @@ enum Key {
     CreatedAt,
     Text(TextField),
     Flag(FlagField),
-    /// With the factor between the API's unit and the record's, as a power of ten: of decimals
-    /// that are kept, and of those that are cut off where the API shows whole numbers.
+    /// With the unit that the API counts it in.
     Number(NumberField, Scale),
     Feedback,
-    MetadataKey,
+    MetadataName,
     MetadataValue,
 }
 
@@ -106,7 +105,7 @@ const KEYS: [(&str, Key); 22] = [
     ),
     ("feedback", Key::Feedback),
     ("event_id", Key::Text(TextField::Event)),
-    ("metadata.key", Key::MetadataKey),
+    ("metadata.key", Key::MetadataName),
     ("metadata.value", Key::MetadataValue),
     ("authentication", Key::Flag(FlagField::Authenticated)),
     ("wholesale", Key::Flag(FlagField::Wholesale)),
@@ -335,7 +334,7 @@ impl RawFilter {
         Ok(match key {
             Key::Id => Test::Id(self.patterns(operator)?),
             Key::Text(field) => Test::Text(field, self.patterns(operator)?),
-            Key::MetadataKey => Test::MetadataKey(self.patterns(operator)?),
+            Key::MetadataName => Test::MetadataKey(self.patterns(operator)?),
             Key::MetadataValue => Test::MetadataValue(self.patterns(operator)?),
             Key::CreatedAt => Test::Time(self.each(|value| time(value, operator))?),
             Key::Number(field, scale) => {

@@ -29,12 +29,12 @@ impl Display for Term {
         }
         match &self.test {
             Test::Number(field, tests) => {
-                key(f, NumberField::KEYS, *field)?;
+                key(f, &NumberField::KEYS, *field)?;
                 let unit = field.unit();
                 list(f, tests, |f, test| number(f, unit, *test))
             }
             Test::Flag(field, wanted) => {
-                key(f, FlagField::KEYS, *field)?;
+                key(f, &FlagField::KEYS, *field)?;
                 wanted.fmt(f)
             }
             Test::Outcome(outcomes) => {
@@ -50,7 +50,7 @@ impl Display for Term {
                 })
             }
             Test::Text(field, patterns) => {
-                key(f, TextField::KEYS, *field)?;
+                key(f, &TextField::KEYS, *field)?;
                 list(f, patterns, |f, pattern| pieces(f, pattern, false))
             }
             Test::MetadataKey(patterns) => {
@@ -79,9 +79,9 @@ impl Display for Term {
     }
 }
 
-fn key<F: PartialEq, const N: usize>(
+fn key<F: Copy + PartialEq>(
     f: &mut fmt::Formatter<'_>,
-    keys: [(&str, F); N],
+    keys: &[(&str, F)],
     field: F,
 ) -> fmt::Result {
     let found = keys.iter().find(|(_, other)| *other == field);

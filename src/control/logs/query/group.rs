@@ -9,7 +9,7 @@ use super::mask::Mask;
 use crate::{
     control::{
         logs::{
-            block::{Block, BlockError, Number, Numbers, Strings, TextCells, U16, U32, U64},
+            block::{Block, BlockError, Number, Numbers, Strings, TextCells},
             filter::field::metadata_value,
         },
         rollup::{
@@ -17,14 +17,15 @@ use crate::{
             totals::{CLASSES, Class, TIMES, Time, Tokens, Totals},
         },
     },
-    domain::{
-        outcome::Outcome,
-        record::{Text, flag},
-    },
+    domain::record::Text,
 };
 
+mod columns;
 mod local;
+mod add;
 
+use add::{count, count_unknown, sum, sum_masked, unknown_masked};
+use columns::Columns;
 use local::{Local, Names};
 
 /// Most keys of one question.
@@ -81,7 +82,7 @@ pub enum Part {
 pub struct Wanted {
     /// Requests and classes.
     pub classes: bool,
-    /// Tokens by kind.
+    /// Tokens by kind; those of cache hits need the classes as well.
     pub tokens: bool,
     /// Costs.
     pub cost: bool,
@@ -125,9 +126,9 @@ impl Group {
 pub struct Groups {
     keys: Vec<GroupKey>,
     wanted: Wanted,
-    groups_max: usize,
+    most: usize,
     index: HashMap<Vec<Part>, usize>,
-    groups: Vec<Group>,
+    list: Vec<Group>,
     /// What found no room.
     other: Option<Group>,
     room: Room,
@@ -156,9 +157,9 @@ impl Groups {
         Self {
             keys,
             wanted,
-            groups_max,
+            most: groups_max,
             index: HashMap::new(),
-            groups: Vec::new(),
+            list: Vec::new(),
             other: None,
             room: Room::default(),
         }
@@ -179,7 +180,7 @@ impl Groups {
         mask: &Mask,
         room: &mut Room,
     ) -> Result<(), BlockError> {
-        let columns = Columns::of(block, &self.wanted)?;
+        let columns = Columns::of(block, self.wanted)?;
         if self.keys.is_empty() && columns.are_sums() {
             self.add_sums(block, mask, &columns);
             return Ok(());
@@ -203,7 +204,9 @@ impl Groups {
             .zip(counts.iter())
             .map(|(codes, count)| (*count > 0).then(|| self.place(&keys, codes)))
             .collect();
-        self.for_each(&places, counts, |group, count| group.totals.rows += count);
+        self.for_each(&places, counts, |group, count| {
+            group.totals.rows += count;
+        });
 
         if let Some(classes) = &columns.classes {
             let mut by_class = vec![[0u64; CLASSES]; groups.len()];
@@ -220,10 +223,27 @@ impl Groups {
                     *sum += count;
                 }
             });
+            // Most blocks have no hit, and are not gone through again.
+            let hits = by_class.iter().any(|of| of[Class::Cached as usize] > 0);
+            if let (true, Some((input, output))) = (hits, columns.unmetered) {
+                for (kind, numbers) in
+                    [(Tokens::CachedInput, input), (Tokens::CachedOutput, output)]
+                {
+                    let mut sums = vec![0u128; groups.len()];
+                    rows.each(group_of, |row, group| {
+                        if classes.of_row(row) == Class::Cached {
+                            sums[group] += u128::from(numbers.get(row).unwrap_or(0));
+                        }
+                    });
+                    self.for_each(&places, &sums, |group, sum| {
+                        group.totals.tokens[kind as usize] += sum;
+                    });
+                }
+            }
         }
         for (kind, numbers) in &columns.tokens {
             let sums = &mut room.sums;
-            sum(sums, groups.len(), &rows, group_of, *numbers);
+            sum(sums, groups.len(), &rows, group_of, *numbers, u64::MAX);
             self.for_each(&places, sums, |group, sum| {
                 group.totals.tokens[*kind as usize] += sum;
             });
@@ -236,8 +256,11 @@ impl Groups {
         }
         if let Some(costs) = columns.cost {
             let sums = &mut room.sums;
-            sum(sums, groups.len(), &rows, group_of, costs);
-            self.for_each(&places, sums, |group, sum| group.totals.cost += sum);
+            let max = block.zone().cost.max;
+            sum(sums, groups.len(), &rows, group_of, costs, max);
+            self.for_each(&places, sums, |group, sum| {
+                group.totals.cost += sum;
+            });
             count_unknown(counts, groups.len(), &rows, group_of, &[costs]);
             self.for_each(&places, counts, |group, count| {
                 group.totals.unpriced += count
@@ -278,23 +301,28 @@ impl Groups {
 
     /// Adds to the group with the name `parts` what `group` holds.
     pub fn add_to(&mut self, parts: &[Part], group: &Group) {
+        self.group(parts).merge(group);
+    }
+
+    /// The group with the name `parts`, or that of what finds no room.
+    pub fn group(&mut self, parts: &[Part]) -> &mut Group {
         let place = self.find(parts);
-        self.at(place).merge(group);
+        self.at(place)
     }
 
     /// How many groups there are, the others not counted.
     pub fn len(&self) -> usize {
-        self.groups.len()
+        self.list.len()
     }
 
     /// Says whether nothing was added.
     pub fn is_empty(&self) -> bool {
-        self.groups.is_empty() && self.other.is_none()
+        self.list.is_empty() && self.other.is_none()
     }
 
     /// The groups, and what found no room among them.
     pub fn finish(self) -> (Vec<Group>, Option<Group>) {
-        (self.groups, self.other)
+        (self.list, self.other)
     }
 
     fn place(&mut self, keys: &[Local<'_>], codes: &[u32; KEYS_MAX]) -> usize {
@@ -310,11 +338,11 @@ impl Groups {
         if let Some(place) = self.index.get(parts) {
             return *place;
         }
-        if self.groups.len() >= self.groups_max {
+        if self.list.len() >= self.most {
             return usize::MAX;
         }
-        let place = self.groups.len();
-        self.groups.push(Group {
+        let place = self.list.len();
+        self.list.push(Group {
             parts: parts.to_vec(),
             ..Group::default()
         });
@@ -323,7 +351,7 @@ impl Groups {
     }
 
     fn at(&mut self, place: usize) -> &mut Group {
-        match self.groups.get_mut(place) {
+        match self.list.get_mut(place) {
             Some(group) => group,
             None => self.other.get_or_insert_default(),
         }
@@ -380,263 +408,6 @@ impl Groups {
                 }
             }
         }
-    }
-}
-
-impl Rows<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Self::All(count) => *count,
-            Self::Some(rows) => rows.len(),
-        }
-    }
-
-    /// Calls `visit` with each row and its group.
-    #[inline]
-    fn each(&self, group_of: &[u32], mut visit: impl FnMut(usize, usize)) {
-        match self {
-            Self::All(count) => {
-                for (row, group) in (0..*count).zip(group_of) {
-                    visit(row, *group as usize);
-                }
-            }
-            Self::Some(rows) => {
-                for (row, group) in rows.iter().zip(group_of) {
-                    visit(*row as usize, *group as usize);
-                }
-            }
-        }
-    }
-
-    /// Calls `visit` with each row's group and its value.
-    #[inline]
-    fn each_value(&self, group_of: &[u32], values: &[U64], mut visit: impl FnMut(usize, u64)) {
-        match self {
-            Self::All(_) => {
-                for (group, value) in group_of.iter().zip(values) {
-                    visit(*group as usize, value.to_native());
-                }
-            }
-            Self::Some(rows) => {
-                for (row, group) in rows.iter().zip(group_of) {
-                    if let Some(value) = values.get(*row as usize) {
-                        visit(*group as usize, value.to_native());
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Counts the rows of each group.
-fn count(counts: &mut Vec<u64>, groups: usize, group_of: &[u32]) {
-    counts.clear();
-    counts.resize(groups, 0);
-    if let [one] = &mut counts[..] {
-        *one = group_of.len() as u64;
-        return;
-    }
-    for group in group_of {
-        counts[*group as usize] += 1;
-    }
-}
-
-/// Sums a column up by group; what is unknown adds nothing.
-fn sum(
-    sums: &mut Vec<u128>,
-    groups: usize,
-    rows: &Rows<'_>,
-    group_of: &[u32],
-    numbers: Numbers<'_>,
-) {
-    sums.clear();
-    sums.resize(groups, 0);
-    match numbers {
-        Numbers::Unknown => {}
-        // Unknown values are stored as 0.
-        Numbers::Each(values) | Numbers::Some { values, .. } => {
-            rows.each_value(group_of, values, |group, value| {
-                sums[group] += u128::from(value);
-            });
-        }
-    }
-}
-
-/// Counts by group the rows in which one of `columns` is unknown.
-fn count_unknown(
-    counts: &mut Vec<u64>,
-    groups: usize,
-    rows: &Rows<'_>,
-    group_of: &[u32],
-    columns: &[Numbers<'_>],
-) {
-    counts.clear();
-    counts.resize(groups, 0);
-    let mut partly = Vec::new();
-    for column in columns {
-        match column {
-            Numbers::Each(_) => {}
-            Numbers::Unknown => {
-                count(counts, groups, group_of);
-                return;
-            }
-            Numbers::Some { known, .. } => partly.push(*known),
-        }
-    }
-    if partly.is_empty() {
-        return;
-    }
-    rows.each(group_of, |row, group| {
-        let known = partly.iter().all(|known| {
-            let word = known.get(row / 64).map_or(0, |word| word.to_native());
-            word >> (row % 64) & 1 == 1
-        });
-        counts[group] += u64::from(!known);
-    });
-}
-
-/// The sum of the values of the rows in `mask`, none of which is greater than `max`.
-fn sum_masked(mask: &Mask, numbers: Numbers<'_>, max: u64) -> u128 {
-    let values = match numbers {
-        Numbers::Unknown => return 0,
-        // Unknown values are stored as 0.
-        Numbers::Each(values) | Numbers::Some { values, .. } => values,
-    };
-    let rows = mask.rows().iter().zip(values);
-    if max.checked_mul(values.len() as u64).is_some() {
-        // No sum of so many values overflows.
-        let sum = rows.fold(0u64, |sum, (row, value)| {
-            sum.wrapping_add(value.to_native() & 0u64.wrapping_sub(u64::from(*row)))
-        });
-        return u128::from(sum);
-    }
-    rows.map(|(row, value)| u128::from(value.to_native()) * u128::from(*row))
-        .sum()
-}
-
-/// How many rows in `mask` lack one of `columns`.
-fn unknown_masked(mask: &Mask, columns: &[Numbers<'_>]) -> u64 {
-    let mut partly = Vec::new();
-    for column in columns {
-        match column {
-            Numbers::Each(_) => {}
-            Numbers::Unknown => return mask.count() as u64,
-            Numbers::Some { known, .. } => partly.push(*known),
-        }
-    }
-    if partly.is_empty() {
-        return 0;
-    }
-    let words = mask.rows().chunks(64).enumerate().map(|(index, rows)| {
-        let known = partly.iter().fold(u64::MAX, |all, known| {
-            all & known.get(index).map_or(0, |word| word.to_native())
-        });
-        let in_mask = rows
-            .iter()
-            .enumerate()
-            .fold(0u64, |word, (bit, row)| word | u64::from(*row) << bit);
-        u64::from((in_mask & !known).count_ones())
-    });
-    words.sum()
-}
-
-/// The columns that are needed, all verified before the first is added up.
-struct Columns<'a> {
-    classes: Option<ClassColumns<'a>>,
-    tokens: Vec<(Tokens, Numbers<'a>)>,
-    unmetered: Option<(Numbers<'a>, Numbers<'a>)>,
-    cost: Option<Numbers<'a>>,
-    times: Vec<(Time, Numbers<'a>)>,
-}
-
-impl<'a> Columns<'a> {
-    /// Says whether nothing is wanted but sums of columns.
-    fn are_sums(&self) -> bool {
-        self.classes.is_none() && self.times.is_empty()
-    }
-
-    fn of(block: &Block<'a>, wanted: &Wanted) -> Result<Self, BlockError> {
-        let mut columns = Self {
-            classes: None,
-            tokens: Vec::new(),
-            unmetered: None,
-            cost: None,
-            times: Vec::new(),
-        };
-        if wanted.classes {
-            columns.classes = Some(ClassColumns::of(block)?);
-        }
-        if wanted.tokens {
-            for (kind, number) in [
-                (Tokens::Input, Number::TokensInput),
-                (Tokens::Output, Number::TokensOutput),
-                (Tokens::CacheRead, Number::TokensCacheRead),
-                (Tokens::CacheWrite, Number::TokensCacheWrite),
-                (Tokens::Reasoning, Number::TokensReasoning),
-            ] {
-                let numbers = block.numbers(number)?;
-                if !matches!(numbers, Numbers::Unknown) {
-                    columns.tokens.push((kind, numbers));
-                }
-            }
-            let input = block.numbers(Number::TokensInput)?;
-            columns.unmetered = Some((input, block.numbers(Number::TokensOutput)?));
-        }
-        if wanted.cost {
-            columns.cost = Some(block.numbers(Number::Cost)?);
-        }
-        for (time, number) in [
-            (Time::Duration, Number::Duration),
-            (Time::FirstToken, Number::FirstToken),
-            (Time::Overhead, Number::Overhead),
-        ] {
-            if wanted.times[time as usize] {
-                let numbers = block.numbers(number)?;
-                columns.times.push((time, numbers));
-            }
-        }
-        Ok(columns)
-    }
-}
-
-/// What decides the class of a row.
-struct ClassColumns<'a> {
-    outcomes: &'a [u8],
-    statuses: &'a [U16],
-    flags: &'a [U32],
-    steps: &'a [u8],
-    attempts: &'a [u8],
-}
-
-impl<'a> ClassColumns<'a> {
-    fn of(block: &Block<'a>) -> Result<Self, BlockError> {
-        Ok(Self {
-            outcomes: block.outcomes()?,
-            statuses: block.statuses()?,
-            flags: block.flags()?,
-            steps: block.steps()?,
-            attempts: block.attempts()?,
-        })
-    }
-
-    /// The class of a row; that of most is told without a look at the status.
-    #[inline]
-    fn of_row(&self, row: usize) -> Class {
-        let outcome = self.outcomes.get(row).copied().unwrap_or(u8::MAX);
-        let flags = self.flags.get(row).map_or(0, |flags| flags.to_native());
-        if outcome == Outcome::Ok as u8 && flags & flag::CACHED == 0 {
-            return Class::Ok;
-        }
-        let status = self
-            .statuses
-            .get(row)
-            .map_or(0, |status| status.to_native());
-        Class::of(outcome, status, flags)
-    }
-
-    #[inline]
-    fn is_first(&self, row: usize) -> bool {
-        self.steps.get(row) == Some(&0) && self.attempts.get(row) == Some(&0)
     }
 }
 

@@ -151,7 +151,7 @@ impl Mask {
         // In pieces short enough for sums of bytes, which vectorise.
         let pieces = self.rows.chunks(255);
         pieces
-            .map(|piece| usize::from(piece.iter().fold(0u8, |sum, row| sum + row)))
+            .map(|piece| usize::from(piece.iter().sum::<u8>()))
             .sum()
     }
 

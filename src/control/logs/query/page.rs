@@ -16,7 +16,7 @@ use crate::{
         block::{Block, BlockError, Number, Numbers, Range},
         filter::{
             Filter,
-            contract::list::{OrderBy, OrderDirection},
+            contract::list::{ListQuery, OrderBy, OrderDirection},
             field::model_type,
         },
         snapshot::{BlockRef, LogSnapshot},
@@ -65,6 +65,22 @@ impl PageOf {
             after: None,
             count: false,
             ranges: false,
+        }
+    }
+}
+
+impl From<&ListQuery> for PageOf {
+    /// The page that a query of the management API asks for.
+    fn from(query: &ListQuery) -> Self {
+        let rows = u64::from(query.per_page);
+        Self {
+            order_by: query.order_by,
+            direction: query.direction,
+            offset: query.page.saturating_sub(1).saturating_mul(rows),
+            rows: usize::try_from(rows).unwrap_or(usize::MAX),
+            after: None,
+            count: true,
+            ranges: query.meta_info,
         }
     }
 }
@@ -286,7 +302,7 @@ struct Row {
     rank: Rank,
     place: Place,
     block: usize,
-    row: usize,
+    index: usize,
 }
 
 /// The first rows in some order.
@@ -380,7 +396,7 @@ impl<'w> Best<'w> {
                 rank: ranks.get(row),
                 place,
                 block: index,
-                row,
+                index: row,
             });
         }
         Ok(())
@@ -475,7 +491,7 @@ fn records(select: &mut Select<'_>, blocks: &[BlockRef<'_>], rows: &[Row]) -> Ve
             let reader = open.block().and_then(|block| block.reader());
             let reader = reader.map_err(|error| at.damage(error))?;
             for index in group {
-                found[*index] = reader.record(rows[*index].row);
+                found[*index] = reader.record(rows[*index].index);
             }
             Ok(())
         });

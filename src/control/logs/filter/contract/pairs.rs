@@ -137,7 +137,7 @@ fn in_turn(parts: &[(Part, &str)]) -> Vec<RawFilter> {
             });
         } else if let Some(filter) = filters.last_mut() {
             match part {
-                Part::Operator => filter.operator = (*value).to_owned(),
+                Part::Operator => filter.operator = String::from(*value),
                 Part::Key | Part::Value => filter.values.push(query_value(value)),
             }
         }

@@ -68,6 +68,7 @@ fn grouped_filters_whose_values_cannot_be_told_apart_are_refused() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of every key")]
 fn every_key_is_read_and_an_unknown_one_is_named_with_its_place() {
     let json = |key: &str, operator: &str, value: &str| {
         let text = format!(r#"[{{"key":"{key}","operator":"{operator}","value":[{value}]}}]"#);

@@ -62,7 +62,7 @@ impl<'a> Local<'a> {
                 Some((before, code)) if before == value => code,
                 Some(_) | None => *index.entry(value).or_insert_with(|| {
                     parts.push(Part::Number(value));
-                    (parts.len() - 1) as u32
+                    code_of(parts.len() - 1)
                 }),
             };
             last = Some((value, code));
@@ -102,7 +102,7 @@ impl<'a> Local<'a> {
             let text = text(row);
             let code = *index.entry(text).or_insert_with(|| {
                 parts.push(Part::Text(text.to_vec()));
-                (parts.len() - 1) as u32
+                code_of(parts.len() - 1)
             });
             if let Some(slot) = codes.get_mut(row) {
                 *slot = code;
@@ -134,7 +134,7 @@ impl<'a> Local<'a> {
                 };
                 *index.entry(text).or_insert_with_key(|text| {
                     named.push(Part::Text(text.clone()));
-                    (named.len() - 1) as u32
+                    code_of(named.len() - 1)
                 })
             })
             .collect();
@@ -150,6 +150,11 @@ impl<'a> Local<'a> {
     fn is_one(&self) -> bool {
         self.codes.is_empty()
     }
+}
+
+/// The code of the value, or the group, in place `index`: below the rows of a block.
+fn code_of(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
 }
 
 /// Most combinations of codes that have a slot each; beyond that they are looked up by hash.
@@ -215,7 +220,7 @@ fn number_combined(
         (codes, number)
     };
     if combinations <= u128::from(SLOTS_MAX) {
-        let mut slots = vec![u32::MAX; combinations as usize];
+        let mut slots = vec![u32::MAX; usize::try_from(combinations).unwrap_or(0)];
         rows.each_row(|row| {
             let mut slot = 0;
             for index in many {
@@ -227,7 +232,7 @@ fn number_combined(
                 Some(group) if *group != u32::MAX => *group,
                 Some(_) | None => {
                     groups.push(codes_of(row).0);
-                    let group = (groups.len() - 1) as u32;
+                    let group = code_of(groups.len() - 1);
                     if let Some(slot) = slots.get_mut(slot) {
                         *slot = group;
                     }
@@ -243,7 +248,7 @@ fn number_combined(
         let (codes, number) = codes_of(row);
         group_of.push(*index.entry(number).or_insert_with(|| {
             groups.push(codes);
-            (groups.len() - 1) as u32
+            code_of(groups.len() - 1)
         }));
     });
     groups

@@ -8,7 +8,7 @@ use crate::{
         block::{Verified, build::BlockBuilder},
         frame::{self, FrameBuffer, HEADER_BYTES, Header},
     },
-    domain::record::{Record, TEXTS, Texts},
+    domain::record::{Record, TEXTS, Texts, flag},
 };
 
 /// 2026-11-21T12:00:00Z.
@@ -85,6 +85,10 @@ fn add(group: &mut Group, record: &Record) {
     totals.tokens[Tokens::Input as usize] += known(record.tokens_input);
     totals.tokens[Tokens::Output as usize] += known(record.tokens_output);
     totals.tokens[Tokens::CacheRead as usize] += known(record.tokens_cache_read);
+    if class == Class::Cached {
+        totals.tokens[Tokens::CachedInput as usize] += known(record.tokens_input);
+        totals.tokens[Tokens::CachedOutput as usize] += known(record.tokens_output);
+    }
     totals.unmetered += u64::from(record.tokens_input.is_none() || record.tokens_output.is_none());
     totals.cost += known(record.cost);
     totals.unpriced += u64::from(record.cost.is_none());
@@ -97,7 +101,9 @@ fn add(group: &mut Group, record: &Record) {
 
 fn add_block(groups: &mut Groups, records: &[Record], skip: usize) {
     let mut builder = BlockBuilder::default();
-    records.iter().for_each(|record| builder.push(record, 0));
+    for record in records {
+        builder.push(record, 0);
+    }
     let Some((mut frame, header)) = builder.finish(FrameBuffer::new()) else {
         return;
     };
@@ -166,7 +172,9 @@ proptest! {
         let mut groups = Groups::new(Vec::new(), wanted, 1);
         add_block(&mut groups, &records, skip);
         let mut expected = Group::default();
-        records.iter().skip(skip).for_each(|record| add(&mut expected, record));
+        for record in records.iter().skip(skip) {
+            add(&mut expected, record);
+        }
         let found = groups.finish().0.pop().unwrap_or_default().totals;
         prop_assert_eq!(found.rows, expected.totals.rows);
         prop_assert_eq!(found.tokens, expected.totals.tokens);
@@ -192,7 +200,9 @@ proptest! {
         let mut sum = Group::default();
         found.iter().chain(&other).for_each(|group| sum.merge(group));
         let mut expected = Group::default();
-        records.iter().for_each(|record| add(&mut expected, record));
+        for record in &records {
+            add(&mut expected, record);
+        }
         prop_assert_eq!(sum, expected);
     }
 }

@@ -163,7 +163,9 @@ proptest! {
         filter in filter(),
     ) {
         let mut builder = BlockBuilder::default();
-        records.iter().for_each(|record| builder.push(record, 0));
+        for record in &records {
+            builder.push(record, 0);
+        }
         let (mut frame, header) = builder.finish(FrameBuffer::new()).unwrap();
         frame::seal(&mut frame, header, 0);
         let header = Header::read(frame[..HEADER_BYTES].try_into().unwrap(), 0).unwrap();

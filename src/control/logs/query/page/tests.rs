@@ -84,7 +84,7 @@ fn store(journals: &[Vec<Row>]) -> (tempfile::TempDir, LogSnapshot, Vec<Record>)
         let (mut buffer, header) = frame::encode_rows(&records, FrameBuffer::new()).unwrap();
         appender.append(&mut buffer, header).unwrap();
         drop(appender);
-        if (number as usize) < journals.len() {
+        if number < journals.len() as u64 {
             let never = std::sync::atomic::AtomicBool::new(false);
             seal_journal(&log, number, &path, &mut Vec::new(), &never).unwrap();
         }
@@ -169,7 +169,7 @@ proptest! {
             (ranges.cost, ranges.duration, ranges.tokens_in, ranges.tokens_in)
         );
         sort(&mut rows, wanted.order_by, wanted.direction);
-        let offset = wanted.offset as usize;
+        let offset = usize::try_from(wanted.offset).unwrap();
         let expected: Vec<_> = rows.iter().skip(offset).take(wanted.rows).copied().cloned().collect();
         prop_assert_eq!(&page.records, &expected);
 
@@ -182,12 +182,13 @@ proptest! {
                 Ok(ControlFlow::Continue(()))
             });
             let window = deep_window(&mut asked, &counts, &wanted);
-            let kept = window.from as usize + wanted.rows;
+            let from = usize::try_from(window.from).unwrap();
+            let kept = from + wanted.rows;
             let mut best = Best::new(&wanted, kept, window);
             let blocks: Vec<_> = snapshot.blocks().collect();
             best.find(&mut asked, &blocks);
             let found = best.into_order();
-            let skip = found.get(window.from as usize..).unwrap_or_default();
+            let skip = found.get(from..).unwrap_or_default();
             prop_assert_eq!(records(&mut asked, &blocks, skip), expected);
         }
 

@@ -1,0 +1,206 @@
+//! The loops that add a column up, by group or as a whole.
+
+use super::Rows;
+use crate::control::logs::{
+    block::{Numbers, U64},
+    query::mask::Mask,
+};
+
+impl Rows<'_> {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::All(count) => *count,
+            Self::Some(rows) => rows.len(),
+        }
+    }
+
+    /// Calls `visit` with each row and its group.
+    #[inline]
+    pub(super) fn each(&self, group_of: &[u32], mut visit: impl FnMut(usize, usize)) {
+        match self {
+            Self::All(count) => {
+                for (row, group) in (0..*count).zip(group_of) {
+                    visit(row, *group as usize);
+                }
+            }
+            Self::Some(rows) => {
+                for (row, group) in rows.iter().zip(group_of) {
+                    visit(*row as usize, *group as usize);
+                }
+            }
+        }
+    }
+
+    /// Calls `visit` with each row's group and its value.
+    #[inline]
+    pub(super) fn each_value(
+        &self,
+        group_of: &[u32],
+        values: &[U64],
+        mut visit: impl FnMut(usize, u64),
+    ) {
+        match self {
+            Self::All(_) => {
+                for (group, value) in group_of.iter().zip(values) {
+                    visit(*group as usize, value.to_native());
+                }
+            }
+            Self::Some(rows) => {
+                for (row, group) in rows.iter().zip(group_of) {
+                    if let Some(value) = values.get(*row as usize) {
+                        visit(*group as usize, value.to_native());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Counts the rows of each group.
+pub(super) fn count(counts: &mut Vec<u64>, groups: usize, group_of: &[u32]) {
+    counts.clear();
+    counts.resize(groups, 0);
+    if let [one] = &mut counts[..] {
+        *one = group_of.len() as u64;
+        return;
+    }
+    for group in group_of {
+        counts[*group as usize] += 1;
+    }
+}
+
+/// Sums a column up by group, none of whose values is greater than `max`; what is unknown adds
+/// nothing.
+pub(super) fn sum(
+    sums: &mut Vec<u128>,
+    groups: usize,
+    rows: &Rows<'_>,
+    group_of: &[u32],
+    numbers: Numbers<'_>,
+    max: u64,
+) {
+    sums.clear();
+    let values = match numbers {
+        Numbers::Unknown => {
+            sums.resize(groups, 0);
+            return;
+        }
+        // Unknown values are stored as 0.
+        Numbers::Each(values) | Numbers::Some { values, .. } => values,
+    };
+    if max.checked_mul(values.len() as u64).is_some() {
+        // No sum of so many values overflows.
+        let mut narrow = vec![0u64; groups];
+        rows.each_value(group_of, values, |group, value| {
+            narrow[group] = narrow[group].wrapping_add(value);
+        });
+        sums.extend(narrow.into_iter().map(u128::from));
+        return;
+    }
+    sums.resize(groups, 0);
+    rows.each_value(group_of, values, |group, value| {
+        sums[group] += u128::from(value);
+    });
+}
+
+/// Counts by group the rows in which one of `columns` is unknown.
+pub(super) fn count_unknown(
+    counts: &mut Vec<u64>,
+    groups: usize,
+    rows: &Rows<'_>,
+    group_of: &[u32],
+    columns: &[Numbers<'_>],
+) {
+    counts.clear();
+    counts.resize(groups, 0);
+    let mut partly = Vec::new();
+    for column in columns {
+        match column {
+            Numbers::Each(_) => {}
+            Numbers::Unknown => {
+                count(counts, groups, group_of);
+                return;
+            }
+            Numbers::Some { known, .. } => partly.push(*known),
+        }
+    }
+    if partly.is_empty() {
+        return;
+    }
+    if let Rows::All(_) = rows {
+        // Most rows know all, so those that do not are looked for, 64 at once.
+        for (index, groups) in group_of.chunks(64).enumerate() {
+            let mut unknown = unknown_of(&partly, index, groups.len());
+            while unknown != 0 {
+                let row = unknown.trailing_zeros() as usize;
+                unknown &= unknown - 1;
+                if let Some(group) = groups.get(row) {
+                    counts[*group as usize] += 1;
+                }
+            }
+        }
+        return;
+    }
+    rows.each(group_of, |row, group| {
+        let known = partly.iter().all(|known| {
+            let word = known.get(row / 64).map_or(0, |word| word.to_native());
+            word >> (row % 64) & 1 == 1
+        });
+        counts[group] += u64::from(!known);
+    });
+}
+
+/// The sum of the values of the rows in `mask`, none of which is greater than `max`.
+pub(super) fn sum_masked(mask: &Mask, numbers: Numbers<'_>, max: u64) -> u128 {
+    let values = match numbers {
+        Numbers::Unknown => return 0,
+        // Unknown values are stored as 0.
+        Numbers::Each(values) | Numbers::Some { values, .. } => values,
+    };
+    let rows = mask.rows().iter().zip(values);
+    if max.checked_mul(values.len() as u64).is_some() {
+        // No sum of so many values overflows.
+        let sum = rows.fold(0u64, |sum, (row, value)| {
+            sum.wrapping_add(value.to_native() & 0u64.wrapping_sub(u64::from(*row)))
+        });
+        return u128::from(sum);
+    }
+    rows.map(|(row, value)| u128::from(value.to_native()) * u128::from(*row))
+        .sum()
+}
+
+/// How many rows in `mask` lack one of `columns`.
+pub(super) fn unknown_masked(mask: &Mask, columns: &[Numbers<'_>]) -> u64 {
+    let mut partly = Vec::new();
+    for column in columns {
+        match column {
+            Numbers::Each(_) => {}
+            Numbers::Unknown => return mask.count() as u64,
+            Numbers::Some { known, .. } => partly.push(*known),
+        }
+    }
+    if partly.is_empty() {
+        return 0;
+    }
+    let words = mask.rows().chunks(64).enumerate().map(|(index, rows)| {
+        let mut unknown = unknown_of(&partly, index, rows.len());
+        let mut count = 0;
+        while unknown != 0 {
+            let row = unknown.trailing_zeros() as usize;
+            unknown &= unknown - 1;
+            count += rows.get(row).map_or(0, |row| u64::from(*row));
+        }
+        count
+    });
+    words.sum()
+}
+
+/// The rows of word `index`, of which there are `rows`, that lack one of the columns with these
+/// bitmaps.
+fn unknown_of(partly: &[&[U64]], index: usize, rows: usize) -> u64 {
+    let known = partly.iter().fold(u64::MAX, |all, known| {
+        all & known.get(index).map_or(0, |word| word.to_native())
+    });
+    let there = u64::MAX >> (64 - rows.clamp(1, 64));
+    !known & there
+}
