@@ -13,7 +13,7 @@ use super::{
     request::Request,
 };
 use crate::{
-    config::{Config, DEFAULT_GATEWAY, limit},
+    config::{Config, DEFAULT_GATEWAY, gateway::Gateway, limit},
     control::store::{
         gateway::{SECRET_MEMBERS, document},
         marks,
@@ -38,18 +38,33 @@ pub fn list(office: &mut Office, request: &Request<'_>) -> Result<ApiAnswer, Fai
     let config = office.config();
     let stored = office.read(|connection| objects::list(connection, Kind::Gateway, ""))?;
     let account = office.account(request);
-    let mut all = Vec::new();
     let wanted = |id: &str| request.query("search").is_none_or(|part| id.contains(part));
-    for (id, gateway) in config.gateways.iter().filter(|(id, _)| wanted(id)) {
-        let at = office.started_at;
-        all.push(shown(account, id, &document(gateway), at, at));
-    }
+    let of_file = config.gateways.iter().filter(|(id, _)| wanted(id));
+    let of_file = of_file.map(|(id, gateway)| Entry::File(id, gateway));
     let stored = stored.iter().filter(|object| wanted(&object.id));
-    for object in stored.filter(|object| !config.gateways.contains_key(&object.id)) {
-        let document = office.document(Kind::Gateway, object)?;
-        all.push(shown_object(account, object, &document));
+    let stored = stored.filter(|object| !config.gateways.contains_key(&object.id));
+    let all: Vec<Entry<'_>> = of_file.chain(stored.map(Entry::Stored)).collect();
+    let (paging, total) = (request.paging(), all.len() as u64);
+    let mut page = Vec::new();
+    for entry in paging.of(all) {
+        page.push(match entry {
+            Entry::File(id, gateway) => {
+                let at = office.started_at;
+                shown(account, id, &document(gateway), at, at)
+            }
+            Entry::Stored(object) => {
+                let document = office.document(Kind::Gateway, object)?;
+                shown_object(account, object, &document)
+            }
+        });
     }
-    Ok(envelope::list(all, request.paging()))
+    Ok(envelope::page(&page, paging, total))
+}
+
+/// Where a gateway of a list comes from.
+enum Entry<'a> {
+    File(&'a str, &'a Gateway),
+    Stored(&'a Object),
 }
 
 /// `GET …/gateways/{gateway_id}`
