@@ -41,6 +41,7 @@ fn bench(shards: usize, config: &Config) -> Bench {
     let (reload, _) = letterbox().unwrap();
     let state = ApiState {
         stores: [0; 2].map(|_| Store::open(dir.path()).unwrap()),
+        log: LogDir::of(dir.path()),
         vault: Vault::new(&Secret::new("a master key".to_owned())),
         reload,
     };
