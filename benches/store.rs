@@ -5,14 +5,16 @@
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a bench, which may fail, sleep and touch files"
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a bench, which may fail, sleep, touch files and print rounded figures"
 )]
 
 use std::{
     collections::BTreeMap,
     fs,
     path::Path,
-    sync::atomic::AtomicBool,
+    sync::{Arc, atomic::AtomicBool},
     thread,
     time::{Duration, Instant},
 };
@@ -130,7 +132,10 @@ fn ingest() {
     let dir = tempfile::tempdir_in(".").unwrap();
     let data_dir = DataDir::lock(dir.path()).unwrap();
     let (senders, logs) = logs::start(&data_dir, &LogOptions::new(2)).unwrap();
-    let counters: Vec<_> = senders.iter().map(|s| s.counters().clone()).collect();
+    let counters: Vec<_> = senders
+        .iter()
+        .map(|sender| Arc::clone(sender.counters()))
+        .collect();
     let start = Instant::now();
     thread::scope(|scope| {
         for (number, sender) in senders.into_iter().enumerate() {
@@ -221,7 +226,7 @@ fn generate(log: &LogDir, bytes: u64) -> (u64, Duration) {
         drop(appender);
         let start = cpu();
         seal_journal(log, number, &path, &mut Vec::new(), &NEVER).unwrap();
-        spent += cpu() - start;
+        spent += cpu().saturating_sub(start);
         fs::remove_file(&path).unwrap();
         written += fs::metadata(log.sealed_file(number, number, day))
             .unwrap()
@@ -261,13 +266,16 @@ fn large(dir: &Path, bytes: u64) {
     timed("next snapshot", || reader.snapshot().unwrap());
     let before = cpu();
     let opened = snapshot.blocks().filter(|at| at.open().is_ok()).count();
-    println!("open {opened} blocks: {:.1?} of CPU", cpu() - before);
+    println!(
+        "open {opened} blocks: {:.1?} of CPU",
+        cpu().saturating_sub(before)
+    );
     let mut best = Duration::MAX;
     for round in 0..8 {
         let mut sums = BTreeMap::new();
         let start = cpu();
         let rows = sum_by_model(&snapshot, &mut sums);
-        let elapsed = cpu() - start;
+        let elapsed = cpu().saturating_sub(start);
         assert_eq!((rows, sums.len()), (count, MODELS.len()));
         let rate = rows as f64 / elapsed.as_secs_f64() / 1e6;
         if round == 0 {
@@ -280,9 +288,7 @@ fn large(dir: &Path, bytes: u64) {
 }
 
 fn main() {
-    let gigabytes = std::env::args()
-        .filter_map(|arg| arg.parse::<u64>().ok())
-        .next();
+    let gigabytes = std::env::args().find_map(|arg| arg.parse::<u64>().ok());
     ingest();
     let dir = tempfile::tempdir_in(".").unwrap();
     large(dir.path(), gigabytes.unwrap_or(1) << 30);

@@ -22,12 +22,13 @@ mod load {
     pub(crate) mod target;
     pub(crate) mod tally;
     pub(crate) mod upstream;
+    pub(crate) mod relay;
     pub(crate) mod run;
     pub(crate) mod hold;
     pub(crate) mod transfer;
 }
 
-use load::{hold, place, run, transfer, upstream};
+use load::{hold, place, relay, run, transfer, upstream};
 
 // The generator and the upstream share a core: what they do not spend, the measured proxy can get.
 #[global_allocator]
@@ -48,6 +49,8 @@ struct Command {
 enum Verb {
     /// Answer like a provider of language models, as cheaply as possible.
     Upstream(upstream::Options),
+    /// Pass bytes on without looking at them: the floor of a proxy's cost.
+    Relay(relay::Options),
     /// Send requests in a closed or an open loop and check every answer.
     Run(run::Options),
     /// Hold idle keep-alive connections, then see which still work.
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         place::on_runtime(async move {
             match command.verb {
                 Verb::Upstream(options) => upstream::serve(options).await,
+                Verb::Relay(options) => relay::serve(options).await,
                 Verb::Run(options) => run::run(options).await,
                 Verb::Idle(options) => hold::idle(options).await,
                 Verb::Stall(options) => hold::stall(options).await,

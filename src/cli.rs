@@ -22,13 +22,16 @@ pub mod serve;
 pub mod demo;
 pub mod check;
 pub mod logs;
+mod listing;
 pub mod keys;
+pub mod prices;
 pub mod doctor;
 pub mod version;
 pub mod completions;
 
 use self::keys::{KeysArgs, KeysError};
 use self::logs::{LogsArgs, LogsError};
+use self::prices::{PricesArgs, PricesError};
 use self::settings::{Place, PlaceArgs, SettingsError};
 use crate::server::StartError;
 
@@ -54,7 +57,10 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Where stderr is gone there is nobody left to tell.
             let _ = match &error {
-                CliError::Settings(SettingsError::Problems(_)) => writeln!(notes, "{error}"),
+                CliError::Settings(SettingsError::Problems(_))
+                | CliError::Prices(PricesError::Settings(SettingsError::Problems(_))) => {
+                    writeln!(notes, "{error}")
+                }
                 _ => writeln!(notes, "tidegate: {error}"),
             };
             error.code()
@@ -131,6 +137,9 @@ enum Verb {
     /// Make, list and end tokens for applications.
     #[command(after_help = KEYS_EXAMPLES)]
     Keys(KeysCommand),
+    /// Look at the prices that costs are computed from.
+    #[command(after_help = PRICES_EXAMPLES)]
+    Prices(PricesCommand),
     /// Report on this machine: limits, kernel settings, `io_uring`, each with its fix.
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::DoctorArgs),
@@ -175,6 +184,24 @@ Examples:
   tidegate keys list
   tidegate keys revoke app                      Refused within a second, for good";
 
+/// `tidegate prices`, and which file has the operator's own.
+#[derive(Debug, Args)]
+struct PricesCommand {
+    #[command(flatten)]
+    place: PlaceArgs,
+    #[command(flatten)]
+    prices: PricesArgs,
+}
+
+const PRICES_EXAMPLES: &str = "\
+Examples:
+  tidegate prices show gpt-5                    What its tokens cost, in every class of service
+  tidegate prices show --provider anthropic --output csv
+  tidegate prices diff                          What [prices] of the file changes
+  tidegate prices diff newer.tsv                What another table would change
+  tidegate prices reprice --since 30d           What the last month costs by today's prices
+  tidegate prices reprice --unpriced --apply    Costs for what had none; without a running server";
+
 /// How a report is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum ReportForm {
@@ -201,6 +228,10 @@ impl Cli {
             Verb::Keys(command) => {
                 let data_dir = Place::of(&command.place).data_dir()?;
                 keys::run(&command.keys, &data_dir, face)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Verb::Prices(command) => {
+                prices::run(&command.prices, &Place::of(&command.place), face)?;
                 Ok(ExitCode::SUCCESS)
             }
             Verb::Doctor(args) => Ok(doctor::run(&args, face)?),
@@ -231,6 +262,9 @@ pub enum CliError {
     /// The tokens cannot be read or changed.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The prices cannot be shown.
+    #[error(transparent)]
+    Prices(#[from] PricesError),
     /// The demo failed.
     #[error(transparent)]
     Demo(#[from] demo::DemoError),
@@ -246,11 +280,14 @@ impl CliError {
     /// 2 where the operator's words are wrong, else 1.
     fn code(&self) -> ExitCode {
         match self {
-            Self::Settings(SettingsError::Problems(_)) | Self::LogFilter(_) => ExitCode::from(2),
+            Self::Settings(SettingsError::Problems(_))
+            | Self::Prices(PricesError::Settings(SettingsError::Problems(_)))
+            | Self::LogFilter(_) => ExitCode::from(2),
             Self::Settings(SettingsError::Unreadable { .. })
             | Self::Start(_)
             | Self::Logs(_)
             | Self::Keys(_)
+            | Self::Prices(_)
             | Self::Demo(_)
             | Self::Io(_) => ExitCode::FAILURE,
         }

@@ -45,6 +45,8 @@ use self::upstream::{CustomProvider, ProviderSettings};
     reason = "switches of the file, each with its name"
 )]
 pub struct Config {
+    /// Name of the file for messages; `None`: there is none.
+    pub file: Option<String>,
     /// Addresses of the main listener; at least one.
     pub listen: Vec<SocketAddr>,
     /// Where state and records live. Relative to the working directory only in
@@ -84,8 +86,9 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// `TIDEGATE_API_TOKEN` or what its file holds: every permission.
     pub api_token: Option<Secret>,
-    /// `TIDEGATE_MASTER_KEY_FILE`: the key that seals stored credentials.
-    pub master_key_file: Option<PathBuf>,
+    /// The key that seals stored credentials: `TIDEGATE_MASTER_KEY`, what the file of
+    /// `TIDEGATE_MASTER_KEY_FILE` holds, or systemd's credential `tidegate-master-key`.
+    pub master_key: Option<Secret>,
     /// `TIDEGATE_REDIS_URL`; secret, since it may hold a password.
     pub redis_url: Option<Secret>,
     /// Gateway tokens of the file.
@@ -96,8 +99,25 @@ pub struct Config {
     pub providers: BTreeMap<String, ProviderSettings>,
     /// Custom providers by slug, without the prefix `custom-`.
     pub custom_providers: BTreeMap<String, CustomProvider>,
+    /// Provider credentials made through the management API; a file has none.
+    pub stored_credentials: Vec<StoredCredential>,
     /// Prices by `provider/model`; they override the embedded table.
     pub prices: Vec<(String, Prices)>,
+}
+
+/// A provider credential of one gateway, made through the management API.
+#[derive(Debug, Clone)]
+pub struct StoredCredential {
+    /// The gateway that may use it.
+    pub gateway: String,
+    /// The provider's slug.
+    pub provider: String,
+    /// What callers name it by (`cf-aig-byok-alias`).
+    pub alias: String,
+    /// Whether it is used where a caller names none and there is no alias `default`.
+    pub default: bool,
+    /// What is presented to the provider.
+    pub secret: Secret,
 }
 
 /// The port of the main listener, where nothing else is said.
@@ -111,6 +131,7 @@ impl Default for Config {
     /// user's state folder instead, which takes the environment.)
     fn default() -> Self {
         Self {
+            file: None,
             listen: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT)],
             data_dir: PathBuf::from("data"),
             admin: None,
@@ -130,12 +151,13 @@ impl Default for Config {
             limits: Limits::default(),
             tls: None,
             api_token: None,
-            master_key_file: None,
+            master_key: None,
             redis_url: None,
             tokens: Vec::new(),
             gateways: BTreeMap::new(),
             providers: BTreeMap::new(),
             custom_providers: BTreeMap::new(),
+            stored_credentials: Vec::new(),
             prices: Vec::new(),
         }
     }

@@ -1,7 +1,8 @@
 //! The control plane: side threads, which may block, lock, read and write files.
 //!
 //! Nothing here is on the path of a request. Reading order: [`data_dir`] (the one folder, locked
-//! by one server), [`logs`] (the log store), [`rollup`] (counts by the minute), [`resolve`] (host names), [`keys`] (tokens made at
+//! by one server), [`logs`] (the log store), [`rollup`] (counts by the minute), [`resolve`] (host names),
+//! [`store`] (`control.db`), [`keys`] (tokens made at
 //! run time), [`tls`] (certificates), [`reload`] (changes of the configuration), [`api`]
 //! (management and health), [`metrics`].
 #![expect(
@@ -14,6 +15,7 @@ pub mod data_dir;
 pub mod logs;
 pub mod rollup;
 pub mod resolve;
+pub mod store;
 pub mod keys;
 pub mod tls;
 pub mod reload;

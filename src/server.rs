@@ -4,9 +4,10 @@
 //! an owner here.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     rc::Rc,
     sync::{
         Arc,
@@ -15,22 +16,29 @@ use std::{
     thread::JoinHandle,
 };
 
+use rustls::ServerConfig;
+
 use crate::{
     config::{self, Config, secret::Secret},
     control::{
-        api::{self, Api, ApiParts},
+        api::{self, Api, ApiParts, ApiState},
         data_dir::{DataDir, DataDirError},
         keys::{
             self, KeyError, KeyStore,
             api_token::{self, ApiTokenError, Source},
         },
         logs::{
-            self, LogOptions, LogStartError, Logs, folder::LogDir, limit::row_limits,
+            self, LogOptions, LogStartError, Logs, folder::LogDir, limit::RowLimit,
             seal::retention::Retention,
         },
-        reload::{self, ReloadCommand, ReloadError, ReloadParts, standing::Standing},
+        reload::{self, Compiled, ReloadCommand, ReloadError, ReloadParts, standing::Standing},
         resolve::Resolvers,
         rollup::RollupThread,
+        store::{
+            Store, StoreError,
+            master_key::{self, MasterKeyError},
+            vault::{Vault, VaultError},
+        },
         tls::{self, ClientConfigs, TlsError},
     },
     handoff::{
@@ -48,7 +56,6 @@ use crate::{
     sys::{affinity, socket},
 };
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use rustls::ServerConfig;
 
 /// What a server is started with.
 pub struct Options {
@@ -83,6 +90,15 @@ pub enum StartError {
     /// The tokens cannot be read.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// What the management API made cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no master key.
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyError),
+    /// The master key is not the one that sealed the stored credentials.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
     /// There is no management token.
     #[error(transparent)]
     ApiToken(#[from] ApiTokenError),
@@ -138,6 +154,7 @@ pub struct Server {
     orders: Vec<Post<Order>>,
     draining: Arc<AtomicBool>,
     api_token: ApiToken,
+    master_key_made: Option<PathBuf>,
     logs: Logs,
     rollup: RollupThread,
     resolvers: Resolvers,
@@ -153,6 +170,17 @@ pub struct Control {
     orders: Vec<Post<Order>>,
     draining: Arc<AtomicBool>,
     reload: Post<ReloadCommand>,
+}
+
+/// What the shards answer to [`Control::call_shards`].
+pub struct Echoes(Vec<Receiver<()>>);
+
+impl Echoes {
+    /// Says whether every shard has answered. Waits for none: who waits in a channel makes its
+    /// sender take a lock.
+    pub fn are_all_here(&self) -> bool {
+        self.0.iter().all(|echo| echo.try_recv().is_ok())
+    }
 }
 
 /// The token that may do everything.
@@ -187,6 +215,22 @@ impl Control {
         let _ = self.reload.send(ReloadCommand::Reload);
     }
 
+    /// Asks every shard to say that it turns.
+    pub fn call_shards(&self) -> Echoes {
+        let call = |post: &Post<Order>| {
+            let (sender, echo) = bounded(1);
+            // Where the mailbox is full or gone, nobody answers.
+            let _ = post.send(Order::Echo(sender));
+            echo
+        };
+        Echoes(self.orders.iter().map(call).collect())
+    }
+
+    /// Says whether the server ends, so that shards end too.
+    pub fn is_ending(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
     /// Ends now.
     pub fn stop(&self) {
         self.unready();
@@ -204,34 +248,24 @@ pub fn start(options: Options) -> Result<Server, StartError> {
     } = options;
     tls::install_provider();
     let shards = shard_count(&config)?;
-    let certificate = config
-        .tls
-        .as_ref()
-        .map(|files| tls::server_config(&files.cert, &files.key).map(Arc::new))
-        .transpose()?;
+    let certificate = certificate(&config)?;
     let clients = tls::client_config()?;
     let listeners = bind(&config, shards)?;
     let data_dir = DataDir::lock(&config.data_dir)?;
-    let api_token = management_token(&config, &data_dir)?;
-    let keys = KeyStore::open(data_dir.path())?;
-    let table_secret = random()?;
-    let compiled = reload::compile(&config, &api_token.secret, &keys, table_secret, keys::now())?;
+    let State {
+        api_token,
+        keys,
+        stores,
+        vault,
+        master_key_made,
+        table_secret,
+        compiled,
+    } = State::open(&config, &data_dir)?;
     let snapshot = Arc::new(compiled.snapshot);
-    let log_options = LogOptions {
-        sync: config.log_sync,
-        compress_after: Some(config.log_compress_after),
-        retention: Retention {
-            age: (!config.log_retention.is_zero()).then_some(config.log_retention),
-            bytes: (config.log_bytes_max > 0).then_some(config.log_bytes_max),
-        },
-        row_limits: row_limits(&config),
-        ..LogOptions::new(shards)
-    };
+    let log_options = log_options(&config, shards, compiled.row_limits);
     let (senders, logs) = logs::start(&data_dir, &log_options)?;
-    let log_counters = senders
-        .iter()
-        .map(|log| Arc::clone(log.counters()))
-        .collect();
+    let counters = |log: &LogSender| Arc::clone(log.counters());
+    let log_counters = senders.iter().map(counters).collect();
     let (worn, worn_out) = unbounded();
     let (resolve, names) = letterbox().map_err(system("make an eventfd"))?;
     let (api, calls) = letterbox().map_err(system("make an eventfd"))?;
@@ -246,8 +280,8 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         clients,
     };
     let crew = start_shards(&common, senders)?;
-    let resolvers =
-        Resolvers::start(names, crew.orders.clone()).map_err(system("start a thread"))?;
+    let thread = || system("start a thread");
+    let resolvers = Resolvers::start(names, crew.orders.clone()).map_err(thread())?;
     let (driver, driver_note) = agree(shards, &crew.reports, &crew.go)?;
     let addresses = addresses(&listeners.main);
     let admin = addresses_of(&listeners.admin).into_iter().next();
@@ -257,45 +291,49 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         certificate.as_ref(),
         config.is_loopback(),
     );
-    let Crew {
-        threads, orders, ..
-    } = crew;
     let draining: Arc<AtomicBool> = Arc::default();
     let standing = Arc::new(Standing::new(&config));
-    let parts = ApiParts {
-        shards: orders.clone(),
-        log_health: Arc::clone(logs.health()),
-        log_counters,
-        driver: driver.word().to_owned(),
-        driver_reason: driver_note.clone(),
-        draining: Arc::clone(&draining),
-        standing: Arc::clone(&standing),
-    };
-    let api = api::start(calls, parts).map_err(system("start a thread"))?;
     let parts = ReloadParts {
         read,
         config,
         api_token: api_token.secret.clone(),
         keys,
         seen: compiled.seen,
+        vault: vault.clone(),
         table_secret,
-        shards: orders.clone(),
+        shards: crew.orders.clone(),
         worn: worn_out,
-        standing,
+        standing: Arc::clone(&standing),
         row_limits: Arc::clone(logs.row_limits()),
     };
-    let reload = reload::start(parts).map_err(system("start a thread"))?;
-    let rollup =
-        RollupThread::start(LogDir::of(data_dir.path())).map_err(system("start a thread"))?;
+    let reload = reload::start(parts).map_err(thread())?;
+    let parts = ApiParts {
+        shards: crew.orders.clone(),
+        log_health: Arc::clone(logs.health()),
+        log_counters,
+        driver: driver.word().to_owned(),
+        driver_reason: driver_note.clone(),
+        draining: Arc::clone(&draining),
+        standing,
+    };
+    let state = ApiState {
+        stores,
+        log: LogDir::of(data_dir.path()),
+        vault,
+        reload: reload.commands(),
+    };
+    let api = api::start(calls, parts, state).map_err(thread())?;
+    let rollup = RollupThread::start(LogDir::of(data_dir.path())).map_err(thread())?;
     Ok(Server {
         addresses,
         admin,
         driver,
         driver_note,
-        shards: threads,
-        orders,
+        shards: crew.threads,
+        orders: crew.orders,
         draining,
         api_token,
+        master_key_made,
         logs,
         rollup,
         resolvers,
@@ -303,6 +341,67 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         reload,
         data_dir,
     })
+}
+
+fn certificate(config: &Config) -> Result<Option<Arc<ServerConfig>>, StartError> {
+    let Some(files) = &config.tls else {
+        return Ok(None);
+    };
+    let config = tls::server_config(&files.cert, &files.key)?;
+    Ok(Some(Arc::new(config)))
+}
+
+/// How the configuration wants the log.
+fn log_options(
+    config: &Config,
+    shards: usize,
+    row_limits: BTreeMap<String, RowLimit>,
+) -> LogOptions {
+    LogOptions {
+        row_limits,
+        sync: config.log_sync,
+        compress_after: Some(config.log_compress_after),
+        retention: Retention {
+            age: (!config.log_retention.is_zero()).then_some(config.log_retention),
+            bytes: (config.log_bytes_max > 0).then_some(config.log_bytes_max),
+        },
+        ..LogOptions::new(shards)
+    }
+}
+
+/// What a server keeps besides its records, and the first snapshot made of it.
+struct State {
+    api_token: ApiToken,
+    keys: KeyStore,
+    /// For each of the API's threads one.
+    stores: [Store; 2],
+    vault: Vault,
+    master_key_made: Option<PathBuf>,
+    table_secret: [u8; 32],
+    compiled: Compiled,
+}
+
+impl State {
+    fn open(config: &Config, data_dir: &DataDir) -> Result<Self, StartError> {
+        let api_token = management_token(config, data_dir)?;
+        let keys = KeyStore::open(data_dir.path())?;
+        let mut store = Store::open(data_dir.path())?;
+        let (master, master_key_made) = master_key::master_key(config, data_dir.path())?;
+        let vault = Vault::new(&master);
+        store.change(|connection| vault.check(connection))?;
+        let table_secret = random()?;
+        let secret = &api_token.secret;
+        let compiled = reload::compile(config, secret, &keys, &vault, table_secret, keys::now())?;
+        Ok(Self {
+            api_token,
+            keys,
+            stores: [store, Store::open(data_dir.path())?],
+            vault,
+            master_key_made,
+            table_secret,
+            compiled,
+        })
+    }
 }
 
 /// What all shards are given alike.
@@ -443,6 +542,11 @@ impl Server {
     /// The token that may do everything.
     pub fn api_token(&self) -> ApiToken {
         self.api_token.clone()
+    }
+
+    /// The file of a master key that this start made.
+    pub fn master_key_made(&self) -> Option<&Path> {
+        self.master_key_made.as_deref()
     }
 
     /// What the start found in the log store that needs a word.
@@ -631,4 +735,20 @@ fn random<const N: usize>() -> Result<[u8; N], StartError> {
         .map_err(|error| io::Error::other(error.to_string()))
         .map_err(system("read random bytes"))?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_shard_that_does_not_answer_is_missed() {
+        let ((turns, first), (hangs, second)) = (bounded(1), bounded(1));
+        let echoes = Echoes(vec![first, second]);
+        turns.send(()).unwrap();
+        assert!(!echoes.are_all_here());
+        turns.send(()).unwrap();
+        hangs.send(()).unwrap();
+        assert!(echoes.are_all_here());
+    }
 }

@@ -85,9 +85,14 @@ pub struct Shard {
     ids: RefCell<RequestIds>,
     snapshot: RefCell<Rc<Held>>,
     tickets: RefCell<Tickets>,
+    /// Gateways whose first use was told to the `api` thread.
+    implied: RefCell<Vec<Box<str>>>,
     draining: Cell<bool>,
     connections: Cell<usize>,
 }
+
+/// Gateways whose first use is remembered. The next snapshot has them, and makes room.
+const IMPLIED_MAX: usize = 64;
 
 /// What a shard is made of.
 pub struct Parts {
@@ -178,6 +183,7 @@ impl Shard {
             ids: RefCell::new(RequestIds::new(parts.seed)),
             snapshot: RefCell::new(Rc::new(held)),
             tickets: RefCell::default(),
+            implied: RefCell::default(),
             draining: Cell::new(false),
             connections: Cell::new(0),
         }
@@ -196,6 +202,21 @@ impl Shard {
             worn,
         };
         *self.snapshot.borrow_mut() = Rc::new(held);
+        self.implied.borrow_mut().clear();
+    }
+
+    /// Tells the `api` thread that a gateway which nobody made was used, once a snapshot.
+    pub fn note_implied(&self, gateway: &str) {
+        let mut implied = self.implied.borrow_mut();
+        if implied.len() >= IMPLIED_MAX || implied.iter().any(|known| **known == *gateway) {
+            return;
+        }
+        let question = Question::Implied {
+            gateway: gateway.into(),
+        };
+        if self.api.send(question).is_ok() {
+            implied.push(gateway.into());
+        }
     }
 
     /// Makes the id of the exchange that began at `moment`.
@@ -222,6 +243,18 @@ impl Shard {
     /// Notes that a stream is being relayed for as long as the value lives.
     pub fn stream_open(self: &Rc<Self>) -> Gauge {
         Gauge::new(self, Plain::StreamsOpen)
+    }
+
+    /// Notes that a connection to a provider is open for as long as the value lives.
+    pub fn upstream_open(self: &Rc<Self>) -> Gauge {
+        Gauge::new(self, Plain::UpstreamOpen)
+    }
+
+    /// A copy of what it counts, with what is only known when it is asked for.
+    pub fn counted(&self) -> Counters {
+        let mut counters = self.counters.borrow_mut();
+        counters.set(Plain::UpstreamIdle, self.hosts.idle_count() as u64);
+        counters.clone()
     }
 
     /// Says whether the shard finishes what runs and takes nothing new.

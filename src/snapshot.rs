@@ -16,7 +16,7 @@ use crate::{
 
 pub use self::{
     key_table::{Key, KeyTable, Proof},
-    providers::{Provider, Providers},
+    providers::{DEFAULT_ALIAS, Provider, Providers, Secret},
 };
 
 /// Everything a shard knows of the configuration.
@@ -62,13 +62,54 @@ pub struct Limits {
 
 /// What a shard needs to know of a gateway.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches of the contract, each with its name"
+)]
 pub struct Gateway {
+    /// It was not made yet: its first use makes it.
+    pub implied: bool,
     /// Callers must prove a token.
     pub authentication: bool,
     /// Records are made, unless the request says otherwise.
     pub collect_logs: bool,
     /// Only credentials of the caller or stored ones, never shared ones.
     pub byok_only: bool,
+    /// Credentials that were stored for this gateway.
+    pub credentials: Vec<StoredCredential>,
+}
+
+/// A provider credential that was stored for one gateway.
+#[derive(Debug, Clone)]
+pub struct StoredCredential {
+    /// Slug of the provider.
+    pub provider: Box<str>,
+    /// What callers name it by.
+    pub alias: Box<str>,
+    /// Used where a caller names none and there is no alias `default`.
+    pub default: bool,
+    /// What is presented to the provider.
+    pub secret: Secret,
+}
+
+impl Gateway {
+    /// The stored credential for a provider: that of `alias`, or the one that is used where a
+    /// caller names none.
+    pub fn credential(&self, provider: &str, alias: Option<&str>) -> Option<&Secret> {
+        let mine = |stored: &&StoredCredential| &*stored.provider == provider;
+        let named = |alias: &str| {
+            let mut mine = self.credentials.iter().filter(mine);
+            mine.find(|stored| &*stored.alias == alias)
+        };
+        let found = match alias {
+            Some(alias) => named(alias),
+            None => named(DEFAULT_ALIAS).or_else(|| {
+                let mut mine = self.credentials.iter().filter(mine);
+                mine.find(|stored| stored.default)
+            }),
+        };
+        found.map(|stored| &stored.secret)
+    }
 }
 
 impl Snapshot {
@@ -103,9 +144,12 @@ impl Snapshot {
             gateways: config
                 .gateways
                 .iter()
-                .map(|(id, gateway)| (id.as_str().into(), Gateway::compile(gateway)))
+                .map(|(id, gateway)| (id.as_str().into(), Gateway::compile(id, gateway, config)))
                 .collect(),
-            implied: Gateway::compile(&config.implied_gateway()),
+            implied: Gateway {
+                implied: true,
+                ..Gateway::compile("", &config.implied_gateway(), config)
+            },
             implies_any: config.auto_create_gateways,
         })
     }
@@ -127,11 +171,22 @@ impl Snapshot {
 }
 
 impl Gateway {
-    fn compile(gateway: &config::gateway::Gateway) -> Self {
+    fn compile(id: &str, gateway: &config::gateway::Gateway, config: &Config) -> Self {
+        let stored = config.stored_credentials.iter();
+        let mine = stored.filter(|stored| stored.gateway == id);
         Self {
+            implied: false,
             authentication: gateway.authentication,
             collect_logs: gateway.collect_logs,
             byok_only: gateway.byok_only,
+            credentials: mine
+                .map(|stored| StoredCredential {
+                    provider: stored.provider.as_str().into(),
+                    alias: stored.alias.as_str().into(),
+                    default: stored.default,
+                    secret: stored.secret.clone(),
+                })
+                .collect(),
         }
     }
 }

@@ -423,7 +423,8 @@ fn a_second_signal_does_not_wait_for_what_is_in_flight() {
 #[test]
 fn a_drain_ends_with_its_timeout() {
     let home = tempfile::tempdir().unwrap();
-    let text = "[limits]\ndrain_timeout = \"200ms\"\n";
+    // One shard: what it answered later came after what it was sent before.
+    let text = "shards = 1\n[limits]\ndrain_timeout = \"200ms\"\n";
     fs::write(home.path().join("tidegate.toml"), text).unwrap();
     let running = Running::start(&home, &[], &[]);
     let _request = half_a_request(running.address);
@@ -436,7 +437,7 @@ fn a_drain_ends_with_its_timeout() {
 #[test]
 fn a_delayed_drain_still_accepts() {
     let home = tempfile::tempdir().unwrap();
-    let text = "[limits]\ndrain_delay = \"300s\"\n";
+    let text = "shards = 1\n[limits]\ndrain_delay = \"300s\"\n";
     fs::write(home.path().join("tidegate.toml"), text).unwrap();
     let mut running = Running::start(&home, &[], &[]);
     running.signal(Signal::TERM);
@@ -465,7 +466,10 @@ fn the_service_manager_is_told() {
     manager
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
-    let variables = [("NOTIFY_SOCKET", path.to_str().unwrap())];
+    let variables = [
+        ("NOTIFY_SOCKET", path.to_str().unwrap()),
+        ("WATCHDOG_USEC", "100000"),
+    ];
     let running = Running::start(&home, &[], &variables);
     let receive = || {
         let mut bytes = [0; 64];
@@ -473,8 +477,11 @@ fn the_service_manager_is_told() {
         String::from_utf8(bytes[..length].to_vec()).unwrap()
     };
     assert_eq!(receive(), "READY=1");
+    for _ in 0..3 {
+        assert_eq!(receive(), "WATCHDOG=1");
+    }
     running.signal(Signal::TERM);
-    assert_eq!(receive(), "STOPPING=1");
+    while receive() != "STOPPING=1" {}
     assert_eq!(running.end().0, Some(0));
 }
 

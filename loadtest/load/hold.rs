@@ -187,7 +187,8 @@ fn small_request(target: &Target) -> (Vec<u8>, Vec<u8>) {
 fn open(address: SocketAddr, count: usize) -> Result<Vec<Link>, LoadError> {
     (0..count.min(CONNECTIONS_MAX))
         .map(|n| {
-            let stream = connect_from(source_of(n), address).and_then(TcpStream::from_std);
+            let stream =
+                connect_from(source_of(n, address.port()), address).and_then(TcpStream::from_std);
             let stream = stream.map_err(LoadError::system("open a connection"))?;
             Ok(Link::new(stream, READ_BYTES))
         })

@@ -106,11 +106,13 @@ pub(crate) fn loopback_only(address: SocketAddr) -> Result<SocketAddr, LoadError
     Ok(address)
 }
 
-/// The source address of the `n`th of many connections: a new one of 127/8 before the ephemeral
-/// ports of the last run out.
-pub(crate) fn source_of(n: usize) -> SocketAddr {
+/// The source address of the `n`th of many connections to a port: a new one of 127/8 before the
+/// ephemeral ports of the last run out. Each target has addresses of its own, for the ports of
+/// connections to the last one stay taken for a minute after their end.
+pub(crate) fn source_of(n: usize, port: u16) -> SocketAddr {
     let block = u8::try_from(n / CONNECTIONS_PER_SOURCE + 2).unwrap_or(u8::MAX);
-    SocketAddr::from((Ipv4Addr::new(127, 0, 0, block), 0))
+    let [high, low] = port.to_be_bytes();
+    SocketAddr::from((Ipv4Addr::new(127, high, low, block), 0))
 }
 
 /// Reads `500ms`, `3s` or `2m`.

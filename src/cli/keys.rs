@@ -4,18 +4,16 @@
 //! They are kept in the data folder; a running server sees a change within a second.
 
 use std::{
-    fmt::Write as _,
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
 };
 
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::logs::{
-    Face, Output,
-    row::{plain, write_csv_line},
-    table::printable,
+use super::{
+    listing::{NamedValues, print, print_one},
+    logs::{Face, Output, table::printable},
 };
 use crate::{
     config::{Permissions, secret::Secret, unit},
@@ -129,11 +127,11 @@ fn run_at(
                 return Ok(());
             }
             let rows: Vec<_> = all.iter().map(|key| row(key, now)).collect();
-            print(&rows, output, face.out)?;
+            print(&NAMES, &rows, output, face.out)?;
         }
         KeysVerb::Revoke(args) => {
             let key = KeyStore::open(data_dir)?.revoke(&args.name, now)?;
-            print(&[row(&key, now)], output, face.out)?;
+            print(&NAMES, &[row(&key, now)], output, face.out)?;
         }
         KeysVerb::Rotate(args) => {
             let (key, token) = KeyStore::open(data_dir)?.rotate(&args.name, now)?;
@@ -165,10 +163,17 @@ fn show_token(
     print_one(&row, output, face.out)
 }
 
-/// One token as named values.
-type NamedValues = Vec<(&'static str, Value)>;
-
 /// Names and order of the values of a token.
+const NAMES: [&str; 7] = [
+    "name",
+    "state",
+    "permissions",
+    "last4",
+    "created_at",
+    "expires_at",
+    "revoked_at",
+];
+
 fn row(key: &StoredKey, now: UnixSeconds) -> NamedValues {
     let time = |seconds: Option<UnixSeconds>| {
         let time = seconds.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
@@ -177,105 +182,16 @@ fn row(key: &StoredKey, now: UnixSeconds) -> NamedValues {
     let permissions = Permissions::WORDS
         .into_iter()
         .filter(|(_, one)| key.permissions.contains(*one));
-    vec![
-        ("name", key.name.clone().into()),
-        ("state", key.state(now).word().into()),
-        ("permissions", permissions.map(|(word, _)| word).collect()),
-        ("last4", key.last4.clone().into()),
-        ("created_at", time(Some(key.created_at))),
-        ("expires_at", time(key.expires_at)),
-        ("revoked_at", time(key.revoked_at)),
-    ]
-}
-
-fn print(rows: &[NamedValues], output: Output, out: &mut dyn Write) -> io::Result<()> {
-    match output {
-        Output::Table => print_table(rows, out),
-        Output::Json => {
-            let all: Vec<_> = rows.iter().map(object).collect();
-            writeln!(out, "{:#}", Value::from(all))
-        }
-        Output::Ndjson => rows
-            .iter()
-            .try_for_each(|row| writeln!(out, "{}", object(row))),
-        Output::Csv => print_csv(rows, out),
-    }
-}
-
-/// Like [`print`], but a JSON document is the object itself.
-fn print_one(row: &NamedValues, output: Output, out: &mut dyn Write) -> io::Result<()> {
-    match output {
-        Output::Json => writeln!(out, "{:#}", object(row)),
-        Output::Table | Output::Ndjson | Output::Csv => {
-            print(std::slice::from_ref(row), output, out)
-        }
-    }
-}
-
-fn object(row: &NamedValues) -> Value {
-    let members = row
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), value.clone()));
-    Value::Object(members.collect::<Map<_, _>>())
-}
-
-fn print_csv(rows: &[NamedValues], out: &mut dyn Write) -> io::Result<()> {
-    let names = row_names(rows);
-    write_csv_line(out, names.iter().map(|name| (*name).to_owned()))?;
-    rows.iter()
-        .try_for_each(|row| write_csv_line(out, row.iter().map(|(_, value)| cell(value))))
-}
-
-fn print_table(rows: &[NamedValues], out: &mut dyn Write) -> io::Result<()> {
-    let titles: Vec<String> = row_names(rows)
-        .iter()
-        .map(|name| name.to_uppercase())
-        .collect();
-    let show = |(_, value): &(_, Value)| match value {
-        Value::Null => "-".to_owned(),
-        value => printable(&cell(value)),
-    };
-    let cells = rows.iter().map(|row| row.iter().map(show).collect());
-    let lines: Vec<Vec<String>> = [titles].into_iter().chain(cells).collect();
-    let width = |column: usize| {
-        let widths = lines
-            .iter()
-            .filter_map(|line| line.get(column))
-            .map(|cell| cell.chars().count());
-        widths.max().unwrap_or(0)
-    };
-    for line in &lines {
-        let mut text = String::new();
-        for (column, cell) in line.iter().enumerate() {
-            let width = width(column);
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{cell:<width$}  ");
-        }
-        writeln!(out, "{}", text.trim_end())?;
-    }
-    Ok(())
-}
-
-/// The names of the values, also where there is no token.
-fn row_names(rows: &[NamedValues]) -> Vec<&'static str> {
-    let none = StoredKey {
-        name: String::new(),
-        permissions: Permissions::NONE,
-        last4: String::new(),
-        created_at: 0,
-        expires_at: None,
-        revoked_at: None,
-    };
-    let names = |row: &NamedValues| row.iter().map(|(name, _)| *name).collect();
-    rows.first().map_or_else(|| names(&row(&none, 0)), names)
-}
-
-/// A value as text; a list's entries stand beside each other.
-fn cell(value: &Value) -> String {
-    match value {
-        Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(" "),
-        value => plain(value),
-    }
+    let values: [Value; NAMES.len()] = [
+        key.name.clone().into(),
+        key.state(now).word().into(),
+        permissions.map(|(word, _)| word).collect(),
+        key.last4.clone().into(),
+        time(Some(key.created_at)),
+        time(key.expires_at),
+        time(key.revoked_at),
+    ];
+    NAMES.into_iter().zip(values).collect()
 }
 
 fn permission(text: &str) -> Result<Permissions, String> {

@@ -2,7 +2,8 @@
 //! record.
 //!
 //! Reading order: here the life of the process; [`intro`] (what is printed when it serves),
-//! [`notify`] (what the service manager is told), [`signals`] (what the operator tells it).
+//! [`notify`] and [`watchdog`] (what the service manager is told), [`signals`] (what the operator
+//! tells it).
 
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use crate::server::{self, Options, Reload, Server};
 pub mod intro;
 pub mod notify;
 pub mod signals;
+pub mod watchdog;
 
 use intro::Intro;
 use notify::State;
@@ -69,6 +71,9 @@ pub fn run(args: &ServeArgs, face: &mut Face<'_>) -> Result<ExitCode, CliError> 
     if let Err(error) = notify::notify(State::Ready) {
         tracing::warn!("cannot tell the service manager: {error}");
     }
+    if let Err(error) = watchdog::start(server.control()) {
+        tracing::warn!("cannot start the watchdog's thread: {error}");
+    }
     server.join()?;
     Ok(if watch.was_forced() {
         ExitCode::FAILURE
@@ -96,6 +101,12 @@ fn introduce(intro: &Intro, server: &Server, form: Form, face: &mut Face<'_>) {
             let _ = write!(face.notes, "{}", intro.text(server));
         }
         Form::Json => intro.trace(server),
+    }
+    if let Some(path) = server.master_key_made() {
+        tracing::info!(
+            "a master key for stored provider keys was made: {}; keep a copy, apart from those of the data folder",
+            path.display()
+        );
     }
 }
 

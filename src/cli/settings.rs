@@ -161,7 +161,10 @@ impl Place {
         let text = read_text(path, limit::FILE_BYTES_MAX).map_err(unreadable)?;
         let whole = std::path::absolute(path).map_err(unreadable)?;
         let folder = whole.parent().unwrap_or_else(|| Path::new(""));
-        read(&text, &path.display().to_string(), folder, &self.flags)
+        let name = path.display().to_string();
+        let mut loaded = read(&text, &name, folder, &self.flags)?;
+        loaded.config.file = Some(name);
+        Ok(loaded)
     }
 
     /// Where the records are. A flag says it without a look at the file, so that records of a

@@ -3,6 +3,7 @@
 //! Only documented variables count, and each is checked like the key it stands for; a message
 //! names the variable or flag.
 
+use std::io;
 use std::path::PathBuf;
 
 use super::address::address;
@@ -44,16 +45,11 @@ pub(super) fn apply(
         driver(config, report, "TIDEGATE_DRIVER", text.trim());
     }
     config.log_filter = variable("TIDEGATE_LOG");
-    config.master_key_file = variable("TIDEGATE_MASTER_KEY_FILE").map(PathBuf::from);
+    config.master_key = master_key(report, sources, &variable);
     config.redis_url = variable("TIDEGATE_REDIS_URL").map(Secret::new);
-    for (name, feature) in [
-        ("TIDEGATE_MASTER_KEY_FILE", "sealing stored credentials"),
-        ("TIDEGATE_REDIS_URL", "sharing limits between machines"),
-    ] {
-        if variable(name).is_some() {
-            let message = format!("{feature} is not built yet: this has no effect");
-            report.warn_elsewhere(name, message, String::new());
-        }
+    if config.redis_url.is_some() {
+        let message = "sharing limits between machines is not built yet: this has no effect";
+        report.warn_elsewhere("TIDEGATE_REDIS_URL", message.to_owned(), String::new());
     }
     config.api_token = api_token(report, sources, &variable);
     flags(config, report, sources);
@@ -181,6 +177,51 @@ fn api_token(
             None
         }
     }
+}
+
+/// The key that seals stored credentials: from the environment, from a file, or handed over by
+/// systemd (`LoadCredential=tidegate-master-key:…`).
+fn master_key(
+    report: &mut Report<'_>,
+    sources: &Sources<'_>,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Option<Secret> {
+    const PLAIN: &str = "TIDEGATE_MASTER_KEY";
+    const FILE: &str = "TIDEGATE_MASTER_KEY_FILE";
+    const FOLDER: &str = "CREDENTIALS_DIRECTORY";
+    const CREDENTIAL: &str = "tidegate-master-key";
+    let mut read =
+        |origin: &'static str, path: PathBuf, must: bool| match (sources.read_file)(&path) {
+            Ok(text) => Some((origin, text)),
+            Err(error) if !must && error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                let name = path.display().to_string();
+                let message = format!("cannot read {}: {error}", shown(&name));
+                report.elsewhere(origin, message, String::new());
+                None
+            }
+        };
+    let (origin, text) = match (variable(PLAIN), variable(FILE)) {
+        (None, None) => {
+            let folder = variable(FOLDER)?;
+            read(FOLDER, PathBuf::from(folder).join(CREDENTIAL), false)?
+        }
+        (Some(_), Some(_)) => {
+            let message = format!("both {PLAIN} and {FILE} are set");
+            report.elsewhere(PLAIN, message, "keep one of them".to_owned());
+            return None;
+        }
+        (Some(text), None) => (PLAIN, text),
+        (None, Some(path)) => read(FILE, PathBuf::from(path), true)?,
+    };
+    let problem = match secret::token(text) {
+        Ok(key) if !is_weak(&key) => return Some(key),
+        Ok(_) => format!("the master key is shorter than {TOKEN_BYTES_GOOD} characters"),
+        Err(error) => format!("the master key {error}"),
+    };
+    let help = "a good one comes from `openssl rand -base64 32`".to_owned();
+    report.elsewhere(origin, problem, help);
+    None
 }
 
 /// Length from which on a random token cannot be guessed: 16 characters are some 90 bits.

@@ -266,7 +266,7 @@ pub(super) struct CustomProvider {
     pub(super) headers: BTreeMap<Spanned<String>, Spanned<String>>,
 }
 
-/// One entry of `[prices]`, in dollars for a million.
+/// One entry of `[prices]`: tokens in dollars for a million, the last three in dollars apiece.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Price {
@@ -276,6 +276,12 @@ pub(super) struct Price {
     pub(super) cache_write: Field<PriceText>,
     pub(super) cache_write_hour: Field<PriceText>,
     pub(super) reasoning: Field<PriceText>,
+    pub(super) input_audio: Field<PriceText>,
+    pub(super) output_audio: Field<PriceText>,
+    pub(super) input_image: Field<PriceText>,
+    pub(super) image: Field<PriceText>,
+    pub(super) audio_second: Field<PriceText>,
+    pub(super) search: Field<PriceText>,
 }
 
 /// One address or several.

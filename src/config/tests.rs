@@ -473,9 +473,9 @@ fn every_variable_that_is_asked_for_is_documented() {
     let asked: Vec<String> = asked.into_inner().into_iter().collect();
     assert_eq!(
         asked.join(" "),
-        "HOME TIDEGATE_ADMIN TIDEGATE_API_TOKEN TIDEGATE_API_TOKEN_FILE TIDEGATE_DATA_DIR \
-         TIDEGATE_DRIVER TIDEGATE_LISTEN TIDEGATE_LOG TIDEGATE_MASTER_KEY_FILE \
-         TIDEGATE_REDIS_URL TIDEGATE_SHARDS XDG_STATE_HOME"
+        "CREDENTIALS_DIRECTORY HOME TIDEGATE_ADMIN TIDEGATE_API_TOKEN TIDEGATE_API_TOKEN_FILE TIDEGATE_DATA_DIR \
+         TIDEGATE_DRIVER TIDEGATE_LISTEN TIDEGATE_LOG TIDEGATE_MASTER_KEY \
+         TIDEGATE_MASTER_KEY_FILE TIDEGATE_REDIS_URL TIDEGATE_SHARDS XDG_STATE_HOME"
     );
 }
 
@@ -589,4 +589,68 @@ proptest! {
         let text: String = text.into_iter().collect();
         let _ = PLAIN.load(&text).map_err(|problems| problems.to_string());
     }
+}
+
+#[test]
+fn the_master_key_comes_from_one_of_three_places() {
+    let check = |variables: &[(&str, &str)],
+                 file: io::Result<&str>,
+                 expected: Result<Option<&str>, &str>| {
+        let file = file.map(str::to_owned).map_err(|error| error.kind());
+        let sources = Sources {
+            env: &|name| {
+                let found = variables.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| (*value).to_owned())
+            },
+            read_file: &|_| file.clone().map_err(io::Error::from),
+            known_provider: &|_| true,
+            picked_up_keys: &[],
+            flags: &Flags::default(),
+        };
+        let loaded = load("", "", Path::new(""), &sources);
+        match (loaded, expected) {
+            (Ok(loaded), Ok(expected)) => {
+                let key = loaded.config.master_key;
+                assert_eq!(key.as_ref().map(Secret::expose), expected);
+            }
+            (Err(problems), Err(expected)) => {
+                let text = problems.to_string();
+                assert!(
+                    text.contains(expected) && !text.contains("a-good-master"),
+                    "{text}"
+                );
+            }
+            (found, expected) => panic!("{found:?} {expected:?}"),
+        }
+    };
+    const KEY: &str = "a-good-master-key";
+    let none = || Err(io::ErrorKind::NotFound.into());
+    check(&[], none(), Ok(None));
+    check(&[("TIDEGATE_MASTER_KEY", KEY)], none(), Ok(Some(KEY)));
+    check(
+        &[("TIDEGATE_MASTER_KEY_FILE", "/k")],
+        Ok("a-good-master-key\n"),
+        Ok(Some(KEY)),
+    );
+    check(
+        &[("TIDEGATE_MASTER_KEY_FILE", "/k")],
+        none(),
+        Err("cannot read"),
+    );
+    check(
+        &[("CREDENTIALS_DIRECTORY", "/run/c")],
+        Ok(KEY),
+        Ok(Some(KEY)),
+    );
+    check(&[("CREDENTIALS_DIRECTORY", "/run/c")], none(), Ok(None));
+    check(
+        &[("TIDEGATE_MASTER_KEY", "short")],
+        none(),
+        Err("shorter than 16"),
+    );
+    let both = [
+        ("TIDEGATE_MASTER_KEY", KEY),
+        ("TIDEGATE_MASTER_KEY_FILE", "/k"),
+    ];
+    check(&both, none(), Err("both"));
 }

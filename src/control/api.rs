@@ -1,14 +1,14 @@
 //! The `api` thread: answers management requests, health checks and scrapes.
 //!
 //! It never waits for one caller. What needs the counts of the shards is put aside while they
-//! are collected, at most [`COUNT_LIMIT`]; everything else is answered at once. Reading order:
-//! [`route`] (one table of what is served), [`count`] (asking the shards), then the answers:
-//! [`health`], [`scrape`], [`account`], [`page`], [`open_api`], and [`envelope`], their common
-//! form.
+//! are collected, at most [`COUNT_LIMIT`]; what needs disk or database is handed to a [`room`];
+//! everything else is answered at once. Reading order: [`route`] (one table of what is served),
+//! [`request`], [`envelope`], [`failure`] and [`field`] (what comes in and goes out), [`count`]
+//! (asking the shards), [`room`], [`office`] and [`archive`] (where things are kept); then the
+//! answers, a file for each resource.
 
 use std::{
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,7 +17,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::reload::standing::Standing;
+use super::{
+    logs::segment::LogDir,
+    reload::{ReloadCommand, standing::Standing},
+    store::{Store, vault::Vault},
+};
 use crate::{
     handoff::{
         counters::Counters,
@@ -29,16 +33,36 @@ use crate::{
 };
 
 pub mod route;
+pub mod request;
+pub mod envelope;
+pub mod failure;
+pub mod field;
 pub mod count;
+pub mod room;
+pub mod office;
+pub mod archive;
 pub mod health;
 pub mod scrape;
 pub mod account;
 pub mod page;
 pub mod open_api;
-pub mod envelope;
+pub mod gateway;
+pub mod custom_provider;
+pub mod provider_config;
+pub mod dynamic_route;
+pub mod dataset;
+pub mod evaluation;
+pub mod logs;
+pub mod url;
+pub mod billing;
+pub mod audit_log;
 
 use self::{
+    archive::{Archive, ArchiveHandler},
     count::{Count, Counted},
+    office::{Office, OfficeHandler},
+    request::Request,
+    room::{Errand, Room, guarded},
     route::{Handler, Route},
 };
 
@@ -60,6 +84,18 @@ pub struct ApiParts {
     pub standing: Arc<Standing>,
 }
 
+/// What the API makes, and what it needs to make it known.
+pub struct ApiState {
+    /// `control.db`, once for each of the two rooms.
+    pub stores: [Store; 2],
+    /// Where records lie.
+    pub log: LogDir,
+    /// Opens what is sealed in it.
+    pub vault: Vault,
+    /// Tells shards of changes.
+    pub reload: Post<ReloadCommand>,
+}
+
 /// The running thread; it ends when this is dropped.
 pub struct Api {
     stop: Arc<AtomicBool>,
@@ -68,11 +104,19 @@ pub struct Api {
 }
 
 /// Starts the thread. Questions come from `questions`, answers go to the shards of `parts`.
-pub fn start(questions: Letterbox<Question>, parts: ApiParts) -> io::Result<Api> {
+pub fn start(questions: Letterbox<Question>, parts: ApiParts, state: ApiState) -> io::Result<Api> {
+    let [for_office, for_archive] = state.stores;
+    let standing = || Arc::clone(&parts.standing);
+    let office = Office::new(for_office, state.vault, standing(), state.reload);
+    let archive = Archive::new(for_archive, standing(), state.log);
+    let rooms = Rooms {
+        office: Room::open("api-state", office, parts.shards.clone())?,
+        archive: Room::open("api-logs", archive, parts.shards.clone())?,
+    };
     let stop = Arc::new(AtomicBool::new(false));
     let (stopped, bell) = (Arc::clone(&stop), Arc::clone(&questions.bell));
     let builder = std::thread::Builder::new().name("api".to_owned());
-    let thread = builder.spawn(move || Desk::new(parts).run(&questions, &stopped))?;
+    let thread = builder.spawn(move || Desk::new(parts, rooms).run(&questions, &stopped))?;
     Ok(Api {
         stop,
         bell,
@@ -113,7 +157,7 @@ const COUNTS_MAX: usize = 8;
 
 /// Where an answer goes.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+pub struct Place {
     shard: usize,
     ticket: u64,
 }
@@ -124,15 +168,23 @@ struct Desk {
     /// The last counts of each shard: one that is silent does not make the sums fall.
     known: Vec<Counters>,
     counts: Vec<(Count, Vec<(Place, CountedHandler)>)>,
+    rooms: Rooms,
+}
+
+/// The threads beside this one.
+struct Rooms {
+    office: Room<(&'static Route, OfficeHandler)>,
+    archive: Room<(&'static Route, ArchiveHandler)>,
 }
 
 type CountedHandler = fn(&ApiParts, &Counted<'_>) -> ApiAnswer;
 
 impl Desk {
-    fn new(parts: ApiParts) -> Self {
+    fn new(parts: ApiParts, rooms: Rooms) -> Self {
         Self {
             known: parts.shards.iter().map(|_| Counters::default()).collect(),
             counts: Vec::new(),
+            rooms,
             parts,
         }
     }
@@ -144,39 +196,66 @@ impl Desk {
             } else {
                 COUNT_POLL
             };
-            if let Some(Question::Api {
-                shard,
-                ticket,
-                call,
-            }) = questions.wait(wait)
-            {
-                self.take(Place { shard, ticket }, &call, Instant::now());
+            match questions.wait(wait) {
+                Some(Question::Api {
+                    shard,
+                    ticket,
+                    call,
+                }) => self.take(Place { shard, ticket }, call, Instant::now()),
+                Some(Question::Implied { gateway }) => {
+                    // One that is not made now is made at a later use.
+                    let _ = self.rooms.office.enter(Errand::Implied { gateway });
+                }
+                Some(Question::Resolve { .. }) | None => {}
             }
             self.look_at_counts(Instant::now());
         }
     }
 
-    fn take(&mut self, place: Place, call: &ApiCall, now: Instant) {
-        match route::find(call) {
-            Ok(Route {
-                handler: Handler::Now(handler),
-                ..
-            }) => {
-                self.answer(place, guarded(|| handler(&self.parts, call)));
+    fn take(&mut self, place: Place, call: Box<ApiCall>, now: Instant) {
+        let route = match route::find(&call) {
+            Ok(route) => route,
+            Err(refusal) => return self.answer(place, refusal),
+        };
+        let request = Request::new(route, &call);
+        let account = request.name("account_id");
+        let known = self.parts.standing.account_id();
+        if !account.is_empty() && known.is_some_and(|known| known != account) {
+            return self.answer(place, route::unknown_account());
+        }
+        match route.handler {
+            Handler::Now(handler) => {
+                self.answer(place, guarded(|| handler(&self.parts, &request)));
             }
-            Ok(Route {
-                handler: Handler::Counted(handler),
-                ..
-            }) => {
+            Handler::Counted(handler) => {
                 if self.counts.len() < COUNTS_MAX {
                     let count = Count::start(&self.parts.shards, now + COUNT_LIMIT);
                     self.counts.push((count, Vec::new()));
                 }
                 if let Some((_, waiting)) = self.counts.last_mut() {
-                    waiting.push((place, *handler));
+                    waiting.push((place, handler));
                 }
             }
-            Err(refusal) => self.answer(place, refusal),
+            Handler::Stored(handler) => {
+                let errand = Errand::Call {
+                    place,
+                    handler: (route, handler),
+                    call,
+                };
+                if let Err(refusal) = self.rooms.office.enter(errand) {
+                    self.answer(place, refusal);
+                }
+            }
+            Handler::Scanned(handler) => {
+                let errand = Errand::Call {
+                    place,
+                    handler: (route, handler),
+                    call,
+                };
+                if let Err(refusal) = self.rooms.archive.enter(errand) {
+                    self.answer(place, refusal);
+                }
+            }
         }
     }
 
@@ -206,18 +285,6 @@ impl Desk {
             let _ = post.send(Order::Answer { ticket, answer });
         }
     }
-}
-
-/// Runs a handler. Should one panic, the thread lives on for the others.
-fn guarded(handler: impl FnOnce() -> ApiAnswer) -> ApiAnswer {
-    catch_unwind(AssertUnwindSafe(handler)).unwrap_or_else(|_| {
-        tracing::error!("a management request panicked; please report this");
-        envelope::failure(
-            500,
-            envelope::CODE_REQUEST,
-            "tidegate failed to make this answer",
-        )
-    })
 }
 
 #[cfg(test)]

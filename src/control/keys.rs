@@ -2,28 +2,24 @@
 //!
 //! Of a token only a hash is kept, and its last four characters for people. Several processes use
 //! the file at once: the server reads, `tidegate keys` writes. Reading order: [`KeyStore`], then
-//! [`schema`] (the file's layout and its versions), [`api_token`] (the management token).
+//! [`api_token`] (the management token).
 
 use std::{
-    fs, io,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::data_dir::{DataDirError, make_dir};
+use super::store::{Store, StoreError};
 use crate::{
     config::{Permissions, secret::Secret},
     snapshot::key_table::{Key, stored_hash},
 };
 
-pub mod schema;
 pub mod api_token;
 
-/// Name of the file in the data folder.
-pub const FILE: &str = "control.db";
+pub use super::store::FILE;
 
 /// Name of the management token's key, which no other may have: records carry names.
 pub const API_KEY_NAME: &str = "api";
@@ -31,31 +27,9 @@ pub const API_KEY_NAME: &str = "api";
 /// Why keys cannot be read or changed: one sentence each.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The data folder cannot be made.
+    /// The file cannot be used.
     #[error(transparent)]
-    DataDir(#[from] DataDirError),
-    /// The file cannot be opened, read or written.
-    #[error("cannot use {}: {why}", .path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        why: String,
-    },
-    /// The file is no database, or a broken one.
-    #[error("{} is damaged: put back a copy, or move it away and make its tokens anew", .0.display())]
-    Damaged(PathBuf),
-    /// Another process holds the file.
-    #[error("{} is being written by another process; try again", .0.display())]
-    Busy(PathBuf),
-    /// The file is a newer version's.
-    #[error("{} was written by a newer tidegate (layout {version}); use that one", .path.display())]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its layout.
-        version: i64,
-    },
+    Store(#[from] StoreError),
     /// The name is in use.
     #[error(
         "there is a token called '{0}' already; choose another name, or `tidegate keys rotate` it"
@@ -167,8 +141,8 @@ pub struct LiveKeys {
 /// What was seen of the store when its tokens were loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeysSeen {
-    /// Another one after another process has changed the store; see [`KeyStore::data_version`].
-    pub data_version: i64,
+    /// Another one after any change; see [`Store::revision`].
+    pub revision: i64,
     /// When the next token ends by itself.
     pub next_expiry: Option<UnixSeconds>,
 }
@@ -176,13 +150,8 @@ pub struct KeysSeen {
 /// The store, opened.
 #[derive(Debug)]
 pub struct KeyStore {
-    connection: Connection,
-    path: PathBuf,
-    inode: u64,
+    store: Store,
 }
-
-/// Longest wait for another process' write, which takes milliseconds.
-const BUSY_LIMIT: Duration = Duration::from_secs(5);
 
 /// Longest name of a token, as in the file.
 const NAME_CHARS_MAX: usize = 128;
@@ -193,41 +162,18 @@ pub const TOKEN_PREFIX: &str = "tg_";
 impl KeyStore {
     /// Opens the store in a data folder; makes both where they are not there.
     pub fn open(data_dir: &Path) -> Result<Self, KeyError> {
-        make_dir(data_dir).map_err(|source| DataDirError::Make {
-            path: data_dir.into(),
-            source,
-        })?;
-        let path = data_dir.join(FILE);
-        // SQLite would make the file readable to all; its companions take over its mode.
-        schema::make_private(&path).map_err(|error| file_error(&path, &error))?;
-        let connection = Connection::open(&path).map_err(|error| classify(&path, error))?;
-        let inode = inode(&path)?;
-        let mut store = Self {
-            connection,
-            path,
-            inode,
-        };
-        schema::prepare(&mut store.connection, BUSY_LIMIT).map_err(|error| match error {
-            schema::SchemaError::Newer(version) => KeyError::Newer {
-                path: store.path.clone(),
-                version,
-            },
-            schema::SchemaError::Damaged => KeyError::Damaged(store.path.clone()),
-            schema::SchemaError::Database(error) => classify(&store.path, error),
-        })?;
-        Ok(store)
+        let store = Store::open(data_dir)?;
+        Ok(Self { store })
     }
 
-    /// Opens the file anew if another has taken its place. One that is gone is an error: it may
-    /// be on its way back. Says whether there was another.
+    /// See [`Store::follow`].
     pub fn follow(&mut self) -> Result<bool, KeyError> {
-        if inode(&self.path)? == self.inode {
-            return Ok(false);
-        }
-        if let Some(data_dir) = self.path.parent() {
-            *self = Self::open(data_dir)?;
-        }
-        Ok(true)
+        Ok(self.store.follow()?)
+    }
+
+    /// What else the file holds.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Makes a token and gives its text, which cannot be had again.
@@ -250,25 +196,24 @@ impl KeyStore {
             return Err(KeyError::Expired);
         }
         let token = Token::random()?;
-        let inserted = self.connection.execute(
-            "INSERT INTO gateway_tokens (name, stored_hash, permissions, last4, created_at, expires_at) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![
-                new.name,
-                token.hash(),
-                new.permissions.bits(),
-                token.last4(),
-                now,
-                new.expires_at
-            ],
-        );
-        match inserted {
-            Ok(_) => {}
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
-                return Err(KeyError::NameTaken(new.name.to_owned()));
+        self.store.change(|connection| {
+            let inserted = connection.execute(
+                "INSERT OR IGNORE INTO gateway_tokens (name, stored_hash, permissions, last4, created_at, expires_at) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![
+                    new.name,
+                    token.hash(),
+                    new.permissions.bits(),
+                    token.last4(),
+                    now,
+                    new.expires_at
+                ],
+            );
+            match inserted.map_err(StoreError::from)? {
+                0 => Err(KeyError::NameTaken(new.name.to_owned())),
+                _ => Ok(()),
             }
-            Err(error) => return Err(classify(&self.path, error)),
-        }
+        })?;
         Ok((self.find(new.name)?, token.0))
     }
 
@@ -323,7 +268,7 @@ impl KeyStore {
     /// The tokens that are good at `now`.
     pub fn load(&self, now: UnixSeconds) -> Result<LiveKeys, KeyError> {
         // First, so that a change that comes in between is seen later.
-        let data_version = self.data_version()?;
+        let revision = self.revision()?;
         self.read(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT name, stored_hash, permissions, expires_at FROM gateway_tokens \
@@ -345,25 +290,23 @@ impl KeyStore {
                 next_expiry = next_expiry.into_iter().chain(end).min();
             }
             let seen = KeysSeen {
-                data_version,
+                revision,
                 next_expiry,
             };
             Ok(LiveKeys { keys, seen })
         })
     }
 
-    /// A number that is another one after another process has changed the store.
-    pub fn data_version(&self) -> Result<i64, KeyError> {
-        self.read(|connection| {
-            connection.pragma_query_value(None, "data_version", |row| row.get(0))
-        })
+    /// See [`Store::revision`].
+    pub fn revision(&self) -> Result<i64, KeyError> {
+        Ok(self.store.revision()?)
     }
 
     fn read<T>(
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, KeyError> {
-        read(&self.connection).map_err(|error| classify(&self.path, error))
+        Ok(self.store.read(read)?)
     }
 
     /// Changes a token that is not revoked; two processes cannot come between each other.
@@ -372,25 +315,20 @@ impl KeyStore {
         name: &str,
         change: impl FnOnce(&Connection) -> rusqlite::Result<usize>,
     ) -> Result<(), KeyError> {
-        let path = self.path.clone();
-        let map = |error| classify(&path, error);
-        let behavior = TransactionBehavior::Immediate;
-        let transaction = self
-            .connection
-            .transaction_with_behavior(behavior)
-            .map_err(map)?;
-        let select = "SELECT revoked_at FROM gateway_tokens WHERE name = ?1";
-        let revoked: Option<Option<UnixSeconds>> = transaction
-            .query_row(select, [name], |row| row.get(0))
-            .optional()
-            .map_err(map)?;
-        match revoked {
-            None => return Err(KeyError::Unknown(name.to_owned())),
-            Some(Some(_)) => return Err(KeyError::Revoked(name.to_owned())),
-            Some(None) => {}
-        }
-        change(&transaction).map_err(map)?;
-        transaction.commit().map_err(map)
+        self.store.change(|connection| {
+            let select = "SELECT revoked_at FROM gateway_tokens WHERE name = ?1";
+            let revoked: Option<Option<UnixSeconds>> = connection
+                .query_row(select, [name], |row| row.get(0))
+                .optional()
+                .map_err(StoreError::from)?;
+            match revoked {
+                None => return Err(KeyError::Unknown(name.to_owned())),
+                Some(Some(_)) => return Err(KeyError::Revoked(name.to_owned())),
+                Some(None) => {}
+            }
+            change(connection).map_err(StoreError::from)?;
+            Ok(())
+        })
     }
 }
 
@@ -426,7 +364,7 @@ impl Token {
         getrandom::fill(&mut *bits).map_err(|error| KeyError::Random(error.to_string()))?;
         Ok(Self(Secret::new(format!(
             "{TOKEN_PREFIX}{}",
-            &*base64url(&*bits)
+            &*super::store::text::base64url(&*bits)
         ))))
     }
 
@@ -437,49 +375,6 @@ impl Token {
     fn last4(&self) -> &str {
         let text = self.0.expose();
         text.get(text.len().saturating_sub(4)..).unwrap_or_default()
-    }
-}
-
-/// Base64 with the letters for URLs, without padding (RFC 4648 section 5).
-fn base64url(bytes: &[u8]) -> zeroize::Zeroizing<String> {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut out = zeroize::Zeroizing::new(String::with_capacity(bytes.len().div_ceil(3) * 4));
-    for three in bytes.chunks(3) {
-        let byte = |index: usize| three.get(index).map_or(0, |byte| u32::from(*byte));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for letter in 0..=three.len() {
-            let six = bits >> (18 - 6 * letter) & 63;
-            out.push(char::from(LETTERS[six as usize]));
-        }
-    }
-    out
-}
-
-fn inode(path: &Path) -> Result<u64, KeyError> {
-    let file = fs::metadata(path).map_err(|error| file_error(path, &error))?;
-    Ok(file.ino())
-}
-
-fn file_error(path: &Path, error: &io::Error) -> KeyError {
-    KeyError::File {
-        path: path.into(),
-        why: error.to_string(),
-    }
-}
-
-fn classify(path: &Path, error: rusqlite::Error) -> KeyError {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            KeyError::Damaged(path.into())
-        }
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => KeyError::Busy(path.into()),
-        _ => KeyError::File {
-            path: path.into(),
-            why: match error {
-                rusqlite::Error::SqliteFailure(_, Some(why)) => why,
-                error => error.to_string(),
-            },
-        },
     }
 }
 

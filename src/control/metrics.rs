@@ -16,7 +16,8 @@ use prometheus_client::{
 
 use crate::handoff::{
     counters::{
-        Counters, ExchangeCounts, ExchangeLabels, Histogram, Latencies, Plain, TOKEN_KINDS,
+        Counters, ExchangeCounts, ExchangeLabels, Histogram, LATENCY_BOUNDS_MICROS, Latencies,
+        Load, Plain, SPEED_BOUNDS_MICROS, TOKEN_KINDS,
     },
     log_health::LogHealth,
     log_queue::LogCounters,
@@ -38,8 +39,8 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct Sources<'a> {
     /// The sums over all shards.
     pub counters: &'a Counters,
-    /// How many shards there are.
-    pub shards: usize,
+    /// How busy each shard is.
+    pub loads: &'a [Load],
     /// How many of them did not answer in time.
     pub shards_silent: usize,
     /// How the log store is.
@@ -83,8 +84,11 @@ struct Page(Vec<Block>);
 enum Block {
     Whole(Whole),
     Exact(&'static Family, Vec<(Labels, String)>),
-    Histograms(&'static Family, Vec<(Labels, Histogram)>),
+    Histograms(&'static Family, &'static Bounds, Vec<(Labels, Histogram)>),
 }
+
+/// Upper bounds of a family's buckets, in millionths.
+pub(super) type Bounds = [u64; LATENCY_BOUNDS_MICROS.len()];
 
 /// Values of the family's labels, in their order.
 type Labels = Vec<String>;
@@ -110,6 +114,15 @@ impl Page {
             .iter()
             .map(|(label, value)| (labels([label]), *value));
         self.add(family, series.collect());
+    }
+
+    /// Adds a number of each shard, given in millionths.
+    fn by_shard(&mut self, family: &'static Family, loads: &[Load], read: fn(&Load) -> u64) {
+        let series = loads.iter().enumerate().map(|(number, load)| {
+            let value = exact::seconds(u128::from(read(load)));
+            (vec![number.to_string()], value)
+        });
+        self.0.push(Block::Exact(family, series.collect()));
     }
 
     fn exchanges(&mut self, counters: &Counters) {
@@ -138,16 +151,23 @@ impl Page {
         self.add(&names::UNPRICED, unpriced.collect());
 
         let latencies = counters.latencies();
-        let distributions: [(_, Pick); 3] = [
-            (&names::DURATION, |latencies| &latencies.duration),
-            (&names::FIRST_TOKEN, |latencies| &latencies.first_token),
-            (&names::OVERHEAD, |latencies| &latencies.overhead),
+        let times = &LATENCY_BOUNDS_MICROS;
+        let distributions: [(_, _, Pick); 4] = [
+            (&names::DURATION, times, |latencies| &latencies.duration),
+            (&names::FIRST_TOKEN, times, |latencies| {
+                &latencies.first_token
+            }),
+            (&names::OVERHEAD, times, |latencies| &latencies.overhead),
+            (&names::SPEED, &SPEED_BOUNDS_MICROS, |latencies| {
+                &latencies.speed
+            }),
         ];
-        for (family, pick) in distributions {
+        for (family, bounds, pick) in distributions {
             let series = latencies.iter().map(|(gateway, provider, latencies)| {
                 (labels([gateway, provider]), pick(latencies).clone())
             });
-            self.0.push(Block::Histograms(family, series.collect()));
+            let block = Block::Histograms(family, bounds, series.collect());
+            self.0.push(block);
         }
     }
 
@@ -172,6 +192,15 @@ impl Page {
         for (family, plain) in numbers {
             self.one(family, counters.plain(plain));
         }
+        let idle = counters.plain(Plain::UpstreamIdle);
+        let active = counters.plain(Plain::UpstreamOpen).saturating_sub(idle);
+        let states = [("active", active), ("idle", idle)];
+        self.by(&names::UPSTREAM_CONNECTIONS, &states);
+        let attempts = counters.attempts();
+        let attempts = attempts
+            .iter()
+            .map(|(provider, ended, count)| (labels([provider, ended.word()]), *count));
+        self.add(&names::UPSTREAM_ATTEMPTS, attempts.collect());
     }
 
     fn log(&mut self, health: &LogHealth, counters: &[Arc<LogCounters>]) {
@@ -200,8 +229,12 @@ impl Page {
             .iter()
             .map(|(part, is)| (*part, u64::from(*is)));
         self.by(&names::DEGRADED, &degraded.collect::<Vec<_>>());
-        self.one(&names::SHARDS, sources.shards as u64);
+        self.one(&names::SHARDS, sources.loads.len() as u64);
         self.one(&names::SHARDS_SILENT, sources.shards_silent as u64);
+        let busy = |load: &Load| load.busy_ppm;
+        let lag = |load: &Load| load.lag_micros;
+        self.by_shard(&names::SHARD_BUSY, sources.loads, busy);
+        self.by_shard(&names::SHARD_LAG, sources.loads, lag);
         let [succeeded, failed] = sources.reloads;
         self.by(
             &names::RELOADS,
@@ -243,7 +276,9 @@ impl Page {
                     encode_registry(&mut out, &registry)?;
                 }
                 Block::Exact(family, series) => exact::values(&mut out, family, &series)?,
-                Block::Histograms(family, series) => exact::histograms(&mut out, family, &series)?,
+                Block::Histograms(family, bounds, series) => {
+                    exact::histograms(&mut out, family, bounds, &series)?;
+                }
             }
         }
         Ok(out)

@@ -1,12 +1,14 @@
 //! The `reload` thread: makes snapshots, and publishes a new one when something has changed.
 //!
-//! What can change: the file (on command, SIGHUP), the tokens in `control.db` (another process
-//! writes them, or one's time is over), the files of the certificate. A change is taken over as a
+//! What can change: the file (on command, SIGHUP), what `control.db` holds (the management API or
+//! another process writes it, or a token's time is over), the files of the certificate. A change is taken over as a
 //! whole or not at all; on any error what was in force stays. The thread also frees snapshots
-//! that no shard uses any more. Reading order: [`compile`], [`Keeper`] (what to do), [`start`]
-//! (the thread around it), [`standing`] (what others see of it).
+//! that no shard uses any more. Reading order: [`compile`], [`stored`] (what the management API
+//! made), [`Keeper`] (what to do), [`start`] (the thread around it), [`standing`] (what others see
+//! of it).
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     os::unix::fs::MetadataExt as _,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -19,12 +21,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 use rustls::ServerConfig;
 
 use super::{
     keys::{self, API_KEY_NAME, KeyError, KeyStore, KeysSeen, UnixSeconds},
-    logs::limit::{RowLimits, row_limits},
+    logs::limit::{RowLimit, RowLimits, row_limits},
+    store::{
+        StoreError,
+        vault::{Vault, VaultError},
+    },
     tls::{self, TlsError},
 };
 use crate::{
@@ -34,6 +40,7 @@ use crate::{
     sys::bell::Bell,
 };
 
+pub mod stored;
 pub mod standing;
 
 use self::standing::{Change, Standing};
@@ -42,10 +49,12 @@ use self::standing::{Change, Standing};
 pub type ReadConfig = Box<dyn Fn() -> Result<Loaded, Problems> + Send>;
 
 /// What the thread is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum ReloadCommand {
     /// Read everything anew.
     Reload,
+    /// Look at `control.db`, which has changed, and say there when shards were told.
+    Stored(Sender<()>),
 }
 
 /// What the thread works with.
@@ -61,6 +70,8 @@ pub struct ReloadParts {
     pub keys: KeyStore,
     /// What was seen of them when the first snapshot was compiled.
     pub seen: KeysSeen,
+    /// Opens what is sealed in the store.
+    pub vault: Vault,
     /// The secret of the key tables.
     pub table_secret: [u8; 32],
     /// The mailbox of each shard.
@@ -80,6 +91,8 @@ pub struct Compiled {
     pub snapshot: Snapshot,
     /// What was seen of the stored tokens.
     pub seen: KeysSeen,
+    /// How many records the log keeps for each gateway.
+    pub row_limits: BTreeMap<String, RowLimit>,
 }
 
 /// Why a change cannot be taken over: one sentence each but for the file's problems.
@@ -94,6 +107,20 @@ pub enum ReloadError {
     /// The tokens cannot be read.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// What the management API made cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A stored secret cannot be opened.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// A gateway that the management API made would be open to other machines.
+    #[error(
+        "the gateway '{id}', made through the management API, asks for no token, and `listen` can be reached from other machines; start with --allow-open, or listen on 127.0.0.1 and change the gateway"
+    )]
+    OpenGateway {
+        /// The gateway.
+        id: String,
+    },
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -104,16 +131,20 @@ pub enum ReloadError {
     Exposure,
 }
 
-/// Makes a snapshot: the configuration with the tokens from everywhere, as they are at `now`.
+/// Makes a snapshot: the configuration with what the management API made and the tokens from
+/// everywhere, as they are at `now`.
 pub fn compile(
     config: &Config,
     api_token: &Secret,
     keys: &KeyStore,
+    vault: &Vault,
     table_secret: [u8; 32],
     now: UnixSeconds,
 ) -> Result<Compiled, ReloadError> {
     let mut table = KeyTable::new(table_secret);
+    // What is seen of the tokens is older than all else, so that nothing is missed.
     let live = keys.load(now)?;
+    let whole = stored::overlay(config, keys.store(), vault)?;
     for (hash, key) in live.keys {
         table.insert_stored(hash, key);
     }
@@ -125,8 +156,9 @@ pub fn compile(
     let api = key(API_KEY_NAME, Permissions::ALL);
     table.insert(api_token.expose().as_bytes(), api);
     Ok(Compiled {
-        snapshot: Snapshot::compile(config, table)?,
+        snapshot: Snapshot::compile(&whole, table)?,
         seen: live.seen,
+        row_limits: row_limits(&whole),
     })
 }
 
@@ -191,8 +223,14 @@ impl Drop for Reload {
 fn run(mut keeper: Keeper, commands: &Letterbox<ReloadCommand>, stop: &AtomicBool) {
     let mut polled = Instant::now();
     while !stop.load(Ordering::Acquire) {
-        if let Some(ReloadCommand::Reload) = commands.wait(POLL) {
-            guarded(&mut keeper, Keeper::reload);
+        match commands.wait(POLL) {
+            Some(ReloadCommand::Reload) => guarded(&mut keeper, Keeper::reload),
+            Some(ReloadCommand::Stored(told)) => {
+                guarded(&mut keeper, Keeper::look_at_store);
+                // Who waited may have given up.
+                let _ = told.try_send(());
+            }
+            None => {}
         }
         if polled.elapsed() >= POLL {
             guarded(&mut keeper, Keeper::poll);
@@ -216,6 +254,7 @@ struct Keeper {
     config: Config,
     api_token: Secret,
     keys: KeyStore,
+    vault: Vault,
     table_secret: [u8; 32],
     shards: Vec<Post<Order>>,
     worn: Receiver<Arc<Snapshot>>,
@@ -248,6 +287,7 @@ impl Keeper {
             config: parts.config,
             api_token: parts.api_token,
             keys: parts.keys,
+            vault: parts.vault,
             table_secret: parts.table_secret,
             unsent: parts.shards.iter().map(|_| Unsent::default()).collect(),
             shards: parts.shards,
@@ -279,7 +319,7 @@ impl Keeper {
         if let Some(given) = &config.api_token {
             self.api_token = given.clone();
         }
-        let compiled = compile(&config, &self.api_token, &self.keys, self.table_secret, now)?;
+        let compiled = self.compile(&config, now)?;
         let certificate = config.tls.as_ref().map(certificate).transpose()?;
         self.stamp = stamp;
         self.config = config;
@@ -287,10 +327,20 @@ impl Keeper {
             self.publish_certificate(&certificate);
         }
         self.publish(compiled);
-        self.row_limits.set(&row_limits(&self.config));
         self.keys_failing = false;
         self.standing.succeeded(Change::Everything, &self.config);
         Ok(())
+    }
+
+    fn compile(&self, config: &Config, now: UnixSeconds) -> Result<Compiled, ReloadError> {
+        compile(
+            config,
+            &self.api_token,
+            &self.keys,
+            &self.vault,
+            self.table_secret,
+            now,
+        )
     }
 
     /// What of a new configuration can take effect now; says what cannot.
@@ -331,15 +381,16 @@ impl Keeper {
         for _ in 0..self.worn.len() {
             drop(self.worn.try_recv());
         }
-        self.look_at_keys(now);
+        self.look_at_store(now);
         self.look_at_certificate();
         self.send_unsent();
     }
 
-    fn look_at_keys(&mut self, now: UnixSeconds) {
-        match self.try_keys(now) {
+    /// Looks whether the store has changed.
+    fn look_at_store(&mut self, now: UnixSeconds) {
+        match self.try_store(now) {
             Ok(false) => {}
-            Ok(true) => tracing::info!("the tokens were reloaded"),
+            Ok(true) => tracing::info!("tokens, gateways and providers were reloaded"),
             // Tried again at the next look, but said once.
             Err(_) if self.keys_failing => return,
             Err(error) => {
@@ -351,21 +402,15 @@ impl Keeper {
         self.keys_failing = false;
     }
 
-    /// Takes over changed tokens; says whether there were any.
-    fn try_keys(&mut self, now: UnixSeconds) -> Result<bool, ReloadError> {
+    /// Takes over what has changed in the store; says whether anything had.
+    fn try_store(&mut self, now: UnixSeconds) -> Result<bool, ReloadError> {
         let followed = self.keys.follow()?;
-        let changed = followed || self.keys.data_version()? != self.seen.data_version;
+        let changed = followed || self.keys.revision()? != self.seen.revision;
         let expired = self.seen.next_expiry.is_some_and(|end| end <= now);
         if !changed && !expired && !self.keys_failing {
             return Ok(false);
         }
-        let compiled = compile(
-            &self.config,
-            &self.api_token,
-            &self.keys,
-            self.table_secret,
-            now,
-        )?;
+        let compiled = self.compile(&self.config, now)?;
         self.publish(compiled);
         self.standing.succeeded(Change::Keys, &self.config);
         Ok(true)
@@ -395,7 +440,7 @@ impl Keeper {
         self.standing.failed(change);
         let what = match change {
             Change::Everything => "the configuration",
-            Change::Keys => "the tokens",
+            Change::Keys => "control.db",
             Change::Certificate => "the certificate",
         };
         tracing::error!("{what} could not be reloaded, what was in force stays: {error}");
@@ -403,6 +448,7 @@ impl Keeper {
 
     fn publish(&mut self, compiled: Compiled) {
         self.seen = compiled.seen;
+        self.row_limits.set(&compiled.row_limits);
         let snapshot = Arc::new(compiled.snapshot);
         for unsent in &mut self.unsent {
             unsent.snapshot = Some(Arc::clone(&snapshot));

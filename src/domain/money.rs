@@ -11,14 +11,24 @@ pub struct PicoDollars(pub u64);
 impl fmt::Display for PicoDollars {
     /// Prints the exact amount in dollars, without trailing zeros: `0.00000015`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = self.0 / 1_000_000_000_000;
-        let part = self.0 % 1_000_000_000_000;
-        if part == 0 {
-            return write!(f, "{whole}");
-        }
-        let digits = format!("{part:012}");
-        write!(f, "{whole}.{}", digits.trim_end_matches('0'))
+        f.write_str(&decimal(u128::from(self.0), 12))
     }
+}
+
+/// A sum of pico-dollars in dollars, exactly and without trailing zeros.
+pub fn dollars(picos: u128) -> String {
+    decimal(picos, 12)
+}
+
+/// `value` × 10⁻ˢᶜᵃˡᵉ, exactly and without trailing zeros.
+fn decimal(value: u128, scale: u32) -> String {
+    let one = 10u128.pow(scale);
+    let (whole, part) = (value / one, value % one);
+    if part == 0 {
+        return whole.to_string();
+    }
+    let digits = format!("{part:0width$}", width = scale as usize);
+    format!("{whole}.{}", digits.trim_end_matches('0'))
 }
 
 /// A price for one unit, in 10⁻²⁴ dollars: fine enough for any list price per token.
@@ -53,6 +63,11 @@ impl Rate {
     /// The rate in 10⁻²⁴ dollars.
     pub fn units(self) -> u128 {
         self.0
+    }
+
+    /// Dollars for so many units, exactly: 0.15 for a million.
+    pub fn dollars_for(self, units: u64) -> String {
+        decimal(self.0.saturating_mul(u128::from(units)), 24)
     }
 
     fn scaled(text: &str, scale: i32) -> Option<Self> {
@@ -128,8 +143,13 @@ pub fn parse_dollars(text: &str) -> Option<PicoDollars> {
         .map(PicoDollars)
 }
 
-/// What a model costs for each token, by kind. `None` is unknown; a kind with no price of its
-/// own falls back as [`Prices::cost`] says.
+/// Reads a non-negative decimal number, `8.47`, as whole thousandths, rounded half up.
+pub fn parse_thousandths(text: &str) -> Option<u64> {
+    u64::try_from(parse_decimal(text, 3)?).ok()
+}
+
+/// What a model costs for each token, by kind, and for what is not counted in tokens. `None` is
+/// unknown; a kind of token with no price of its own falls back as its field says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Prices {
     /// An input token that is neither read from nor written to the prompt cache.
@@ -144,40 +164,132 @@ pub struct Prices {
     pub cache_write_hour: Option<Rate>,
     /// A reasoning token; else as `output`.
     pub reasoning: Option<Rate>,
+    /// An input token of sound; else as `input`.
+    pub input_audio: Option<Rate>,
+    /// An output token of sound; else as `output`.
+    pub output_audio: Option<Rate>,
+    /// An input token of a picture; else as `input`.
+    pub input_image: Option<Rate>,
+    /// A picture made, where pictures are not paid in tokens.
+    pub image: Option<Rate>,
+    /// A thousandth of a second of sound taken in, where sound is not paid in tokens.
+    pub audio_milli: Option<Rate>,
+    /// A search.
+    pub search: Option<Rate>,
 }
 
 impl Prices {
+    /// All prices, in the order of the fields.
+    pub fn all(&self) -> [Option<Rate>; 12] {
+        let Self {
+            input,
+            output,
+            cache_read,
+            cache_write,
+            cache_write_hour,
+            reasoning,
+            input_audio,
+            output_audio,
+            input_image,
+            image,
+            audio_milli,
+            search,
+        } = *self;
+        [
+            input,
+            output,
+            cache_read,
+            cache_write,
+            cache_write_hour,
+            reasoning,
+            input_audio,
+            output_audio,
+            input_image,
+            image,
+            audio_milli,
+            search,
+        ]
+    }
+
     /// The cost of `usage`: for each kind the product, rounded half up once, then the sum.
     /// `None` when a count or a price that is needed is unknown, or the sum out of range.
     pub fn cost(&self, usage: &Usage) -> Option<PicoDollars> {
+        let by_token = self.input.is_some() || self.output.is_some();
+        let by_piece = [self.image, self.audio_milli, self.search]
+            .iter()
+            .any(Option::is_some);
+        // A model without any price is unknown even where nothing was used.
+        if !by_token && !by_piece {
+            return None;
+        }
+        let mut sum = 0u64;
+        if by_token {
+            sum = self.tokens_cost(usage)?.0;
+        }
+        if by_piece {
+            sum = sum.checked_add(self.pieces_cost(usage)?.0)?;
+        }
+        Some(PicoDollars(sum))
+    }
+
+    /// The cost of the tokens alone.
+    fn tokens_cost(&self, usage: &Usage) -> Option<PicoDollars> {
         let input = usage.input?;
         let output = usage.output?;
         let read = usage.cache_read.unwrap_or(0).min(input);
         let write = usage.cache_write.unwrap_or(0).min(input - read);
         let hour = usage.cache_write_hour.unwrap_or(0).min(write);
-        let reasoning = match self.reasoning {
-            Some(_) => usage.reasoning.unwrap_or(0).min(output),
+        let fresh = input - read - write;
+        // Parts that have no price of their own stay where they are: the sum rounds once.
+        let part = |rate: Option<Rate>, count: Option<u64>, of: u64| match rate {
+            Some(_) => count.unwrap_or(0).min(of),
             None => 0,
         };
+        let audio = part(self.input_audio, usage.input_audio, fresh);
+        let image = part(self.input_image, usage.input_image, fresh - audio);
+        let reasoning = part(self.reasoning, usage.reasoning, output);
+        let spoken = part(self.output_audio, usage.output_audio, output - reasoning);
         let read_rate = self.cache_read.or(self.input);
         let write_rate = self.cache_write.or(self.input);
-        let parts = [
-            (input - read - write, self.input),
+        sum_of([
+            (fresh - audio - image, self.input),
+            (audio, self.input_audio),
+            (image, self.input_image),
             (read, read_rate),
             (write - hour, write_rate),
             (hour, self.cache_write_hour.or(write_rate)),
-            (output - reasoning, self.output),
+            (output - reasoning - spoken, self.output),
+            (spoken, self.output_audio),
             (reasoning, self.reasoning),
-        ];
-        let mut sum = 0u64;
-        for (units, rate) in parts {
-            if units > 0 {
-                sum = sum.checked_add(rate?.times(units)?.0)?;
-            }
-        }
-        // A model without any price is unknown even where nothing was used.
-        (self.input.is_some() || self.output.is_some()).then_some(PicoDollars(sum))
+        ])
     }
+
+    /// The cost of what is not counted in tokens; `None` if what has a price was not counted.
+    fn pieces_cost(&self, usage: &Usage) -> Option<PicoDollars> {
+        let count = |rate: Option<Rate>, count: Option<u64>| match rate {
+            Some(_) => count,
+            None => Some(0),
+        };
+        sum_of([
+            (count(self.image, usage.images)?, self.image),
+            (
+                count(self.audio_milli, usage.audio_millis)?,
+                self.audio_milli,
+            ),
+            (count(self.search, usage.searches)?, self.search),
+        ])
+    }
+}
+
+/// The sum of the products, each rounded once.
+fn sum_of<const N: usize>(parts: [(u64, Option<Rate>); N]) -> Option<PicoDollars> {
+    let mut sum = 0u64;
+    for (units, rate) in parts {
+        if units > 0 {
+            sum = sum.checked_add(rate?.times(units)?.0)?;
+        }
+    }
+    Some(PicoDollars(sum))
 }
 
 #[cfg(test)]
@@ -208,6 +320,14 @@ mod tests {
         assert_eq!(parse_dollars("0.0000000000005"), Some(PicoDollars(1)));
         assert_eq!(parse_dollars("0.00000000000049"), Some(PicoDollars(0)));
         assert_eq!(Rate::per_unit("0e9"), Some(Rate::ZERO));
+    }
+
+    #[test]
+    fn rates_print_for_as_many_units_as_asked() {
+        let rate = Rate::per_million("0.075").unwrap();
+        assert_eq!(rate.dollars_for(1_000_000), "0.075");
+        assert_eq!(rate.dollars_for(1), "0.000000075");
+        assert_eq!(Rate::ZERO.dollars_for(1), "0");
     }
 
     #[test]
@@ -267,6 +387,67 @@ mod tests {
         };
         assert_eq!(prices.cost(&usage(1, 1)), Some(PicoDollars(2)));
         assert_eq!(prices.cost(&usage(3, 0)), Some(PicoDollars(2)));
+    }
+
+    #[test]
+    fn sound_and_pictures_among_the_tokens_have_prices_of_their_own() {
+        let prices = Prices {
+            input: Rate::per_million("2.5"),
+            output: Rate::per_million("10"),
+            input_audio: Rate::per_million("40"),
+            output_audio: Rate::per_million("80"),
+            input_image: Rate::per_million("5"),
+            ..Prices::default()
+        };
+        let used = Usage {
+            input_audio: Some(20),
+            input_image: Some(30),
+            output_audio: Some(5),
+            ..usage(100, 10)
+        };
+        let input = 50 * 2_500_000 + 20 * 40_000_000 + 30 * 5_000_000;
+        let output = 5 * 10_000_000 + 5 * 80_000_000;
+        assert_eq!(prices.cost(&used), Some(PicoDollars(input + output)));
+        let plain = Prices {
+            input: prices.input,
+            output: prices.output,
+            ..Prices::default()
+        };
+        let as_text = PicoDollars(100 * 2_500_000 + 10 * 10_000_000);
+        assert_eq!(plain.cost(&used), Some(as_text));
+    }
+
+    #[test]
+    fn pictures_seconds_and_searches_cost_by_the_piece() {
+        let picture = Prices {
+            image: Rate::per_unit("0.04"),
+            ..Prices::default()
+        };
+        let two = Usage {
+            images: Some(2),
+            ..Usage::UNKNOWN
+        };
+        assert_eq!(picture.cost(&two), Some(PicoDollars(80_000_000_000)));
+        assert_eq!(picture.cost(&Usage::UNKNOWN), None, "not counted");
+        assert_eq!(picture.cost(&usage(1, 1)), None, "tokens do not tell");
+        let sound = Prices {
+            audio_milli: Rate::per_unit("0.0000001"),
+            ..Prices::default()
+        };
+        let nine_seconds = Usage {
+            audio_millis: Some(9_000),
+            ..Usage::UNKNOWN
+        };
+        assert_eq!(sound.cost(&nine_seconds), Some(PicoDollars(900_000_000)));
+        let search = Prices {
+            search: Rate::per_unit("0.002"),
+            ..Prices::default()
+        };
+        let one = Usage {
+            searches: Some(1),
+            ..Usage::UNKNOWN
+        };
+        assert_eq!(search.cost(&one), Some(PicoDollars(2_000_000_000)));
     }
 
     #[test]

@@ -47,10 +47,13 @@ pub enum Text {
     PriceKey = 14,
     /// The provider's own request id (`x-request-id` or its like).
     UpstreamRequestId = 15,
+    /// What was consumed beyond the tokens that have columns of their own, as [`Usage::detail`]
+    /// writes it; empty if nothing was.
+    UsageDetail = 16,
 }
 
 /// How many texts a record has.
-pub const TEXTS: usize = 16;
+pub const TEXTS: usize = 17;
 
 impl Text {
     /// Every text, in the order of its number.
@@ -71,6 +74,7 @@ impl Text {
         Self::Error,
         Self::PriceKey,
         Self::UpstreamRequestId,
+        Self::UsageDetail,
     ];
 
     /// Says whether a record keeps the text although its caller wanted no log: what rollups group
@@ -82,7 +86,8 @@ impl Text {
             | Self::Model
             | Self::ModelName
             | Self::Key
-            | Self::PriceKey => true,
+            | Self::PriceKey
+            | Self::UsageDetail => true,
             Self::Method
             | Self::Path
             | Self::UserAgent
@@ -239,17 +244,21 @@ impl Record {
 
     /// The tokens, brought back to one value.
     pub fn usage(&self) -> Usage {
-        Usage {
+        let mut usage = Usage {
             input: self.tokens_input,
             output: self.tokens_output,
             cache_read: self.tokens_cache_read,
             cache_write: self.tokens_cache_write,
             cache_write_hour: self.tokens_cache_write_hour,
             reasoning: self.tokens_reasoning,
-        }
+            ..Usage::UNKNOWN
+        };
+        usage.note_detail(&self.text(Text::UsageDetail));
+        usage
     }
 
-    /// Notes `usage`.
+    /// Notes the tokens of `usage` that have columns of their own; the rest goes into
+    /// [`Text::UsageDetail`].
     pub fn set_usage(&mut self, usage: &Usage) {
         self.tokens_input = usage.input;
         self.tokens_output = usage.output;
@@ -282,9 +291,9 @@ impl Record {
     /// Makes it one that only counts in rollups: what the caller sent is forgotten.
     pub fn unlog(&mut self) {
         self.flags |= flag::UNLOGGED;
-        let texts = Text::ALL.map(|text| match text.is_kept_unlogged() {
-            true => self.texts.get(text),
-            false => b"",
+        let texts = Text::ALL.map(|text| {
+            let kept = text.is_kept_unlogged().then(|| self.texts.get(text));
+            kept.unwrap_or_default()
         });
         self.texts = Texts::pack(&texts);
     }

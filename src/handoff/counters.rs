@@ -37,6 +37,27 @@ pub const LATENCY_BOUNDS_MICROS: [u64; 16] = [
     120_000_000,
 ];
 
+/// Upper bounds of the buckets of output speed in millionths of a token a second; one more bucket
+/// holds what is above. Reading speed is some 5 tokens a second.
+pub const SPEED_BOUNDS_MICROS: [u64; 16] = [
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    15_000_000,
+    20_000_000,
+    30_000_000,
+    40_000_000,
+    60_000_000,
+    80_000_000,
+    100_000_000,
+    150_000_000,
+    200_000_000,
+    300_000_000,
+    500_000_000,
+    1_000_000_000,
+];
+
 /// Counters of one shard, or of all shards after [`Counters::merge`].
 #[derive(Debug, Clone, Default)]
 pub struct Counters {
@@ -45,7 +66,20 @@ pub struct Counters {
     models: Labels<MODELS_MAX>,
     exchanges: HashMap<ExchangeKey, ExchangeCounts>,
     latencies: HashMap<(u16, u16), Box<Latencies>>,
+    /// Attempts by the number of their provider, the one of everything beyond the bound first.
+    attempts: Vec<[u64; Attempted::ALL.len()]>,
     plain: [u64; Plain::ALL.len()],
+    /// How busy the shard is; of a sum nothing is known.
+    pub load: Load,
+}
+
+/// How busy one shard is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// CPU time of its thread in millionths of the time that passed, lately.
+    pub busy_ppm: u64,
+    /// How late its tick came at worst, in the last minutes.
+    pub lag_micros: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,20 +115,26 @@ pub struct Latencies {
     pub first_token: Histogram,
     /// Time that tidegate added.
     pub overhead: Histogram,
+    /// Output tokens a second of streams, from the first token on.
+    pub speed: Histogram,
 }
 
-/// Counts by [`LATENCY_BOUNDS_MICROS`], not cumulative.
+/// Counts by [`LATENCY_BOUNDS_MICROS`], or by [`SPEED_BOUNDS_MICROS`]; not cumulative.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Histogram {
     /// One count a bucket, the last for what is above all bounds.
     pub buckets: [u64; LATENCY_BOUNDS_MICROS.len() + 1],
-    /// Sum of all values in microseconds.
+    /// Sum of all values in millionths of the unit.
     pub sum_micros: u64,
 }
 
 impl Histogram {
     fn add(&mut self, micros: u64) {
-        let bucket = LATENCY_BOUNDS_MICROS.partition_point(|bound| *bound < micros);
+        self.add_within(&LATENCY_BOUNDS_MICROS, micros);
+    }
+
+    fn add_within(&mut self, bounds: &[u64; LATENCY_BOUNDS_MICROS.len()], micros: u64) {
+        let bucket = bounds.partition_point(|bound| *bound < micros);
         self.buckets[bucket] += 1;
         self.sum_micros = self.sum_micros.saturating_add(micros);
     }
@@ -131,6 +171,10 @@ pub enum Plain {
     UpstreamConnectFailures,
     /// Pooled connections found dead before they were used.
     UpstreamStale,
+    /// Connections to providers open now (gauge).
+    UpstreamOpen,
+    /// Those of them that wait for an exchange (gauge, known when it is asked for).
+    UpstreamIdle,
     /// Accepts that failed for want of descriptors.
     AcceptFailures,
     /// Connection tasks that panicked.
@@ -139,7 +183,7 @@ pub enum Plain {
 
 impl Plain {
     /// Every one, in the order of its number.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::ConnectionsAccepted,
         Self::ConnectionsOpen,
         Self::ExchangesInFlight,
@@ -150,9 +194,57 @@ impl Plain {
         Self::UpstreamReuses,
         Self::UpstreamConnectFailures,
         Self::UpstreamStale,
+        Self::UpstreamOpen,
+        Self::UpstreamIdle,
         Self::AcceptFailures,
         Self::Panics,
     ];
+}
+
+/// How one try of an exchange at a provider ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Attempted {
+    /// The head of an answer came, whatever it said.
+    Answered,
+    /// No connection came about.
+    ConnectFailed,
+    /// It was turned away unread.
+    Refused,
+    /// The connection ended before an answer.
+    Closed,
+    /// The answer was no HTTP.
+    Malformed,
+    /// The answer did not begin in time.
+    Timeout,
+    /// The caller went away, or its body had to be refused.
+    Abandoned,
+}
+
+impl Attempted {
+    /// Every one, in the order of its number.
+    pub const ALL: [Self; 7] = [
+        Self::Answered,
+        Self::ConnectFailed,
+        Self::Refused,
+        Self::Closed,
+        Self::Malformed,
+        Self::Timeout,
+        Self::Abandoned,
+    ];
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::ConnectFailed => "connect_failed",
+            Self::Refused => "refused",
+            Self::Closed => "closed",
+            Self::Malformed => "malformed",
+            Self::Timeout => "timeout",
+            Self::Abandoned => "abandoned",
+        }
+    }
 }
 
 impl Counters {
@@ -177,8 +269,50 @@ impl Counters {
         self.plain[plain as usize]
     }
 
-    /// Counts one finished exchange. `model` is the normalised name, empty if unknown.
-    pub fn exchange(&mut self, gateway: &str, provider: &str, model: &str, record: &Record) {
+    /// Sets a gauge that is known when it is asked for.
+    pub fn set(&mut self, plain: Plain, value: u64) {
+        self.plain[plain as usize] = value;
+    }
+
+    /// Counts one try at a provider.
+    pub fn attempt(&mut self, provider: &str, ended: Attempted) {
+        self.add_attempts(provider, ended, 1);
+    }
+
+    fn add_attempts(&mut self, provider: &str, ended: Attempted, more: u64) {
+        // The number of everything beyond the bound is the greatest there is: it becomes 0.
+        let place = usize::from(self.providers.number(provider).wrapping_add(1));
+        if self.attempts.len() <= place {
+            self.attempts.resize(place + 1, Default::default());
+        }
+        if let Some(counts) = self.attempts.get_mut(place) {
+            counts[ended as usize] += more;
+        }
+    }
+
+    /// Tries at providers that were made, by provider and end, in the order of their labels.
+    pub fn attempts(&self) -> Vec<(&str, Attempted, u64)> {
+        let mut all = Vec::new();
+        for (number, counts) in (0..).zip(&self.attempts) {
+            let provider = self.providers.text(u16::wrapping_sub(number, 1));
+            let counted = Attempted::ALL.into_iter().zip(*counts);
+            let counted = counted.filter(|(_, count)| *count > 0);
+            all.extend(counted.map(|(ended, count)| (provider, ended, count)));
+        }
+        all.sort_by_key(|(provider, _, _)| *provider);
+        all
+    }
+
+    /// Counts one finished exchange. `model` is the normalised name, empty if unknown;
+    /// `streamed_micros` the time from a stream's first token to its end.
+    pub fn exchange(
+        &mut self,
+        gateway: &str,
+        provider: &str,
+        model: &str,
+        record: &Record,
+        streamed_micros: Option<u64>,
+    ) {
         let gateway = self.gateways.number(gateway);
         let provider = self.providers.number(provider);
         let key = ExchangeKey {
@@ -211,6 +345,14 @@ impl Counters {
         if let Some(micros) = record.first_token_micros {
             latencies.first_token.add(micros);
         }
+        if let Some(micros @ 1..) = streamed_micros
+            && let Some(tokens) = usage.output
+        {
+            // What a model thought before it spoke came before the first token.
+            let spoken = tokens.saturating_sub(usage.reasoning.unwrap_or(0));
+            let speed = spoken.saturating_mul(1_000_000_000_000) / micros;
+            latencies.speed.add_within(&SPEED_BOUNDS_MICROS, speed);
+        }
     }
 
     /// Adds everything that `other` counted.
@@ -233,6 +375,9 @@ impl Counters {
                 *sum = sum.saturating_add(tokens);
             }
         }
+        for (provider, ended, count) in other.attempts() {
+            self.add_attempts(provider, ended, count);
+        }
         for (gateway, provider, theirs) in other.latencies() {
             let key = (
                 self.gateways.number(gateway),
@@ -242,6 +387,7 @@ impl Counters {
             mine.duration.merge(&theirs.duration);
             mine.first_token.merge(&theirs.first_token);
             mine.overhead.merge(&theirs.overhead);
+            mine.speed.merge(&theirs.speed);
         }
     }
 
@@ -335,59 +481,4 @@ impl<const MAX: usize> Labels<MAX> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(cost: Option<u64>) -> Record {
-        Record {
-            duration_micros: 700,
-            tokens_input: Some(10),
-            tokens_output: Some(5),
-            cost,
-            ..Record::default()
-        }
-    }
-
-    #[test]
-    fn shards_add_up_by_label_whatever_their_numbers() {
-        let (mut a, mut b) = (Counters::default(), Counters::default());
-        a.exchange("g", "openai", "m1", &record(Some(5)));
-        a.exchange("g", "openai", "m2", &record(None));
-        b.exchange("g", "openai", "m2", &record(Some(7)));
-        b.bump(Plain::Malformed);
-        a.merge(&b);
-        let all = a.exchanges();
-        assert_eq!(all.len(), 2);
-        assert_eq!((all[0].0.model, all[0].1.cost), ("m1", 5));
-        let m2 = all[1].1;
-        assert_eq!(
-            (m2.requests, m2.tokens[0], m2.cost, m2.unpriced),
-            (2, 20, 7, 1)
-        );
-        assert_eq!(a.plain(Plain::Malformed), 1);
-        let latencies = a.latencies();
-        assert_eq!(latencies[0].2.duration.buckets[3], 3);
-    }
-
-    #[test]
-    fn labels_are_bounded() {
-        let mut counters = Counters::default();
-        for number in 0..MODELS_MAX + 50 {
-            counters.exchange("g", "p", &format!("m{number}"), &record(None));
-        }
-        let all = counters.exchanges();
-        assert_eq!(all.len(), MODELS_MAX + 1);
-        let other = all
-            .iter()
-            .find(|(labels, _)| labels.model == OTHER)
-            .unwrap();
-        assert_eq!(other.1.requests, 50);
-    }
-
-    #[test]
-    fn gauges_do_not_fall_below_zero() {
-        let mut counters = Counters::default();
-        counters.lower(Plain::StreamsOpen);
-        assert_eq!(counters.plain(Plain::StreamsOpen), 0);
-    }
-}
+mod tests;

@@ -36,6 +36,8 @@ pub enum Order {
     },
     /// Send a copy of the counters there.
     Count(Sender<Box<Counters>>),
+    /// Say there that the shard's loop turns.
+    Echo(Sender<()>),
 }
 
 /// What a shard asks of a side thread.
@@ -58,6 +60,11 @@ pub enum Question {
         /// The request, read to its end.
         call: Box<ApiCall>,
     },
+    /// A gateway was used that nobody made: make it, with the settings that it was used with.
+    Implied {
+        /// Its id.
+        gateway: Box<str>,
+    },
 }
 
 /// A management request, already authenticated.
@@ -67,10 +74,14 @@ pub struct ApiCall {
     pub method: Box<str>,
     /// Path and query, as received.
     pub target: Box<str>,
+    /// The host that it was sent to, with its port, as received.
+    pub host: Box<str>,
     /// `content-type` of the body.
     pub content_type: Box<str>,
     /// The body.
     pub body: Vec<u8>,
+    /// Name of the key that was proved; empty where none is needed.
+    pub key: Box<str>,
     /// May read.
     pub read: bool,
     /// May change.

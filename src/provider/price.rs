@@ -1,8 +1,9 @@
 //! What models cost: the embedded table of list prices, and the operator's own on top.
 //!
 //! The table is text (`prices.tsv`, its header says where it comes from), read once at start. It
-//! has prices per token alone: models that are priced by image, second or request are not in it,
-//! and stay unpriced, which is not free. Lookup is by name, exactly or through the written rules
+//! has prices by token, by class of service and by length of the input, by picture, by second of
+//! sound and by search. What is paid otherwise (by size of a picture, by character) is not in it
+//! and stays unpriced, which is not free. Lookup is by name, exactly or through the written rules
 //! of `names`; a name is never matched by resemblance, since a wrong price is worse than none.
 
 mod names;
@@ -15,7 +16,7 @@ use names::{Name, names_of};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::domain::money::{Prices, Rate};
-use crate::domain::usage::Usage;
+use crate::domain::usage::{ServiceClass, Usage};
 
 /// The embedded table.
 const TABLE: &str = include_str!("prices.tsv");
@@ -25,6 +26,21 @@ const RATE_UNITS: u128 = 1_000_000_000;
 
 /// Stands for a price that is unknown; no price is that high.
 const UNKNOWN: u64 = u64::MAX;
+
+/// One line of prices, for whoever lists or compares tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed<'a> {
+    /// The entry, `provider/model`.
+    pub key: &'a str,
+    /// The operator's own.
+    pub own: bool,
+    /// In which class of service.
+    pub class: ServiceClass,
+    /// With more input tokens than that; 0: with any number.
+    pub above: u64,
+    /// The prices.
+    pub prices: Prices,
+}
 
 /// What [`PriceTable::lookup`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,14 +75,50 @@ struct Entry {
     /// Where its tiers begin in the table's list, and how many there are.
     tiers_from: u32,
     tiers: u32,
+    /// The same of its extras.
+    extras_from: u32,
+    extras: u32,
 }
 
-/// Prices of exchanges with more than so many input tokens.
+/// Prices of exchanges in a class of service with more than so many input tokens.
 #[derive(Debug, Clone, Copy)]
 struct Tier {
+    class: ServiceClass,
     above: u64,
     rates: Rates,
 }
+
+/// A price of something that few models have a price for.
+#[derive(Debug, Clone, Copy)]
+struct Extra {
+    kind: ExtraKind,
+    units: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ExtraKind {
+    InputAudio,
+    OutputAudio,
+    InputImage,
+    Image,
+    AudioSecond,
+    Search,
+}
+
+/// The letters of the table's last two columns.
+const CLASSES: [(&str, ServiceClass); 3] = [
+    ("b", ServiceClass::Batch),
+    ("f", ServiceClass::Flex),
+    ("p", ServiceClass::Priority),
+];
+const EXTRAS: [(&str, ExtraKind); 6] = [
+    ("a", ExtraKind::InputAudio),
+    ("A", ExtraKind::OutputAudio),
+    ("p", ExtraKind::InputImage),
+    ("i", ExtraKind::Image),
+    ("s", ExtraKind::AudioSecond),
+    ("q", ExtraKind::Search),
+];
 
 /// Prices by provider and model.
 ///
@@ -84,8 +136,10 @@ struct Tier {
 pub struct PriceTable {
     /// By key, in the order of its bytes.
     entries: Vec<Entry>,
-    /// Tiers of each entry, lowest first.
+    /// Tiers of each entry, class by class, lowest first.
     tiers: Vec<Tier>,
+    /// Extras of each entry.
+    extras: Vec<Extra>,
     /// The operator's prices, by key in the order of its bytes.
     overrides: Vec<(Box<str>, Prices)>,
     hash: u64,
@@ -94,13 +148,20 @@ pub struct PriceTable {
 impl PriceTable {
     /// The list prices that this build carries.
     pub fn embedded() -> Self {
+        Self::of_text(TABLE)
+    }
+
+    /// Reads a table in the form of `prices.tsv`. Lines that do not read, or are out of order, are
+    /// left out.
+    pub fn of_text(text: &'static str) -> Self {
         let mut table = Self {
-            entries: Vec::with_capacity(TABLE.lines().count()),
+            entries: Vec::with_capacity(text.lines().count()),
             tiers: Vec::new(),
+            extras: Vec::new(),
             overrides: Vec::new(),
             hash: 0,
         };
-        for line in TABLE.lines() {
+        for line in text.lines() {
             if !line.starts_with('#') {
                 table.add(line);
             }
@@ -132,6 +193,36 @@ impl PriceTable {
         }
         self.hash = self.digest();
         self
+    }
+
+    /// Every line of prices: the operator's own first, then the list, both by key; of an entry its
+    /// base, then its classes and tiers.
+    pub fn all(&self) -> impl Iterator<Item = Listed<'_>> {
+        let own = self.overrides.iter().map(|(key, prices)| Listed {
+            key,
+            own: true,
+            class: ServiceClass::Standard,
+            above: 0,
+            prices: *prices,
+        });
+        own.chain(self.entries.iter().flat_map(|entry| {
+            let listed = |class, above, prices| Listed {
+                key: entry.key,
+                own: false,
+                class,
+                above,
+                prices,
+            };
+            let mut base = entry.rates.prices();
+            for extra in slice(&self.extras, entry.extras_from, entry.extras) {
+                extra.apply(&mut base);
+            }
+            let tiers = slice(&self.tiers, entry.tiers_from, entry.tiers).iter();
+            let tiers = tiers.map(move |tier| listed(tier.class, tier.above, tier.rates.prices()));
+            [listed(ServiceClass::Standard, 0, base)]
+                .into_iter()
+                .chain(tiers)
+        }))
     }
 
     /// Identifies the table's content, overrides included; records keep it.
@@ -206,7 +297,7 @@ impl PriceTable {
                 let entry = self.entries.get(at)?;
                 Some(Priced {
                     key: entry.key,
-                    prices: self.rates_at(entry, usage).prices(),
+                    prices: self.prices_of(entry, usage)?,
                     max_output_tokens: entry.max_output_tokens.map(u64::from),
                 })
             }
@@ -231,17 +322,26 @@ impl PriceTable {
             .ok()
     }
 
-    /// The rates of the highest tier that the input exceeds. An unknown input has no cost anyway.
-    fn rates_at(&self, entry: &Entry, usage: &Usage) -> Rates {
-        let from = entry.tiers_from as usize;
-        let tiers = self.tiers.get(from..from + entry.tiers as usize);
+    /// The prices of the class, at the highest tier that the input exceeds. An unknown input has no
+    /// cost anyway; a class that the model has no price in has none.
+    fn prices_of(&self, entry: &Entry, usage: &Usage) -> Option<Prices> {
+        let class = usage.class?;
+        let base = (class == ServiceClass::Standard || flex_costs_the_same(entry.key, class))
+            .then_some(entry.rates);
         let input = usage.input.unwrap_or(0);
-        tiers
-            .unwrap_or_default()
+        let tier = slice(&self.tiers, entry.tiers_from, entry.tiers)
             .iter()
             .rev()
-            .find(|tier| input > tier.above)
-            .map_or(entry.rates, |tier| tier.rates)
+            .find(|tier| tier.class == class && (tier.above == 0 || input > tier.above));
+        let mut prices = tier.map(|tier| tier.rates).or(base)?.prices();
+        for extra in slice(&self.extras, entry.extras_from, entry.extras) {
+            // What is paid by kind is listed for the standard class alone.
+            if class != ServiceClass::Standard && extra.kind.count(usage).unwrap_or(0) > 0 {
+                return None;
+            }
+            extra.apply(&mut prices);
+        }
+        Some(prices)
     }
 
     /// Adds a line of the table; one that does not read is left out (a test reads them all).
@@ -254,10 +354,23 @@ impl PriceTable {
         let tiers_from = u32::try_from(self.tiers.len()).ok()?;
         for tier in cells.next()?.split(' ').filter(|tier| *tier != "-") {
             let mut parts = tier.split(':');
+            let name = parts.next()?;
+            let (class, above) = CLASSES
+                .iter()
+                .find_map(|(letter, class)| Some((*class, name.strip_prefix(letter)?)))
+                .unwrap_or((ServiceClass::Standard, name));
             self.tiers.push(Tier {
-                above: parts.next()?.parse().ok()?,
+                class,
+                above: above.parse().ok()?,
                 rates: Rates::read(&mut parts)?,
             });
+        }
+        let extras_from = u32::try_from(self.extras.len()).ok()?;
+        for extra in cells.next()?.split(' ').filter(|extra| *extra != "-") {
+            let (letter, units) = extra.split_once(':')?;
+            let (_, kind) = EXTRAS.iter().find(|(known, _)| *known == letter)?;
+            let units = units.parse().ok()?;
+            self.extras.push(Extra { kind: *kind, units });
         }
         let sorted = self.entries.last().is_none_or(|last| last.key < key);
         let entry = Entry {
@@ -266,6 +379,8 @@ impl PriceTable {
             rates,
             tiers_from,
             tiers: u32::try_from(self.tiers.len()).ok()? - tiers_from,
+            extras_from,
+            extras: u32::try_from(self.extras.len()).ok()? - extras_from,
         };
         sorted.then(|| self.entries.push(entry))
     }
@@ -276,28 +391,53 @@ impl PriceTable {
         for (key, prices) in &self.overrides {
             hasher.update(&key.len().to_le_bytes());
             hasher.update(key.as_bytes());
-            let Prices {
-                input,
-                output,
-                cache_read,
-                cache_write,
-                cache_write_hour,
-                reasoning,
-            } = prices;
-            for rate in [
-                input,
-                output,
-                cache_read,
-                cache_write,
-                cache_write_hour,
-                reasoning,
-            ] {
+            for rate in prices.all() {
                 let units = rate.map_or(u128::MAX, Rate::units);
                 hasher.update(&units.to_le_bytes());
             }
         }
         hasher.digest()
     }
+}
+
+impl ExtraKind {
+    /// How much of it was used.
+    fn count(self, usage: &Usage) -> Option<u64> {
+        match self {
+            Self::InputAudio => usage.input_audio,
+            Self::OutputAudio => usage.output_audio,
+            Self::InputImage => usage.input_image,
+            Self::Image => usage.images,
+            Self::AudioSecond => usage.audio_millis,
+            Self::Search => usage.searches,
+        }
+    }
+}
+
+impl Extra {
+    fn apply(self, prices: &mut Prices) {
+        let whole = u128::from(self.units) * RATE_UNITS;
+        let (rate, units) = match self.kind {
+            ExtraKind::InputAudio => (&mut prices.input_audio, whole),
+            ExtraKind::OutputAudio => (&mut prices.output_audio, whole),
+            ExtraKind::InputImage => (&mut prices.input_image, whole),
+            ExtraKind::Image => (&mut prices.image, whole),
+            // The table has seconds; a thousandth of its unit is still whole.
+            ExtraKind::AudioSecond => (&mut prices.audio_milli, whole / 1_000),
+            ExtraKind::Search => (&mut prices.search, whole),
+        };
+        *rate = Rate::from_units(units);
+    }
+}
+
+/// Groq's flex class differs in its limits alone (its documentation of service tiers).
+fn flex_costs_the_same(key: &str, class: ServiceClass) -> bool {
+    class == ServiceClass::Flex && key.starts_with("groq/")
+}
+
+fn slice<T>(list: &[T], from: u32, count: u32) -> &[T] {
+    let from = from as usize;
+    list.get(from..from + count as usize).unwrap_or_default()
 }
 
 impl Rates {
@@ -331,6 +471,7 @@ impl Rates {
             cache_write,
             cache_write_hour,
             reasoning,
+            ..Prices::default()
         }
     }
 }

@@ -480,6 +480,7 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
                 Take::Number(_)
                 | Take::LatestNumber(_)
                 | Take::Sum(_)
+                | Take::Count(_)
                 | Take::Flag(_)
                 | Take::Presence(_),
             ) => {
@@ -523,6 +524,12 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
                 Some(add) => Some(old.unwrap_or(0).saturating_add(add)),
                 None => old,
             }),
+            Take::Count(slot) => {
+                // A value longer than the scratch is something.
+                if value.is_none_or(is_something) {
+                    self.set(slot, |old| Some(old.unwrap_or(0).saturating_add(1)));
+                }
+            }
             Take::Flag(slot) => self.set(slot, |_| match value {
                 Some(b"true") => Some(1),
                 Some(b"false") => Some(0),

@@ -21,13 +21,17 @@ use rustls::ServerConfig;
 
 use super::{
     Shard,
+    clock::Moment,
     connection::{self, Door},
     stream::Stream,
     tls,
 };
-use crate::handoff::{
-    counters::Plain,
-    mailbox::{Letterbox, Order},
+use crate::{
+    handoff::{
+        counters::{Load, Plain},
+        mailbox::{Letterbox, Order},
+    },
+    sys::processor,
 };
 
 /// A listener of one shard.
@@ -119,9 +123,12 @@ async fn obey(
                 }
                 Order::Answer { ticket, answer } => shard.answered(ticket, answer),
                 Order::Count(reply) => {
-                    let counters = Box::new(shard.counters.borrow().clone());
+                    let counters = Box::new(shard.counted());
                     // Who asked may have given up.
                     let _ = reply.try_send(counters);
+                }
+                Order::Echo(reply) => {
+                    let _ = reply.try_send(());
                 }
             }
         }
@@ -230,16 +237,70 @@ impl Drop for Open {
 
 async fn tick(shard: Rc<Shard>) {
     let mut ticks = 0u32;
+    let mut watch = LoadWatch::start(shard.clock.now(), processor::thread_time());
     loop {
         let bodies_wait = shard.log.borrow().has_bodies();
-        sleep(if bodies_wait { LOG_TICK } else { TICK }).await;
+        let pause = if bodies_wait { LOG_TICK } else { TICK };
+        let due = shard.clock.now().after(pause);
+        sleep(pause).await;
         let now = shard.clock.now();
+        watch.tick(now.micros_since(due));
         shard.deadlines.tick(now);
         shard.log.borrow_mut().tick();
         ticks = ticks.wrapping_add(1);
         if ticks.is_multiple_of(SLOW_TICKS) {
             shard.clock.follow_wall();
             shard.hosts.sweep(now);
+            let load = watch.look(now, processor::thread_time());
+            shard.counters.borrow_mut().load = load;
+        }
+    }
+}
+
+/// Looks that share a worst lag: about a minute's.
+const LOOKS_A_TERM: u32 = 60;
+
+/// Finds out how busy the shard is, from its own ticks.
+struct LoadWatch {
+    at: Moment,
+    used: Duration,
+    looks: u32,
+    /// The worst lag of this term and of the one before.
+    worst: [u64; 2],
+}
+
+impl LoadWatch {
+    /// Starts at `at`, when the thread had used so much of the processor.
+    fn start(at: Moment, used: Duration) -> Self {
+        Self {
+            at,
+            used,
+            looks: 0,
+            worst: [0; 2],
+        }
+    }
+
+    /// A tick came so late.
+    fn tick(&mut self, lag_micros: u64) {
+        let [worst, _] = &mut self.worst;
+        *worst = lag_micros.max(*worst);
+    }
+
+    /// How busy the shard was since the last look.
+    fn look(&mut self, now: Moment, used: Duration) -> Load {
+        let passed = u128::from(now.micros_since(self.at)).max(1);
+        let busy = used.saturating_sub(self.used).as_micros() * 1_000_000 / passed;
+        (self.at, self.used) = (now, used);
+        let [worst, before] = self.worst;
+        self.looks += 1;
+        if self.looks == LOOKS_A_TERM {
+            self.looks = 0;
+            self.worst = [0, worst];
+        }
+        Load {
+            // What was used is read a little later than the time: it may look like more than all.
+            busy_ppm: u64::try_from(busy.min(1_000_000)).unwrap_or_default(),
+            lag_micros: worst.max(before),
         }
     }
 }

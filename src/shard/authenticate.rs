@@ -108,16 +108,26 @@ fn read_slot<'v>(kind: Option<&Kind>, field: &Field<'v>) -> Option<&'v [u8]> {
     }
 }
 
-/// Finds the key of a request to the management side: `Authorization: Bearer …`.
+/// Fields in which clients of the management API send a token without a scheme.
+const BARE_TOKENS: [&str; 2] = ["x-auth-key", "x-auth-user-service-key"];
+
+/// Finds the key of a request to the management side: `Authorization: Bearer …`, or one of
+/// [`BARE_TOKENS`].
 pub fn manager<'s>(snapshot: &'s Snapshot, head: &RequestHead<'_>) -> Result<&'s Key, Refusal> {
-    let refusal = Refusal::unauthorized("send the management token as authorization: Bearer …");
-    let Some(value) = head.field(FieldName::Authorization) else {
-        return Err(refusal);
+    let token = head
+        .field(FieldName::Authorization)
+        .map(credential::without_scheme);
+    let bare = || {
+        let is_bare = |field: &&Field<'_>| {
+            let mut names = BARE_TOKENS.iter();
+            names.any(|name| field.name.eq_ignore_ascii_case(name.as_bytes()))
+        };
+        head.fields.iter().find(is_bare).map(|field| field.value)
     };
-    snapshot
-        .keys
-        .find(credential::without_scheme(value))
-        .ok_or(refusal)
+    let found = token.or_else(bare);
+    found
+        .and_then(|token| snapshot.keys.find(token))
+        .ok_or_else(Refusal::unknown_manager)
 }
 
 /// A page that somebody's browser shows must not reach an open listener on this machine: neither

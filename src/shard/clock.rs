@@ -4,6 +4,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::VecDeque,
     rc::Rc,
     task::{Context, Waker},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -90,6 +91,9 @@ pub struct Deadlines {
     free: RefCell<Vec<usize>>,
     /// No entry is due before this; it may be earlier than the earliest, never later.
     earliest: Cell<u64>,
+    /// Tasks that want to look at something, whenever their deadlines are; in the order of their
+    /// moments.
+    lookouts: RefCell<VecDeque<(Moment, Waker)>>,
 }
 
 #[derive(Debug)]
@@ -106,6 +110,7 @@ impl Default for Deadlines {
             entries: RefCell::default(),
             free: RefCell::default(),
             earliest: Cell::new(NEVER),
+            lookouts: RefCell::default(),
         }
     }
 }
@@ -139,8 +144,15 @@ impl Deadlines {
         }
     }
 
-    /// Wakes the tasks whose deadline has passed. Called once a tick.
+    /// Wakes the tasks whose deadline has passed, and those whose lookout is due. Called once a
+    /// tick.
     pub fn tick(&self, now: Moment) {
+        let mut lookouts = self.lookouts.borrow_mut();
+        while lookouts.front().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, waker)) = lookouts.pop_front() {
+                waker.wake();
+            }
+        }
         if now.0 < self.earliest.get() {
             return;
         }
@@ -197,6 +209,31 @@ impl Deadline {
     }
 }
 
+/// Every few ticks, for what tells nobody that it has changed and must be looked at.
+#[derive(Debug, Default)]
+pub struct Lookout {
+    /// When the next look is due.
+    next: Moment,
+}
+
+/// Time between two looks. With the tick that it takes to wake a task, a change is seen within
+/// 100 ms; and thousands of tasks that look leave the shard most of its time.
+const LOOKOUT: Duration = Duration::from_millis(60);
+
+impl Lookout {
+    /// Says whether it is time for another look; the task is woken when it is time for the next.
+    /// `deadline` is one of the same task.
+    pub fn is_due(&mut self, deadline: &Deadline, now: Moment, cx: &Context<'_>) -> bool {
+        let due = now >= self.next;
+        if due {
+            self.next = now.after(LOOKOUT);
+            let mut lookouts = deadline.all.lookouts.borrow_mut();
+            lookouts.push_back((self.next, cx.waker().clone()));
+        }
+        due
+    }
+}
+
 impl Drop for Deadline {
     fn drop(&mut self) {
         if let Some(entry) = self.all.entries.borrow_mut().get_mut(self.index) {
@@ -243,6 +280,30 @@ mod tests {
         assert!(deadline.is_past(Moment(200), &mut cx));
         deadline.set(None);
         assert!(!deadline.is_past(Moment(u64::MAX - 1), &mut cx));
+    }
+
+    #[test]
+    fn a_lookout_is_due_now_and_then_and_wakes_its_task_for_it() {
+        let deadlines = Rc::new(Deadlines::default());
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        let cx = Context::from_waker(&waker);
+        let deadline = deadlines.open();
+        let mut lookout = Lookout::default();
+        let start = Moment(7);
+        assert!(lookout.is_due(&deadline, start, &cx));
+        assert!(!lookout.is_due(&deadline, start, &cx));
+        deadlines.tick(start.after(LOOKOUT / 2));
+        assert_eq!(count.0.load(Ordering::SeqCst), 0);
+        let next = start.after(LOOKOUT);
+        deadlines.tick(next);
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+        assert!(lookout.is_due(&deadline, next, &cx));
+        // Nobody looks any more: nobody is woken any more.
+        for ticks in 1..10 {
+            deadlines.tick(next.after(LOOKOUT * ticks));
+        }
+        assert_eq!(count.0.load(Ordering::SeqCst), 2);
     }
 
     #[test]

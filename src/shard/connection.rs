@@ -6,6 +6,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    os::fd::RawFd,
     pin::pin,
     rc::Rc,
     task::{Context, Poll},
@@ -14,7 +15,7 @@ use std::{
 
 use super::{
     Shard,
-    clock::{Clock, Deadline},
+    clock::{Clock, Deadline, Lookout},
     exchange,
     relay::After,
     reply::{self, Refusal},
@@ -23,6 +24,7 @@ use super::{
 use crate::{
     http::head::{HeadError, HeadScan},
     snapshot::Proof,
+    sys::socket,
 };
 
 /// The caller's side of an exchange.
@@ -49,9 +51,12 @@ pub struct Inlet {
     /// nothing here: then it owns this one.
     input: Vec<u8>,
     gone: bool,
+    /// The socket, looked at every few ticks while no read may be in flight.
+    fd: RawFd,
+    lookout: Lookout,
 }
 
-/// Pipelined bytes kept while an exchange runs. Beyond this a hang-up shows by a failed write.
+/// Bytes read ahead while an exchange runs. Beyond this the socket is looked at every few ticks.
 const AHEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Why waiting ended before what was waited for.
@@ -100,15 +105,17 @@ impl Inlet {
         debug_assert!(refused.is_none(), "a read was in flight");
     }
 
-    /// Says whether the caller is gone; if not, the task is woken when it goes. Bytes that arrive
-    /// meanwhile are kept.
-    pub fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Says whether the caller is gone; if not, the task is woken when it goes, or may have gone.
+    /// Bytes that arrive meanwhile are kept. `deadline` is one of the same task.
+    pub fn is_gone(&mut self, deadline: &Deadline, clock: &Clock, cx: &mut Context<'_>) -> bool {
         loop {
             if self.gone {
                 return true;
             }
             if !self.reader.is_armed() && self.input.len() >= AHEAD_BYTES_MAX {
-                return false;
+                self.gone =
+                    self.lookout.is_due(deadline, clock.coarse(), cx) && socket::has_left(self.fd);
+                return self.gone;
             }
             match self.poll_more(cx) {
                 Poll::Pending => return false,
@@ -146,7 +153,7 @@ impl Downstream {
             if let Poll::Ready(output) = work.as_mut().poll(cx) {
                 return Poll::Ready(Ok(output));
             }
-            if inlet.is_gone(cx) {
+            if inlet.is_gone(deadline, clock, cx) {
                 return Poll::Ready(Err(Interrupt::Gone));
             }
             if deadline.is_past(clock.coarse(), cx) {
@@ -200,6 +207,8 @@ enum Next {
 pub async fn serve(shard: Rc<Shard>, stream: Stream, door: Door) {
     let mut peer = Downstream {
         inlet: Inlet {
+            fd: stream.fd(),
+            lookout: Lookout::default(),
             reader: stream.reader,
             input: shard.buffers.small(),
             gone: false,

@@ -32,7 +32,7 @@ use crate::{
     provider::{
         dialect::{Dialect, Shape},
         meter::{Encoding, Meter},
-        scanner::{RequestFacts, RequestScan},
+        scanner::RequestScan,
     },
     snapshot::{Gateway, Snapshot},
 };
@@ -181,6 +181,9 @@ async fn exchange<'a>(
         peer.loopback,
         &mut peer.proof,
     )?;
+    if gateway.implied {
+        shard.note_implied(call.place.gateway);
+    }
 
     let wishes = open_draft(gateway, &caller, &call, head, draft);
     if snapshot.log_required && draft.logged && shard.health.refuses_records() {
@@ -193,6 +196,7 @@ async fn exchange<'a>(
     }
     let mut route = route::plan(
         snapshot,
+        gateway,
         provider,
         &caller,
         &call,
@@ -208,7 +212,7 @@ async fn exchange<'a>(
     let bounds = bounds(snapshot);
     let mut body = read_body(shard, peer, head, &route, &bounds, draft).await?;
     *body_read = matches!(body, Body::Whole(_));
-    note_model(&route, &body, head, draft);
+    scan_body(&route, &body, head, draft);
 
     let host = shard.hosts.find(&route.origin, shard.clock.now());
     let mut out = shard.buffers.small();
@@ -226,6 +230,7 @@ async fn exchange<'a>(
         interim: head.version == Version::Http11,
     };
     let answer = attempt::attempt(shard, peer, &host, &ask, &mut body, draft).await;
+    draft.end_scan();
     let answer = answer.map_err(stopped)?;
     shard.buffers.give_back(out);
     if let Body::Whole(body) = body {
@@ -366,29 +371,27 @@ async fn read_body(
     Ok(body)
 }
 
-/// The model and whether a stream is wanted, by path and body.
-fn note_model(route: &Route<'_>, body: &Body, head: &RequestHead<'_>, draft: &mut Draft<'_>) {
-    let bytes = match body {
-        Body::Whole(bytes) => bytes,
-        Body::Passing { first, .. } => first,
-    };
+/// Notes the model by path, else by body. Of a body that passes through, what is here is scanned
+/// here, and the rest as it passes.
+fn scan_body(route: &Route<'_>, body: &Body, head: &RequestHead<'_>, draft: &mut Draft<'_>) {
     if let Some(model) = &route.model {
         draft.model.extend_from_slice(model.as_bytes());
     }
-    if bytes.is_empty() || !draft.model.is_empty() {
+    let bytes = match body {
+        Body::Whole(bytes) if bytes.is_empty() => return,
+        Body::Whole(bytes) => bytes,
+        Body::Passing { first, .. } => first,
+    };
+    if !draft.model.is_empty() {
         return;
     }
     let content_type = head.field(FieldName::ContentType).unwrap_or_default();
-    let facts = facts_of(content_type, bytes);
-    if let Some(model) = facts.model {
-        draft.model.extend_from_slice(model.as_bytes());
-    }
-}
-
-fn facts_of(content_type: &[u8], body: &[u8]) -> RequestFacts {
     let mut scan = RequestScan::of_content_type(content_type);
-    scan.feed(body);
-    scan.facts()
+    scan.feed(bytes);
+    draft.scan = Some(scan);
+    if matches!(body, Body::Whole(_)) {
+        draft.end_scan();
+    }
 }
 
 fn write_request(
@@ -505,7 +508,7 @@ async fn relay_answer(
     if upgraded && let Carrier::Http1(connection) = &mut carrier {
         draft.flags |= flag::WEB_SOCKET;
         let relayed = Box::pin(tunnel::tunnel(
-            shard, peer, connection, out, buffer, head_bytes, draft,
+            shard, peer, connection, out, buffer, head_bytes, draft, pace.idle,
         ))
         .await;
         return Ok(Answered {

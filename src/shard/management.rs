@@ -45,7 +45,11 @@ pub async fn answer(
         Err(None) => return After::Drop,
         Err(Some(refusal)) => {
             let keep = keep && !refusal.close;
-            (reply::response(&refusal, None, keep, head_only), keep)
+            let bytes = match face {
+                Face::Management => reply::management(&refusal, keep, head_only),
+                _ => reply::response(&refusal, None, keep, head_only),
+            };
+            (bytes, keep)
         }
     };
     peer.limit(&shard.clock, ANSWER_LIMIT);
@@ -70,8 +74,10 @@ async fn ask(
     let mut call = ApiCall {
         method: text(head.method.as_bytes()),
         target: text(head.path),
+        host: text(head.host),
         content_type: text(head.field(FieldName::ContentType).unwrap_or_default()),
         body: Vec::new(),
+        key: "".into(),
         read: false,
         edit: false,
     };
@@ -84,6 +90,7 @@ async fn ask(
             return Err(Some(Refusal::forbidden()));
         }
         (call.read, call.edit) = (key.read, key.edit);
+        call.key.clone_from(&key.name);
     }
     let bounds = Bounds {
         body_bytes: BODY_BYTES_MAX,

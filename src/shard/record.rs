@@ -11,7 +11,7 @@ use crate::{
         usage::Usage,
     },
     handoff::body_parts::{BodyCursor, Direction},
-    provider::meter::Metered,
+    provider::{meter::Metered, scanner::RequestScan},
 };
 
 /// Largest bodies, both together, that are stored (contract `observability.md` 1.2: over 10 MB is
@@ -69,6 +69,8 @@ pub struct Draft<'a> {
     pub upstream_id: Vec<u8>,
     /// The model by request or path.
     pub model: Vec<u8>,
+    /// Looks for the model in a body that is passing, until it has passed.
+    pub scan: Option<RequestScan>,
     /// What went wrong.
     pub error: String,
     /// Bytes of the request's body.
@@ -113,6 +115,7 @@ impl<'a> Draft<'a> {
             response_encoding: Vec::new(),
             upstream_id: Vec::new(),
             model: Vec::new(),
+            scan: None,
             error: String::new(),
             request_bytes: 0,
             response_bytes: 0,
@@ -146,6 +149,22 @@ impl<'a> Draft<'a> {
             && bodies.fit(so_far)
         {
             shard.log.borrow_mut().body(&mut bodies.request, bytes);
+        }
+    }
+
+    /// A piece of a request's body passes that is too large to be held.
+    pub fn passing_piece(&mut self, bytes: &[u8]) {
+        self.request_bytes += bytes.len() as u64;
+        if let Some(scan) = &mut self.scan {
+            scan.feed(bytes);
+        }
+    }
+
+    /// The request's body has passed, or as much of it as ever will: its model is known now.
+    pub fn end_scan(&mut self) {
+        let model = self.scan.take().and_then(|scan| scan.facts().model);
+        if let Some(model) = model {
+            self.model.extend_from_slice(model.as_bytes());
         }
     }
 
@@ -204,16 +223,22 @@ impl<'a> Draft<'a> {
         };
         record.set_usage(&cost.metered.usage);
         let model_name = cost.model.as_ref().map_or("", |model| &model.name);
-        shard
-            .counters
-            .borrow_mut()
-            .exchange(self.gateway, self.provider, model_name, &record);
+        let streamed =
+            micros(self.first_token, Some(ended)).filter(|_| self.flags & flag::STREAM != 0);
+        shard.counters.borrow_mut().exchange(
+            self.gateway,
+            self.provider,
+            model_name,
+            &record,
+            streamed,
+        );
         if !self.logged {
             if !self.counted {
                 return;
             }
             record.flags |= flag::UNLOGGED;
         }
+        let detail = cost.metered.usage.detail();
         let reported = cost.metered.model.as_deref().unwrap_or("");
         let model = if self.model.is_empty() {
             reported.as_bytes()
@@ -238,6 +263,7 @@ impl<'a> Draft<'a> {
             (Text::Error, self.error.as_bytes()),
             (Text::PriceKey, cost.price_key.as_bytes()),
             (Text::UpstreamRequestId, &self.upstream_id),
+            (Text::UsageDetail, detail.as_bytes()),
         ] {
             if self.logged || text.is_kept_unlogged() {
                 texts[text as usize] = value;

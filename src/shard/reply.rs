@@ -28,6 +28,9 @@ pub struct Refusal {
 /// Code of refusals that the contract has no code for (`design`: malformed head, 413, 431).
 const CODE_REQUEST: u32 = 7000;
 
+/// Code of tokens that do not suffice for the management side.
+const CODE_MANAGER: u32 = 10_000;
+
 impl Refusal {
     fn request(
         status: u16,
@@ -181,10 +184,19 @@ impl Refusal {
         }
     }
 
+    /// No valid token for the management side.
+    pub fn unknown_manager() -> Self {
+        Self {
+            code: CODE_MANAGER,
+            message: "Authentication error",
+            ..Self::unauthorized("send the management token as authorization: Bearer …")
+        }
+    }
+
     /// A valid token without the permission.
     pub fn forbidden() -> Self {
         Self {
-            code: 10000,
+            code: CODE_MANAGER,
             outcome: Outcome::Unauthorized,
             ..Self::request(
                 403,
@@ -337,9 +349,31 @@ pub fn bare(refusal: &Refusal) -> Vec<u8> {
     response(refusal, None, false, false)
 }
 
+/// The whole response of the management side, in its own shape (contract `management-api.md`
+/// section 1.2).
+pub fn management(refusal: &Refusal, keep: bool, head_only: bool) -> Vec<u8> {
+    let message = format!("{}: {}", refusal.message, refusal.description);
+    let body = serde_json::json!({
+        "success": false,
+        "errors": [{"code": refusal.code, "message": message}],
+        "messages": [],
+        "result": null,
+    });
+    whole(refusal, body.to_string().as_bytes(), None, keep, head_only)
+}
+
 /// The whole response. `keep` lets the connection live on, unless the refusal forbids it.
 pub fn response(refusal: &Refusal, ids: Option<Ids<'_>>, keep: bool, head_only: bool) -> Vec<u8> {
-    let body = body(refusal);
+    whole(refusal, &body(refusal), ids, keep, head_only)
+}
+
+fn whole(
+    refusal: &Refusal,
+    body: &[u8],
+    ids: Option<Ids<'_>>,
+    keep: bool,
+    head_only: bool,
+) -> Vec<u8> {
     let mut out = Vec::with_capacity(512 + body.len());
     let reason = reason(refusal.status);
     // Writing to a Vec cannot fail.
@@ -357,7 +391,7 @@ pub fn response(refusal: &Refusal, ids: Option<Ids<'_>>, keep: bool, head_only: 
     }
     out.extend_from_slice(b"\r\n");
     if !head_only {
-        out.extend_from_slice(&body);
+        out.extend_from_slice(body);
     }
     out
 }
@@ -397,7 +431,9 @@ pub fn reason(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        409 => "Conflict",
         413 => "Content Too Large",
+        415 => "Unsupported Media Type",
         417 => "Expectation Failed",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",

@@ -20,7 +20,7 @@ use crate::{
         model,
     },
     snapshot::{
-        Provider, Snapshot,
+        Gateway, Provider, Snapshot,
         providers::{DEFAULT_ALIAS, Kind, Secret},
     },
 };
@@ -84,8 +84,13 @@ impl Route<'_> {
 }
 
 /// Plans where a call goes and with which credential.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what a plan depends on, each once"
+)]
 pub fn plan<'a>(
     snapshot: &Snapshot,
+    gateway: &Gateway,
     provider: &'a Provider,
     caller: &Caller<'_>,
     call: &Call<'a>,
@@ -137,7 +142,10 @@ pub fn plan<'a>(
         model,
         upgrade,
     };
-    credentials(provider, caller, call, wishes, head, loopback, &mut route)?;
+    let stored = stored(gateway, provider, wishes);
+    credentials(
+        provider, caller, call, wishes, head, loopback, stored, &mut route,
+    )?;
     Ok(route)
 }
 
@@ -165,8 +173,27 @@ fn upgrade<'a>(head: &RequestHead<'a>) -> Option<UpgradeRoute<'a>> {
     })
 }
 
+/// The stored credential that a request may use: one of the gateway's, or the file's, whose alias
+/// is `default`.
+fn stored<'a>(
+    gateway: &'a Gateway,
+    provider: &'a Provider,
+    wishes: &Wishes<'_>,
+) -> Option<&'a Secret> {
+    let of_gateway = gateway.credential(&provider.slug, wishes.alias);
+    let of_file = match wishes.alias {
+        None | Some(DEFAULT_ALIAS) => provider.credential.as_ref(),
+        Some(_) => None,
+    };
+    of_gateway.or(of_file)
+}
+
 /// Precedence (contract section 3.2): the caller's own credential, unchanged; else the stored
 /// one, for callers who proved a token or sit on this machine; else none.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what a credential depends on, each once"
+)]
 fn credentials(
     provider: &Provider,
     caller: &Caller<'_>,
@@ -174,6 +201,7 @@ fn credentials(
     wishes: &Wishes<'_>,
     head: &RequestHead<'_>,
     loopback: bool,
+    stored: Option<&Secret>,
     route: &mut Route<'_>,
 ) -> Result<(), Refusal> {
     if let Kind::Custom { fields, .. } = &provider.kind {
@@ -189,11 +217,12 @@ fn credentials(
     }
     if let Some(alias) = wishes.alias
         && alias != DEFAULT_ALIAS
+        && stored.is_none()
     {
         return Err(Refusal::unknown_alias(&provider.slug, alias));
     }
     let trusted = caller.key.is_some() || loopback;
-    match &provider.credential {
+    match stored {
         Some(secret) if trusted => stored_credential(provider, call, secret, route),
         _ => match provider.kind {
             // A provider of the operator's own may need none.

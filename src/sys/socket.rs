@@ -6,9 +6,12 @@ use std::{
     os::fd::{BorrowedFd, RawFd},
 };
 
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, bind, connect_unspec,
-    listen, recv, send, shutdown, socket_with, sockopt,
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::{
+        AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, bind,
+        connect_unspec, listen, recv, send, shutdown, socket_with, sockopt,
+    },
 };
 
 /// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
@@ -70,6 +73,20 @@ pub fn is_quiet(fd: RawFd) -> bool {
     )
 }
 
+/// Says whether the peer has ended its sending side or the connection broke, also while bytes that
+/// came before lie unread. An end behind bytes for which the system has no room is not known yet.
+pub fn has_left(fd: RawFd) -> bool {
+    let fd = borrow(fd);
+    let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::RDHUP)];
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let left = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+    poll(&mut polled, Some(&at_once)).is_ok_and(|ready| ready > 0)
+        && polled.iter().any(|fd| fd.revents().intersects(left))
+}
+
 /// Resets the connection: the peer learns that the answer is not whole even where its end is the
 /// end of the connection.
 ///
@@ -118,6 +135,25 @@ mod tests {
         let (gone, _) = listeners[0].accept().unwrap();
         drop(gone);
         while is_quiet(other.as_raw_fd()) {}
+    }
+
+    #[test]
+    fn an_end_is_seen_behind_unread_bytes() {
+        let listeners = listen_shared("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        listeners[0].set_nonblocking(false).unwrap();
+        for reset_it in [false, true] {
+            let mut there = TcpStream::connect(listeners[0].local_addr().unwrap()).unwrap();
+            let (here, _) = listeners[0].accept().unwrap();
+            there.write_all(b"unread").unwrap();
+            while is_quiet(here.as_raw_fd()) {}
+            assert!(!has_left(here.as_raw_fd()));
+            if reset_it {
+                reset(there.as_raw_fd());
+            } else {
+                shutdown_write(there.as_raw_fd()).unwrap();
+            }
+            while !has_left(here.as_raw_fd()) {}
+        }
     }
 
     #[test]

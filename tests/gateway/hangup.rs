@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    client::{chat, chat_stream, post},
-    process::descriptors,
+    client::{Client, chat, chat_stream, post},
+    process::{descriptors, established, queues},
     server::{OPEN, Server, Setup},
     upstream::{Upstream, count, mock},
-    wait::wait_until,
+    wait::{wait_for, wait_until},
 };
 
 /// Longest time until a provider may hear of it.
@@ -158,6 +158,69 @@ fn a_caller_that_leaves_during_its_upload_leaves_no_whole_request() {
     wait_until("the provider to be left", || upstream.ended() == 1);
     assert_eq!(upstream.requests(), 0);
     check_cancelled(&server);
+}
+
+/// Sends an upload until the server takes no more of it: what was sent last lies unread, and there
+/// is room behind it, so that the caller's end can be heard of.
+pub(crate) fn fill(server: &Server, client: &mut Client) {
+    let (ours, theirs) = (
+        client.stream.local_addr().unwrap().port(),
+        server.address.port(),
+    );
+    let piece = vec![7; 24 * 1024];
+    let is_full = || {
+        let mut since = Instant::now();
+        let mut last = 0;
+        wait_for("the server to read or to rest", || {
+            let (unsent, _) = queues(ours, theirs)?;
+            let (_, unread) = queues(theirs, ours)?;
+            if unread != last || unsent > 0 {
+                (last, since) = (unread, Instant::now());
+            }
+            let rests = since.elapsed() > Duration::from_millis(300);
+            (unsent == 0 && (unread == 0 || rests)).then_some(unread > 0)
+        })
+    };
+    for _ in 0..2000 {
+        client.send(&piece);
+        if is_full() {
+            return;
+        }
+    }
+    panic!("the server read everything");
+}
+
+#[test]
+fn a_caller_is_missed_although_nobody_reads_its_upload() {
+    for reset in [false, true] {
+        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let held = std::sync::Mutex::new(held);
+        let upstream = Upstream::start(move |peer| {
+            peer.head();
+            let _ = held.lock().unwrap().recv();
+        });
+        let server = Setup::scripted(upstream.address)
+            .tables("[limits]\ngather_bytes = \"64KiB\"")
+            .start();
+        let mut client = server.connect();
+        client.send(format!("POST {OPEN}/openai/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000000\r\n\r\n").as_bytes());
+        fill(&server, &mut client);
+        wait_until("the provider to be asked", || {
+            established(upstream.address.port()) == 1
+        });
+        let left = Instant::now();
+        if reset {
+            rustix::net::sockopt::set_socket_linger(&client.stream, Some(Duration::ZERO)).unwrap();
+        }
+        drop(client);
+        wait_until("the provider to be left", || {
+            established(upstream.address.port()) == 0
+        });
+        println!("until the provider was left: {:?}", left.elapsed());
+        assert!(left.elapsed() < HEARD);
+        check_cancelled(&server);
+        drop(hold);
+    }
 }
 
 #[test]

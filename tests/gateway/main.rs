@@ -28,6 +28,7 @@ mod support {
     pub(crate) mod client;
     pub(crate) mod upstream;
     pub(crate) mod process;
+    pub(crate) mod http2;
 }
 
 mod bad_input;
@@ -36,8 +37,18 @@ mod relay;
 mod hangup;
 mod timeouts;
 mod auth;
+mod secrets;
+mod totals;
 mod shutdown;
 mod websocket;
+mod http2;
+mod metrics;
 mod tls;
 mod records;
 mod driver;
+mod management;
+mod management_gateways;
+mod management_logs;
+mod management_providers;
+mod management_routes;
+mod management_terraform;

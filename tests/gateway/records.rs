@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tidegate::{
     cli::demo::mock_provider::MockProvider,
     control::logs::{segment::LogDir, snapshot::LogReader},
-    domain::record::Text,
+    domain::record::{Record, Text, flag},
 };
 
 use crate::support::{
@@ -270,6 +270,40 @@ fn the_caller_and_the_gateway_decide_what_is_logged() {
     assert_eq!(found, wanted);
 }
 
+/// All records of the log, those without logging included.
+fn kept(server: &Server) -> Vec<Record> {
+    let mut reader = LogReader::new(LogDir::of(&server.data_dir()));
+    let snapshot = reader.snapshot().unwrap();
+    let mut kept = Vec::new();
+    for at in snapshot.blocks() {
+        let open = at.open().unwrap();
+        let block = open.block().unwrap();
+        let rows = block.reader().unwrap();
+        kept.extend((0..block.rows()).filter_map(|row| rows.record(row)));
+    }
+    kept
+}
+
+#[test]
+fn bodies_that_are_too_large_together_are_dropped_together() {
+    let mock = mock();
+    let server = start(&mock, "");
+    for (size, is_dropped) in [(1 << 20, false), ((10 << 20) - 10, true)] {
+        let path = format!("/v1/me/default/openai/chat/completions?mock=size={size}");
+        let answer = server.ask(&post(&path, &chat("")));
+        assert_eq!((answer.status, answer.body.len()), (200, size));
+        let id = answer.field("cf-aig-log-id").unwrap();
+        let find = || {
+            let mut kept = kept(&server).into_iter();
+            kept.find(|record| record.id().to_string() == id)
+        };
+        wait_until("the record", || find().is_some());
+        let record = find().unwrap();
+        assert_eq!(record.has(flag::REQUEST_BODY_DROPPED), is_dropped, "{size}");
+        assert!(!is_dropped || record.has(flag::RESPONSE_BODY_DROPPED));
+    }
+}
+
 #[test]
 fn an_exchange_without_logging_counts_and_keeps_nothing_of_the_caller() {
     let mock = mock();
@@ -284,15 +318,7 @@ fn an_exchange_without_logging_counts_and_keeps_nothing_of_the_caller() {
     assert_eq!(server.ask(&post(&locked, "{}")).status, 401);
     call(&server, "", &chat(""));
     let served = server.records_once(1);
-    let mut reader = LogReader::new(LogDir::of(&server.data_dir()));
-    let snapshot = reader.snapshot().unwrap();
-    let mut kept = Vec::new();
-    for at in snapshot.blocks() {
-        let open = at.open().unwrap();
-        let block = open.block().unwrap();
-        let rows = block.reader().unwrap();
-        kept.extend((0..block.rows()).filter_map(|row| rows.record(row)));
-    }
+    let kept = kept(&server);
     let (logged, counted): (Vec<_>, Vec<_>) = kept.iter().partition(|record| record.is_logged());
     assert_eq!((logged.len(), counted.len()), (1, 1));
     assert_eq!(served[0]["id"], logged[0].id().to_string());

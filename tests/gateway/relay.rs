@@ -846,3 +846,97 @@ fn a_provider_that_does_not_read_holds_the_caller_back() {
     wait_until("the rest to be sent", || done.load(Ordering::Acquire));
     sender.join().unwrap();
 }
+
+#[test]
+fn a_model_is_found_wherever_it_stands_in_a_body_that_passes_through() {
+    let upstream = Upstream::start(|peer| {
+        while peer.request().is_some() {
+            peer.answer("{}");
+        }
+    });
+    let server = Setup::scripted(upstream.address)
+        .tables("[limits]\ngather_bytes = \"64KiB\"")
+        .start();
+    let text = "x\\\"".repeat(10 << 18);
+    for (number, (before, after, model)) in [
+        ("", r#","model":"at-the-end""#, "at-the-end"),
+        (r#""model":"first","#, "", "first"),
+        (r#""model":"first","#, r#","model":"last""#, "last"),
+        ("", r#","x":{"model":"inside"}"#, ""),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let body = format!(r#"{{{before}"messages":["{text}"]{after}}}"#);
+        let request = if number % 2 == 0 {
+            post(&chat_path(), &body)
+        } else {
+            let mut request = format!(
+                "POST {} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
+                chat_path()
+            )
+            .into_bytes();
+            for piece in body.as_bytes().chunks(70_001) {
+                request.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+                request.extend_from_slice(piece);
+                request.extend_from_slice(b"\r\n");
+            }
+            request.extend_from_slice(b"0\r\n\r\n");
+            request
+        };
+        assert_eq!(server.ask(&request).status, 200);
+        let record = &server.records_once(number + 1)[number];
+        let found = record["model"].as_str().unwrap_or_default();
+        assert_eq!(found, model, "{record:#}");
+        assert_eq!(record["outcome"], "ok", "{record:#}");
+    }
+}
+
+#[test]
+fn endless_trailers_end_by_a_cut_and_in_little_memory() {
+    let line = format!("X-More: {}\r\n", "y".repeat(1000));
+    let lines = line.clone();
+    let upstream = Upstream::start(move |peer| {
+        while let Some(request) = peer.request() {
+            if request.body == b"{}" {
+                peer.answer("{}");
+                continue;
+            }
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n";
+            peer.send(head);
+            while peer.send(&lines) {}
+            return;
+        }
+    });
+    let server = Setup::scripted(upstream.address).top("shards = 1").start();
+    for _ in 0..20 {
+        server.ask(&post(&chat_path(), "{}"));
+    }
+    let needed = growth(&server, || {
+        let answer = server.ask(&post(&chat_path(), r#"{"x":1}"#));
+        assert_eq!((answer.status, answer.whole), (200, false));
+        assert_eq!(answer.text(), "{}");
+
+        let mut client = server.connect();
+        let mut stream = client.stream.try_clone().unwrap();
+        let head = format!(
+            "POST {} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n",
+            chat_path()
+        );
+        let sending = thread::spawn(move || {
+            let mut sent = stream.write_all(head.as_bytes());
+            while sent.is_ok() {
+                sent = stream.write_all(line.as_bytes());
+            }
+        });
+        client.answer(Sent::Other).check_refusal(431, 7000);
+        sending.join().unwrap();
+    });
+    assert!(needed < (4 << 20) + LARGE_PAGE, "{needed} bytes");
+    let records = server.records_once(22);
+    let ends: Vec<_> = records[20..]
+        .iter()
+        .map(|record| &record["outcome"])
+        .collect();
+    assert_eq!(ends, ["upstream_cut", "refused"]);
+}

@@ -26,7 +26,7 @@ use crate::support::{
 
 type Secure = StreamOwned<ClientConnection, TcpStream>;
 
-fn certificate() -> CertifiedKey<KeyPair> {
+pub(crate) fn certificate() -> CertifiedKey<KeyPair> {
     generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap()
 }
 

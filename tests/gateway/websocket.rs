@@ -1,14 +1,18 @@
 //! WebSockets pass through: the handshake as HTTP, then bytes both ways, and none before.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    io::Write as _,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use serde_json::Value;
 
 use crate::support::{
-    client::{Client, Sent},
-    server::{LOCKED, OPEN, STORED, Setup, TOKEN},
-    upstream::{Upstream, count, last_request, mock},
-    wait::wait_until,
+    client::{Client, Sent, is_timeout},
+    server::{LOCKED, OPEN, STORED, Server, Setup, TOKEN},
+    upstream::{Peer, Upstream, count, last_request, mock},
+    wait::{SOON, wait_until},
 };
 
 fn handshake(path: &str, lines: &str) -> Vec<u8> {
@@ -220,4 +224,102 @@ fn either_end_of_a_tunnel_ends_the_other() {
         count(&mock, "in_flight") == 0
     });
     server.records_once(2);
+}
+
+const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+/// A provider that switches protocols and then does as it is told.
+fn switching(then: impl Fn(&mut Peer) + Send + Sync + 'static) -> (Upstream, Server) {
+    let upstream = Upstream::start(move |peer| {
+        peer.head();
+        peer.send(SWITCH);
+        then(peer);
+    });
+    let lines = format!(
+        "base_url = \"http://{}\"\nidle_timeout = \"400ms\"",
+        upstream.address
+    );
+    let server = Setup::new().provider("openai", &lines).start();
+    (upstream, server)
+}
+
+#[test]
+fn a_caller_that_takes_no_frames_is_given_up() {
+    let (upstream, server) = switching(|peer| while peer.send([0; 8 * 1024]) {});
+    let mut client = server.connect();
+    client.send(&handshake(&format!("{OPEN}/openai?model=m"), ""));
+    assert_eq!(client.answer_head().status, 101);
+    wait_until("the provider to be left", || upstream.ended() == 1);
+    let record = &server.records_once(1)[0];
+    assert_eq!(record["outcome"], "cancelled", "{record:#}");
+    assert!(
+        record["error"].as_str().unwrap().contains("in time"),
+        "{record:#}"
+    );
+    drop(client);
+}
+
+#[test]
+fn a_provider_that_takes_no_frames_is_given_up() {
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let (_upstream, server) = switching(move |_| {
+        let _ = wait.lock().unwrap().recv();
+    });
+    let mut client = server.connect();
+    client.send(&handshake(&format!("{OPEN}/openai?model=m"), ""));
+    assert_eq!(client.answer_head().status, 101);
+    client.stream.set_write_timeout(Some(SOON)).unwrap();
+    let error = loop {
+        if let Err(error) = client.stream.write_all(&[0; 8 * 1024]) {
+            break error;
+        }
+    };
+    assert!(!is_timeout(&error), "{error}");
+    let record = &server.records_once(1)[0];
+    assert_eq!(record["outcome"], "upstream_cut", "{record:#}");
+    assert!(
+        record["error"].as_str().unwrap().contains("in time"),
+        "{record:#}"
+    );
+    drop(go_on);
+}
+
+#[test]
+fn a_silent_tunnel_stays_open() {
+    let (_upstream, server) = switching(|peer| {
+        peer.take(1);
+        peer.send("y");
+        peer.rest();
+    });
+    let mut client = server.connect();
+    client.send(&handshake(&format!("{OPEN}/openai?model=m"), ""));
+    assert_eq!(client.answer_head().status, 101);
+    client.patience(Duration::from_millis(1200));
+    assert!(!client.is_readable(), "it ended while nobody said anything");
+    client.patience(SOON);
+    client.send(b"x");
+    assert_eq!(client.take(1), b"y");
+}
+
+#[test]
+fn a_provider_that_does_not_read_is_heard_all_the_same() {
+    let (speak, word) = std::sync::mpsc::channel::<()>();
+    let word = Mutex::new(word);
+    let upstream = Upstream::start(move |peer| {
+        peer.head();
+        peer.send(SWITCH);
+        while word.lock().unwrap().recv().is_ok() && peer.send("word") {}
+    });
+    let server = Setup::scripted(upstream.address).start();
+    let mut client = server.connect();
+    client.send(&handshake(&format!("{OPEN}/openai?model=m"), ""));
+    assert_eq!(client.answer_head().status, 101);
+    let patience = Some(Duration::from_millis(500));
+    client.stream.set_write_timeout(patience).unwrap();
+    while client.stream.write_all(&[0; 8 * 1024]).is_ok() {}
+    for _ in 0..3 {
+        speak.send(()).unwrap();
+        assert_eq!(client.take(4), b"word");
+    }
 }

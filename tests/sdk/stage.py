@@ -70,6 +70,7 @@ class Stage:
         self.folder = Path(tempfile.mkdtemp(prefix="tidegate-sdk-"))
         self.gateway_token = "tg-" + secrets.token_hex(16)
         self.stored_key = "sk-stored-" + secrets.token_hex(16)
+        self.api_token = "management-" + secrets.token_hex(16)
         # Gateways of which exactly one record was seen, one a line; written by all tests.
         self.once = self.folder / "once"
         self.once.touch()
@@ -175,7 +176,7 @@ class Stage:
         self.environment = os.environ | {
             "SDK_GATEWAY_TOKEN": self.gateway_token,
             "SDK_STORED_KEY": self.stored_key,
-            "TIDEGATE_API_TOKEN": "management-" + secrets.token_hex(16),
+            "TIDEGATE_API_TOKEN": self.api_token,
         }
         command = [self.tidegate, "serve", "--config", str(self.config)]
         process, _ = self._spawn("tidegate", command, self.environment)
@@ -296,6 +297,7 @@ def main(command):
                 "SDK_ONCE": str(stage.once),
                 "SDK_GATEWAY_TOKEN": stage.gateway_token,
                 "SDK_STORED_KEY": stage.stored_key,
+                "SDK_API_TOKEN": stage.api_token,
             }
         status = subprocess.run(command, env=environment).returncode
     return status

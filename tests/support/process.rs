@@ -47,6 +47,21 @@ pub(crate) fn established(port: u16) -> usize {
     table.lines().filter(is_open).count()
 }
 
+/// Of the connection between two ports of this machine, as `local` sees it: bytes that were sent and
+/// not acknowledged, bytes that came and were not read. `None`: the table, which others change
+/// while it is read, did not show it.
+pub(crate) fn queues(local: u16, remote: u16) -> Option<(u64, u64)> {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let (local, remote) = (format!(":{local:04X}"), format!(":{remote:04X}"));
+    table.lines().find_map(|line| {
+        let words: Vec<_> = line.split_ascii_whitespace().collect();
+        let ours = words[1].ends_with(&local) && words[2].ends_with(&remote);
+        let (unsent, unread) = ours.then(|| words[4].split_once(':'))??;
+        let bytes = |digits| u64::from_str_radix(digits, 16).ok();
+        Some((bytes(unsent)?, bytes(unread)?))
+    })
+}
+
 fn status_kib(pid: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(name));

@@ -47,6 +47,7 @@ pub(crate) struct Setup {
     wrapper: Vec<String>,
     listen: Option<String>,
     folder: Option<PathBuf>,
+    whole_file: Option<String>,
 }
 
 impl Setup {
@@ -105,6 +106,12 @@ impl Setup {
     /// Listens here instead of on a port of the system's choice.
     pub(crate) fn listen(mut self, address: &str) -> Self {
         self.listen = Some(address.to_owned());
+        self
+    }
+
+    /// The whole file, instead of the usual gateways and tokens.
+    pub(crate) fn whole_file(mut self, text: &str) -> Self {
+        self.whole_file = Some(text.to_owned());
         self
     }
 
@@ -175,11 +182,10 @@ impl Setup {
         }
         let tables = self.tables;
         let file = folder.join("tidegate.toml");
-        fs::write(
-            &file,
-            format!("listen = \"{listen}\"\n{top}\n{STANDING}\n{tables}"),
-        )
-        .unwrap();
+        let text = self
+            .whole_file
+            .unwrap_or_else(|| format!("listen = \"{listen}\"\n{top}\n{STANDING}\n{tables}"));
+        fs::write(&file, text).unwrap();
         let mut words = self.wrapper;
         words.push(binary());
         let mut command = Command::new(&words[0]);

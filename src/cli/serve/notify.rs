@@ -13,6 +13,8 @@ pub enum State {
     Ready,
     /// It ends.
     Stopping,
+    /// It still works.
+    Alive,
 }
 
 /// Tells the service manager; nothing happens where there is none.
@@ -37,6 +39,7 @@ fn send(socket: &OsStr, state: State) -> io::Result<()> {
     let message: &[u8] = match state {
         State::Ready => b"READY=1",
         State::Stopping => b"STOPPING=1",
+        State::Alive => b"WATCHDOG=1",
     };
     // A full queue must not hold the server up.
     let sender = UnixDatagram::unbound()?;

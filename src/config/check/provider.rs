@@ -350,10 +350,18 @@ impl Checker<'_, '_> {
                 cache_write: self.rate(&price.cache_write),
                 cache_write_hour: self.rate(&price.cache_write_hour),
                 reasoning: self.rate(&price.reasoning),
+                input_audio: self.rate(&price.input_audio),
+                output_audio: self.rate(&price.output_audio),
+                input_image: self.rate(&price.input_image),
+                image: self.apiece(&price.image, 1),
+                audio_milli: self.apiece(&price.audio_second, 1_000),
+                search: self.apiece(&price.search, 1),
             };
             let reported = |name| self.report.was_taken_out(&item.span(), name);
-            let bare = price.input.is_none() && price.output.is_none();
-            if bare && !reported("input") && !reported("output") {
+            let by_token = price.input.is_some() || price.output.is_some();
+            let by_piece =
+                price.image.is_some() || price.audio_second.is_some() || price.search.is_some();
+            if !by_token && !by_piece && !reported("input") && !reported("output") {
                 let help = "write input = \"0.15\" (dollars for a million tokens)";
                 self.problem(item.span(), "there is neither `input` nor `output`", help);
             }
@@ -364,13 +372,27 @@ impl Checker<'_, '_> {
 
     fn rate(&mut self, field: &Field<PriceText>) -> Option<Rate> {
         let field = field.as_ref()?;
-        let text = &field.get_ref().0;
-        let rate = Rate::per_million(text);
+        let rate = Rate::per_million(&field.get_ref().0);
         if rate.is_none() {
-            let message = format!("{} is not a price", shown(text));
             let help = "write dollars for a million tokens as decimal text, such as \"0.15\"";
-            self.problem(field.span(), &message, help);
+            self.no_price(field, help);
         }
         rate
+    }
+
+    /// A price for one piece, of which the table keeps the price of one of `parts`.
+    fn apiece(&mut self, field: &Field<PriceText>, parts: u128) -> Option<Rate> {
+        let field = field.as_ref()?;
+        let rate = Rate::per_unit(&field.get_ref().0);
+        if rate.is_none() {
+            let help = "write dollars for one as decimal text, such as \"0.04\"";
+            self.no_price(field, help);
+        }
+        Rate::from_units(rate?.units() / parts)
+    }
+
+    fn no_price(&mut self, field: &Spanned<PriceText>, help: &str) {
+        let message = format!("{} is not a price", shown(&field.get_ref().0));
+        self.problem(field.span(), &message, help);
     }
 }

@@ -2,14 +2,14 @@
 
 use serde_json::json;
 
-use super::{ApiParts, envelope, route};
-use crate::handoff::mailbox::{ApiAnswer, ApiCall};
+use super::{ApiParts, envelope, request::Request};
+use crate::handoff::mailbox::ApiAnswer;
 
 /// The account's id where any id is taken: clients that check ids want 32 hexadecimal digits.
-const ANY_ACCOUNT: &str = "00000000000000000000000000000000";
+pub const ANY_ACCOUNT: &str = "00000000000000000000000000000000";
 
 /// `/client/v4/user/tokens/verify`. That the request came this far is the answer.
-pub fn verify_token(_: &ApiParts, _: &ApiCall) -> ApiAnswer {
+pub fn verify_token(_: &ApiParts, _: &Request<'_>) -> ApiAnswer {
     let message = json!({
         "code": envelope::CODE_TOKEN,
         "message": "This API Token is valid and active",
@@ -21,13 +21,12 @@ pub fn verify_token(_: &ApiParts, _: &ApiCall) -> ApiAnswer {
 }
 
 /// `/client/v4/accounts`
-pub fn accounts(parts: &ApiParts, call: &ApiCall) -> ApiAnswer {
+pub fn accounts(parts: &ApiParts, request: &Request<'_>) -> ApiAnswer {
     let id = parts.standing.account_id();
     let account = json!({
         "id": id.as_deref().unwrap_or(ANY_ACCOUNT),
         "name": id.as_deref().unwrap_or("tidegate"),
         "type": "standard",
     });
-    let (_, query) = route::split(&call.target);
-    envelope::list(&[account], envelope::Paging::of(query))
+    envelope::list(vec![account], request.paging())
 }

@@ -9,6 +9,16 @@ pub const JSON: &str = "application/json";
 
 /// Code of failures that the contract has no code for.
 pub const CODE_REQUEST: u32 = 7000;
+/// Code of values that are not allowed.
+pub const CODE_INVALID: u32 = 7001;
+/// Code of resources that do not exist.
+pub const CODE_NOT_FOUND: u32 = 7002;
+/// The same as [`CODE_INVALID`], for custom providers.
+pub const CODE_PROVIDER_INVALID: u32 = 1002;
+/// Code of names that are taken.
+pub const CODE_DUPLICATE: u32 = 1003;
+/// The same as [`CODE_NOT_FOUND`], for custom providers.
+pub const CODE_PROVIDER_NOT_FOUND: u32 = 1004;
 /// Code of paths that lead nowhere.
 pub const CODE_NO_ROUTE: u32 = 7003;
 /// Code of tokens that do not suffice, and of the message that one does.
@@ -47,35 +57,52 @@ const PER_PAGE: u64 = 20;
 const PER_PAGE_MAX: u64 = 100;
 
 impl Paging {
-    /// Reads `page` and `per_page` of a query; what is no number counts as not said.
-    pub fn of(query: &str) -> Self {
-        let find = |name: &str| {
-            let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-            pairs
-                .rev()
-                .find(|(key, _)| *key == name)
-                .and_then(|(_, value)| value.parse().ok())
-        };
+    /// A page, of what was asked for.
+    pub fn new(page: Option<u64>, per_page: Option<u64>) -> Self {
         Self {
-            page: find("page").unwrap_or(1).max(1),
-            per_page: find("per_page").unwrap_or(PER_PAGE).clamp(1, PER_PAGE_MAX),
+            page: page.unwrap_or(1).max(1),
+            per_page: per_page.unwrap_or(PER_PAGE).clamp(1, PER_PAGE_MAX),
         }
+    }
+
+    /// Entries before the page.
+    pub fn offset(self) -> u64 {
+        (self.page - 1).saturating_mul(self.per_page)
+    }
+
+    /// The entries of the page out of all.
+    pub fn of<T>(self, all: Vec<T>) -> Vec<T> {
+        let offset = usize::try_from(self.offset()).unwrap_or(usize::MAX);
+        let count = usize::try_from(self.per_page).unwrap_or(usize::MAX);
+        all.into_iter().skip(offset).take(count).collect()
+    }
+
+    /// `result_info` of a page with `count` entries out of `total`.
+    pub fn info(self, count: usize, total: u64) -> Value {
+        json!({
+            "page": self.page,
+            "per_page": self.per_page,
+            "count": count,
+            "total_count": total,
+            "total_pages": total.div_ceil(self.per_page),
+        })
     }
 }
 
+/// A success with one result and nothing to say about it.
+pub fn result(result: &Value) -> ApiAnswer {
+    success(result, &[])
+}
+
 /// A page of `all`. One past the end is empty: clients read on until they meet that.
-pub fn list(all: &[Value], paging: Paging) -> ApiAnswer {
-    let Paging { page, per_page } = paging;
-    let from = usize::try_from((page - 1).saturating_mul(per_page)).unwrap_or(usize::MAX);
-    let per_page_count = usize::try_from(per_page).unwrap_or(usize::MAX);
-    let result: Vec<&Value> = all.iter().skip(from).take(per_page_count).collect();
-    let info = json!({
-        "page": page,
-        "per_page": per_page,
-        "count": result.len(),
-        "total_count": all.len(),
-        "total_pages": (all.len() as u64).div_ceil(per_page),
-    });
+pub fn list(all: Vec<Value>, paging: Paging) -> ApiAnswer {
+    let total = all.len() as u64;
+    page(&paging.of(all), paging, total)
+}
+
+/// One page out of `total` entries.
+pub fn page(result: &[Value], paging: Paging, total: u64) -> ApiAnswer {
+    let info = paging.info(result.len(), total);
     document(
         200,
         &json!({"success": true, "errors": [], "messages": [], "result": result, "result_info": info}),
@@ -98,17 +125,17 @@ mod tests {
     #[test]
     fn a_page_past_the_end_is_an_empty_success() {
         let all = [json!(1), json!(2), json!(3)];
-        let check = |query: &str, result: Value, pages: u64| {
-            let answer = list(&all, Paging::of(query));
+        let check = |page: Option<u64>, per_page: Option<u64>, result: Value, pages: u64| {
+            let answer = list(all.to_vec(), Paging::new(page, per_page));
             let body: Value = serde_json::from_slice(&answer.body).unwrap();
-            assert_eq!((answer.status, &body["result"]), (200, &result), "{query}");
-            assert_eq!(body["result_info"]["total_pages"], json!(pages), "{query}");
+            assert_eq!((answer.status, &body["result"]), (200, &result));
+            assert_eq!(body["result_info"]["total_pages"], json!(pages));
         };
-        check("", json!([1, 2, 3]), 1);
-        check("page=2&per_page=2", json!([3]), 2);
-        check("page=3&per_page=2", json!([]), 2);
-        check("page=18446744073709551615&per_page=100", json!([]), 1);
-        check("page=x&per_page=0", json!([1]), 3);
+        check(None, None, json!([1, 2, 3]), 1);
+        check(Some(2), Some(2), json!([3]), 2);
+        check(Some(3), Some(2), json!([]), 2);
+        check(Some(u64::MAX), Some(100), json!([]), 1);
+        check(Some(0), Some(0), json!([1]), 3);
     }
 
     #[test]

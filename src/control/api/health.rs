@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
-use super::{ApiParts, count::Counted, envelope};
-use crate::handoff::mailbox::{ApiAnswer, ApiCall};
+use super::{ApiParts, count::Counted, envelope, request::Request};
+use crate::handoff::mailbox::ApiAnswer;
 
 /// A part that can be degraded, in metrics and health checks.
 pub const LOG: &str = "log";
@@ -33,7 +33,7 @@ pub fn live(parts: &ApiParts, counted: &Counted<'_>) -> ApiAnswer {
 }
 
 /// `/readyz`
-pub fn ready(parts: &ApiParts, _: &ApiCall) -> ApiAnswer {
+pub fn ready(parts: &ApiParts, _: &Request<'_>) -> ApiAnswer {
     let (ready, status) = readiness(parts);
     answer(
         ready,

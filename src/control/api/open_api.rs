@@ -3,19 +3,21 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    ApiParts, envelope,
-    route::{Answer, Needs, ROUTES, Route},
+    ApiParts, custom_provider, dataset, dynamic_route, envelope, evaluation, field, gateway,
+    provider_config,
+    request::Request,
+    route::{self, Answer, Needs, Parameter, Route},
 };
-use crate::handoff::mailbox::{ApiAnswer, ApiCall};
+use crate::handoff::mailbox::ApiAnswer;
 
 /// `/openapi.json`
-pub fn document(_: &ApiParts, _: &ApiCall) -> ApiAnswer {
-    envelope::document(200, &describe(&ROUTES))
+pub fn document(_: &ApiParts, _: &Request<'_>) -> ApiAnswer {
+    envelope::document(200, &describe())
 }
 
-fn describe(routes: &[Route]) -> Value {
+fn describe() -> Value {
     let mut paths = Map::new();
-    for route in routes {
+    for route in route::all() {
         // `{name...}` is ours; the document knows `{name}` only.
         let path = route.path.replace("...}", "}");
         let item = paths.entry(path).or_insert_with(|| json!({}));
@@ -49,6 +51,13 @@ fn operation(route: &Route) -> Value {
     for answer in route.answers {
         responses.insert(answer.status.to_string(), response(answer));
     }
+    if route.path.starts_with("/client/v4/accounts/") {
+        let refused = "Refused: `errors` says why, one entry for each thing that is wrong.";
+        responses.insert(
+            "4XX".to_owned(),
+            body(refused, envelope::JSON, &reference("Envelope")),
+        );
+    }
     if route.needs != Needs::Nothing {
         let refused = "No token, or one that does not permit this.";
         for status in ["401", "403"] {
@@ -62,22 +71,32 @@ fn operation(route: &Route) -> Value {
         let name = segment.strip_prefix('{')?.trim_end_matches(['.', '}']);
         Some(json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
     });
-    let in_query = route.query.iter().map(|(name, meaning)| {
-        let schema = json!({"type": "integer", "minimum": 1});
-        json!({"name": name, "in": "query", "description": meaning, "schema": schema})
-    });
+    let in_query = route.query.iter().copied().flatten().map(query_parameter);
     let parameters: Vec<Value> = in_path.chain(in_query).collect();
     let security = match route.needs {
         Needs::Nothing => json!([]),
-        Needs::Token | Needs::Read => json!([{"token": []}]),
+        Needs::Token | Needs::Read | Needs::Edit => json!([{"token": []}]),
     };
-    json!({
+    let mut operation = json!({
         "operationId": route.id,
         "summary": route.summary,
         "parameters": parameters,
         "security": security,
         "responses": responses,
-    })
+    });
+    if !route.body.is_empty() {
+        let content = json!({envelope::JSON: {"schema": reference(route.body)}});
+        operation["requestBody"] = json!({"required": true, "content": content});
+    }
+    operation
+}
+
+fn query_parameter(parameter: &Parameter) -> Value {
+    let mut schema = json!({"type": parameter.kind});
+    if parameter.kind == "integer" {
+        schema["minimum"] = 0.into();
+    }
+    json!({"name": parameter.name, "in": "query", "description": parameter.about, "schema": schema})
 }
 
 fn response(answer: &Answer) -> Value {
@@ -107,7 +126,11 @@ fn schemas() -> Value {
     let message = json!({
         "type": "object",
         "required": ["code", "message"],
-        "properties": {"code": {"type": "integer"}, "message": text()},
+        "properties": {
+            "code": {"type": "integer"},
+            "message": text(),
+            "path": {"type": "array", "items": text()},
+        },
     });
     let info = json!({
         "type": "object",
@@ -119,7 +142,7 @@ fn schemas() -> Value {
             "total_pages": count(),
         },
     });
-    json!({
+    let mut schemas = json!({
         "Object": {"type": "object"},
         "Health": {
             "type": "object",
@@ -142,7 +165,64 @@ fn schemas() -> Value {
                 "result_info": info,
             },
         },
-    })
+    });
+    for (name, schema) in bodies() {
+        schemas[name] = schema;
+    }
+    schemas
+}
+
+/// Schemas of the bodies that are taken.
+fn bodies() -> Vec<(&'static str, Value)> {
+    // What is left out of an update stays as it was.
+    let partial = |mut schema: Value| {
+        schema["required"] = json!([]);
+        schema
+    };
+    let number = || json!({"type": ["number", "null"]});
+    vec![
+        ("GatewayCreate", gateway::fields::schema(true)),
+        ("GatewayUpdate", gateway::fields::schema(false)),
+        (
+            "CustomProviderCreate",
+            field::schema(custom_provider::fields::FIELDS),
+        ),
+        (
+            "CustomProviderUpdate",
+            partial(field::schema(custom_provider::fields::FIELDS)),
+        ),
+        ("ProviderConfigCreate", provider_config::schema(true)),
+        ("ProviderConfigUpdate", provider_config::schema(false)),
+        ("RouteCreate", dynamic_route::schema()),
+        (
+            "RouteRename",
+            json!({"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}),
+        ),
+        ("RouteVersionCreate", dynamic_route::version_schema()),
+        (
+            "RouteDeploymentCreate",
+            json!({"type": "object", "required": ["version_id"], "properties": {"version_id": {"type": "string"}}}),
+        ),
+        ("DatasetCreate", field::schema(dataset::FIELDS)),
+        ("DatasetUpdate", partial(field::schema(dataset::FIELDS))),
+        ("EvaluationCreate", evaluation::schema()),
+        (
+            "LogUpdate",
+            json!({"type": "object", "properties": {
+                "feedback": {"enum": [-1, 0, 1, null]},
+                "score": number(),
+                "metadata": {"type": ["object", "null"]},
+            }}),
+        ),
+        (
+            "SpendingLimit",
+            json!({"type": "object", "required": ["amount", "duration", "strategy"], "properties": {
+                "amount": {"type": "integer", "minimum": 100, "description": "Cents."},
+                "duration": {"enum": ["daily", "weekly", "monthly"]},
+                "strategy": {"enum": ["fixed", "sliding"]},
+            }}),
+        ),
+    ]
 }
 
 #[cfg(test)]
@@ -153,9 +233,9 @@ mod tests {
 
     #[test]
     fn every_route_is_described_and_every_reference_leads_somewhere() {
-        let document = describe(&ROUTES);
+        let document = describe();
         let mut ids = BTreeSet::new();
-        for route in &ROUTES {
+        for route in route::all() {
             let path = route.path.replace("...}", "}");
             let operation = &document["paths"][&path][route.method.to_ascii_lowercase()];
             assert_eq!(operation["operationId"], route.id, "{path}");

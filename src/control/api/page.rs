@@ -1,13 +1,13 @@
 //! The page for people who open the server in a browser.
 
-use super::ApiParts;
-use crate::handoff::mailbox::{ApiAnswer, ApiCall};
+use super::{ApiParts, request::Request};
+use crate::handoff::mailbox::ApiAnswer;
 
 /// Nothing but the page's own style may be loaded or run.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
 /// `/` and `/dashboard`
-pub fn dashboard(_: &ApiParts, _: &ApiCall) -> ApiAnswer {
+pub fn dashboard(_: &ApiParts, _: &Request<'_>) -> ApiAnswer {
     ApiAnswer {
         status: 200,
         content_type: "text/html; charset=utf-8",

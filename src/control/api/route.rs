@@ -1,8 +1,15 @@
 //! What the management side serves: one table, from which requests are routed and the API's
-//! description is made.
+//! description is made. Here what an entry is; the entries are in [`table`].
 
-use super::{ApiParts, account, count::Counted, envelope, health, open_api, page, scrape};
+use super::{
+    ApiParts, archive::ArchiveHandler, count::Counted, envelope, failure::Failure,
+    office::OfficeHandler, request::Request,
+};
 use crate::handoff::mailbox::{ApiAnswer, ApiCall};
+
+mod table;
+
+use table::ROUTES;
 
 /// One entry of the table.
 #[derive(Debug)]
@@ -19,10 +26,23 @@ pub struct Route {
     pub id: &'static str,
     /// What it does, for the API's description.
     pub summary: &'static str,
-    /// Query parameters: name and meaning.
-    pub query: &'static [(&'static str, &'static str)],
+    /// Query parameters.
+    pub query: &'static [&'static [Parameter]],
+    /// Name of the schema of the body; empty: none is taken.
+    pub body: &'static str,
     /// What it may answer.
     pub answers: &'static [Answer],
+}
+
+/// One query parameter, for the API's description.
+#[derive(Debug)]
+pub struct Parameter {
+    /// Its name.
+    pub name: &'static str,
+    /// `integer`, `boolean` or `string`.
+    pub kind: &'static str,
+    /// What it does.
+    pub about: &'static str,
 }
 
 /// One kind of answer, for the API's description.
@@ -47,170 +67,70 @@ pub enum Needs {
     Token,
     /// `read`.
     Read,
+    /// `edit`.
+    Edit,
 }
 
 /// What answers.
 #[derive(Debug, Clone, Copy)]
 pub enum Handler {
     /// At once.
-    Now(fn(&ApiParts, &ApiCall) -> ApiAnswer),
+    Now(fn(&ApiParts, &Request<'_>) -> ApiAnswer),
     /// When the shards have told their counts, or had the time to.
     Counted(fn(&ApiParts, &Counted<'_>) -> ApiAnswer),
+    /// In the office: `control.db` is read or changed.
+    Stored(OfficeHandler),
+    /// In the archive: the log is read.
+    Scanned(ArchiveHandler),
 }
 
-const fn json(status: u16, schema: &'static str, meaning: &'static str) -> Answer {
-    Answer {
-        status,
-        meaning,
-        content_type: envelope::JSON,
-        schema,
+impl Route {
+    /// The same with query parameters.
+    #[must_use]
+    const fn query(self, query: &'static [&'static [Parameter]]) -> Self {
+        Self { query, ..self }
+    }
+
+    /// The same with a body.
+    #[must_use]
+    const fn body(self, body: &'static str) -> Self {
+        Self { body, ..self }
+    }
+
+    /// The same with other answers than an envelope.
+    #[must_use]
+    const fn answers(self, answers: &'static [Answer]) -> Self {
+        Self { answers, ..self }
     }
 }
-
-const fn text(content_type: &'static str, meaning: &'static str) -> Answer {
-    Answer {
-        status: 200,
-        meaning,
-        content_type,
-        schema: "",
-    }
-}
-
-/// Query parameters of every list.
-const PAGES: &[(&str, &str)] = &[
-    ("page", "Which page, from 1. One past the end is empty."),
-    (
-        "per_page",
-        "Entries of a page, 20 unless said, at most 100.",
-    ),
-];
-
-/// The table.
-pub const ROUTES: [Route; 10] = [
-    Route {
-        method: "GET",
-        path: "/livez",
-        needs: Needs::Nothing,
-        handler: Handler::Counted(health::live),
-        id: "live",
-        summary: "Whether every shard turns: each was asked and had a second to answer.",
-        query: &[],
-        answers: &[
-            json(200, "Health", "Every shard answered."),
-            json(503, "Health", "At least one shard did not answer."),
-        ],
-    },
-    Route {
-        method: "GET",
-        path: "/readyz",
-        needs: Needs::Nothing,
-        handler: Handler::Now(health::ready),
-        id: "ready",
-        summary: "Whether new requests are welcome, and which parts do not work as they should.",
-        query: &[],
-        answers: &[
-            json(200, "Health", "Ready; `degraded` may name parts that limp."),
-            json(503, "Health", "Draining, or refusing requests."),
-        ],
-    },
-    Route {
-        method: "GET",
-        path: "/healthz",
-        needs: Needs::Nothing,
-        handler: Handler::Counted(health::health),
-        id: "health",
-        summary: "Both checks in one: live and ready.",
-        query: &[],
-        answers: &[
-            json(200, "Health", "Live and ready."),
-            json(503, "Health", "One of the two is not."),
-        ],
-    },
-    Route {
-        method: "GET",
-        path: "/metrics",
-        needs: Needs::Read,
-        handler: Handler::Counted(scrape::metrics),
-        id: "metrics",
-        summary: "Metrics of this server in Prometheus' text format.",
-        query: &[],
-        answers: &[text("text/plain", "The metrics.")],
-    },
-    Route {
-        method: "GET",
-        path: "/openapi.json",
-        needs: Needs::Token,
-        handler: Handler::Now(open_api::document),
-        id: "description",
-        summary: "This document.",
-        query: &[],
-        answers: &[json(200, "Object", "The document.")],
-    },
-    Route {
-        method: "GET",
-        path: "/",
-        needs: Needs::Token,
-        handler: Handler::Now(page::dashboard),
-        id: "root",
-        summary: "A page that says what there is.",
-        query: &[],
-        answers: &[text("text/html", "The page.")],
-    },
-    Route {
-        method: "GET",
-        path: "/dashboard",
-        needs: Needs::Token,
-        handler: Handler::Now(page::dashboard),
-        id: "dashboard",
-        summary: "A page that says what there is instead of a dashboard.",
-        query: &[],
-        answers: &[text("text/html", "The page.")],
-    },
-    Route {
-        method: "GET",
-        path: "/dashboard/{page...}",
-        needs: Needs::Token,
-        handler: Handler::Now(page::dashboard),
-        id: "dashboardPage",
-        summary: "The same page at every path below.",
-        query: &[],
-        answers: &[text("text/html", "The page.")],
-    },
-    Route {
-        method: "GET",
-        path: "/client/v4/user/tokens/verify",
-        needs: Needs::Token,
-        handler: Handler::Now(account::verify_token),
-        id: "verifyToken",
-        summary: "Whether the token of the request is valid.",
-        query: &[],
-        answers: &[json(200, "Envelope", "It is.")],
-    },
-    Route {
-        method: "GET",
-        path: "/client/v4/accounts",
-        needs: Needs::Read,
-        handler: Handler::Now(account::accounts),
-        id: "listAccounts",
-        summary: "The one account of this server.",
-        query: PAGES,
-        answers: &[json(200, "Envelope", "A page of accounts.")],
-    },
-];
 
 /// The entry that a request leads to, or the refusal.
 pub fn find(call: &ApiCall) -> Result<&'static Route, ApiAnswer> {
-    find_in(&ROUTES, call)
+    find_in(all(), call)
 }
 
-fn find_in<'a>(routes: &'a [Route], call: &ApiCall) -> Result<&'a Route, ApiAnswer> {
+/// The refusal of an account that is not this server's.
+pub fn unknown_account() -> ApiAnswer {
+    let message = "the account in the path is not the one of this server (account_id in the file)";
+    Failure::new(404, envelope::CODE_NO_ROUTE, message).answer()
+}
+
+/// Every entry of the table.
+pub fn all() -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().copied().flatten()
+}
+
+fn find_in<'a>(
+    mut routes: impl Iterator<Item = &'a Route>,
+    call: &ApiCall,
+) -> Result<&'a Route, ApiAnswer> {
     let (path, _) = split(&call.target);
     let method = match &*call.method {
         "HEAD" => "GET",
         method => method,
     };
     let mut allowed: Vec<&str> = Vec::new();
-    for route in routes.iter().filter(|route| fits(route.path, path)) {
+    for route in routes.by_ref().filter(|route| fits(route.path, path)) {
         if route.method == method {
             if route.needs.met_by(call) {
                 return Ok(route);
@@ -253,6 +173,7 @@ impl Needs {
             Self::Nothing => true,
             Self::Token => call.read || call.edit,
             Self::Read => call.read,
+            Self::Edit => call.edit,
         }
     }
 }
@@ -282,8 +203,10 @@ mod tests {
         ApiCall {
             method: method.into(),
             target: target.into(),
+            host: "localhost".into(),
             content_type: "".into(),
             body: Vec::new(),
+            key: "app".into(),
             read: true,
             edit: false,
         }
@@ -318,7 +241,7 @@ mod tests {
     #[test]
     fn unknown_paths_and_wrong_methods_are_told_apart() {
         check(
-            &call("GET", "/client/v4/accounts/a/ai-gateway/gateways"),
+            &call("GET", "/client/v4/accounts/a/ai-gateway/nothing"),
             Err((404, None)),
         );
         check(&call("POST", "/client/v4/zones"), Err((404, None)));

@@ -9,9 +9,10 @@ use crate::{
 /// Sums what the shards told, and writes it.
 pub fn metrics(parts: &ApiParts, counted: &Counted<'_>) -> ApiAnswer {
     let degraded = health::parts(parts).map(|(part, why)| (part, why.is_some()));
+    let loads: Vec<_> = counted.known.iter().map(|known| known.load).collect();
     let sources = Sources {
         counters: &counted.sum(),
-        shards: parts.shards.len(),
+        loads: &loads,
         shards_silent: counted.silent,
         log_health: &parts.log_health,
         log_counters: &parts.log_counters,

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    config::Config,
+    config::{Config, secret::Secret},
     control::reload::standing::Change,
     domain::record::Record,
     handoff::{counters::Plain, log_health::LogWork, mailbox::letterbox},
@@ -18,6 +18,7 @@ struct Bench {
     draining: Arc<AtomicBool>,
     standing: Arc<Standing>,
     _api: Api,
+    _dir: tempfile::TempDir,
 }
 
 fn bench(shards: usize, config: &Config) -> Bench {
@@ -35,13 +36,23 @@ fn bench(shards: usize, config: &Config) -> Bench {
         draining: Arc::clone(&draining),
         standing: Arc::clone(&standing),
     };
+    let dir = tempfile::tempdir().unwrap();
+    // Nobody takes over what is made here.
+    let (reload, _) = letterbox().unwrap();
+    let state = ApiState {
+        stores: [0; 2].map(|_| Store::open(dir.path()).unwrap()),
+        log: LogDir::of(dir.path()),
+        vault: Vault::new(&Secret::new("a master key".to_owned())),
+        reload,
+    };
     Bench {
         ask,
         shards,
         health,
         draining,
         standing,
-        _api: start(questions, parts).unwrap(),
+        _api: start(questions, parts, state).unwrap(),
+        _dir: dir,
     }
 }
 
@@ -50,8 +61,10 @@ impl Bench {
         let call = ApiCall {
             method: "GET".into(),
             target: target.into(),
+            host: "localhost".into(),
             content_type: "".into(),
             body: Vec::new(),
+            key: "app".into(),
             read: true,
             edit: true,
         };
@@ -101,7 +114,7 @@ impl Bench {
 fn counters(malformed: u64) -> Box<Counters> {
     let mut counters = Counters::default();
     counters.add(Plain::Malformed, malformed);
-    counters.exchange("g", "openai", "m", &Record::default());
+    counters.exchange("g", "openai", "m", &Record::default(), None);
     Box::new(counters)
 }
 
@@ -257,7 +270,14 @@ fn clients_find_their_account_and_token() {
         json!([])
     );
     let (status, body) = bench.json("/client/v4/accounts/acme/ai-gateway/gateways");
-    assert_eq!((status, &body["errors"][0]["code"]), (404, &json!(7003)));
+    assert_eq!((status, &body["result"]), (200, &json!([])));
+    for path in [
+        "/client/v4/accounts/other/ai-gateway/gateways",
+        "/client/v4/accounts/acme/x",
+    ] {
+        let (status, body) = bench.json(path);
+        assert_eq!((status, &body["errors"][0]["code"]), (404, &json!(7003)));
+    }
 }
 
 #[test]

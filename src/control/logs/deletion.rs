@@ -108,9 +108,10 @@ impl Deleted {
             TextCells::Empty => last(b"").map_or(Lasts::None, Lasts::One),
             TextCells::Coded { strings, .. } | TextCells::Each(strings) => {
                 let lasts: Vec<_> = strings.iter().map(last).collect();
-                match lasts.iter().any(Option::is_some) {
-                    true => Lasts::ByCode(cells, lasts),
-                    false => Lasts::None,
+                if lasts.iter().any(Option::is_some) {
+                    Lasts::ByCode(cells, lasts)
+                } else {
+                    Lasts::None
                 }
             }
         })

@@ -27,11 +27,20 @@ use crate::{
         Config,
         gateway::{self, LogStrategy},
     },
-    domain::record::{Record, Text},
+    domain::{
+        id::RequestId,
+        record::{Record, Text},
+    },
 };
 
 /// Time between two counts of the log.
 const COUNT_INTERVAL: Duration = Duration::from_hours(1);
+
+/// Shortest time between two deletions: each looks for the oldest records in the log.
+const DELETE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How far the clock of an id and of its record may differ: a clock that was set back.
+const CLOCK_SLACK_MICROS: u64 = 2_000_000;
 
 /// Most records that one deletion takes: 16 MB of ids are held for it.
 const DELETED_MAX: u64 = 1 << 20;
@@ -80,6 +89,10 @@ struct State {
     gateways: BTreeMap<Vec<u8>, Gateway>,
     /// When the log was counted last; `None`: it is to be counted now.
     counted: Option<Instant>,
+    /// A gateway has too many records, and the thread that deletes some has been woken.
+    asked: bool,
+    /// When some were deleted last.
+    deleted: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -121,6 +134,7 @@ impl RowLimits {
         };
         state.gateways = limits.iter().map(gateway).collect();
         state.counted = None;
+        state.asked = !limits.is_empty();
         self.any.store(!limits.is_empty(), Ordering::Relaxed);
         drop(state);
         if !limits.is_empty() {
@@ -145,11 +159,17 @@ impl RowLimits {
             WhenFull::StopInserting => gateway.rows += 1,
             WhenFull::DeleteOldest => {
                 gateway.rows += 1;
-                if is_full {
+                if is_full && !state.asked {
+                    state.asked = true;
                     self.seal.ring();
                 }
             }
         }
+    }
+
+    /// In which time [`RowLimits::step`] has to look again, if it has to.
+    pub(super) fn due(&self) -> Option<Duration> {
+        (self.any.load(Ordering::Relaxed) && self.lock().asked).then_some(DELETE_INTERVAL)
     }
 
     /// Counts the log if it is time, and deletes the oldest records of gateways that have too many.
@@ -161,8 +181,13 @@ impl RowLimits {
         if self.lock().counted.is_none_or(is_due) {
             self.count(log)?;
         }
-        let too_many: Vec<(Vec<u8>, u64)> = self
-            .lock()
+        let mut state = self.lock();
+        let is_early = |deleted: Instant| deleted.elapsed() < DELETE_INTERVAL;
+        if state.deleted.is_some_and(is_early) {
+            return Ok(());
+        }
+        state.asked = false;
+        let too_many: Vec<(Vec<u8>, u64)> = state
             .gateways
             .iter()
             .filter(|(_, gateway)| gateway.limit.when_full == WhenFull::DeleteOldest)
@@ -172,13 +197,16 @@ impl RowLimits {
                 (surplus > 0).then(|| (name.clone(), surplus.next_multiple_of(chunk)))
             })
             .collect();
+        drop(state);
         for (name, rows) in too_many {
             let snapshot = LogReader::new(log.clone()).snapshot()?;
             let Some((last, found)) = oldest(&snapshot, &name, rows.min(DELETED_MAX)) else {
                 continue;
             };
             deleter.delete_oldest(&name, last)?;
-            if let Some(gateway) = self.lock().gateways.get_mut(&name) {
+            let mut state = self.lock();
+            state.deleted = Some(Instant::now());
+            if let Some(gateway) = state.gateways.get_mut(&name) {
                 gateway.rows = gateway.rows.saturating_sub(found);
             }
         }
@@ -226,14 +254,16 @@ fn oldest(snapshot: &LogSnapshot, gateway: &[u8], rows: u64) -> Option<([u8; 16]
     let rows = usize::try_from(rows).unwrap_or(usize::MAX);
     let mut least: BinaryHeap<[u8; 16]> = BinaryHeap::new();
     for at in snapshot.blocks() {
+        let is_later = |greatest: &[u8; 16]| {
+            let micros = RequestId(*greatest).unix_millis().saturating_mul(1000);
+            *at.micros().start() > micros.saturating_add(CLOCK_SLACK_MICROS)
+        };
+        if least.len() >= rows && least.peek().is_some_and(is_later) {
+            continue;
+        }
         let Ok(open) = at.open() else {
             continue;
         };
-        let is_later = |id: [u8; 16]| least.peek().is_some_and(|greatest| id > *greatest);
-        let id_min = open.block().map(|block| block.zone().id_min);
-        if least.len() >= rows && id_min.is_ok_and(is_later) {
-            continue;
-        }
         let _ = for_each_visible(snapshot, &open, |name, id| {
             if name != gateway {
                 return;

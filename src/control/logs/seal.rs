@@ -36,6 +36,7 @@ mod draft;
 pub mod merge;
 mod purge;
 pub mod retention;
+pub mod rewrite;
 
 use draft::Draft;
 use purge::Purges;
@@ -276,10 +277,12 @@ impl Work {
             let rest = match step {
                 Ok(()) => {
                     self.parts.health.succeeded(LogWork::Seal);
-                    match self.going.is_empty() {
-                        true => PASS_INTERVAL,
-                        false => GRACE,
-                    }
+                    let rest = if self.going.is_empty() {
+                        PASS_INTERVAL
+                    } else {
+                        GRACE
+                    };
+                    self.parts.limits.due().map_or(rest, |due| due.min(rest))
                 }
                 Err(error) => {
                     self.parts.health.failed(LogWork::Seal, &error);

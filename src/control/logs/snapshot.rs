@@ -99,7 +99,10 @@ impl LogReader {
         self.sealed = kept;
         let mut journals = BTreeMap::new();
         for (number, path) in &files.journals {
-            let journal = match self.journals.remove(number) {
+            // Numbers begin anew in a folder that was made anew.
+            let known = self.journals.remove(number);
+            let known = known.filter(|known| known.is_at(path));
+            let journal = match known {
                 Some(journal) => Some(journal),
                 None => found(Journal::open(*number, path))?,
             };

@@ -3,10 +3,14 @@
 //!
 //! A written frame survives the end of the process at once; the sync makes it survive the end of
 //! the machine, at most `log_sync_ms` later.
+//!
+//! Bodies leave the page cache with their sync: hardly one is ever read, and a file that grows into
+//! fresh pages costs several times what one does that gets those back which others gave up.
 
 use std::{
     fs::File,
     io, mem,
+    num::NonZeroU64,
     os::unix::fs::MetadataExt,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -15,6 +19,8 @@ use std::{
     thread::{self, JoinHandle},
     time::Duration,
 };
+
+use rustix::fs::{Advice, fadvise};
 
 use crate::handoff::log_health::{LogHealth, LogWork};
 
@@ -28,16 +34,33 @@ pub(super) struct SyncQueue {
 
 #[derive(Debug, Default)]
 struct SyncState {
-    dirty: Vec<Arc<File>>,
+    dirty: Vec<Dirty>,
     stop: bool,
+}
+
+#[derive(Debug)]
+struct Dirty {
+    file: Arc<File>,
+    cached: Cached,
+}
+
+/// What becomes of a file's pages in memory once they are on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cached {
+    /// They stay as long as the system finds room: the file is read soon.
+    Keep,
+    /// They go.
+    Drop,
 }
 
 impl SyncQueue {
     /// Notes that `file` was written to.
-    pub(super) fn mark(&self, file: &Arc<File>) {
+    pub(super) fn mark(&self, file: &Arc<File>, cached: Cached) {
         let mut state = self.lock();
-        if !state.dirty.iter().any(|dirty| Arc::ptr_eq(dirty, file)) {
-            state.dirty.push(Arc::clone(file));
+        let known = |dirty: &Dirty| Arc::ptr_eq(&dirty.file, file);
+        if !state.dirty.iter().any(known) {
+            let file = Arc::clone(file);
+            state.dirty.push(Dirty { file, cached });
             self.wake.notify_one();
         }
     }
@@ -58,7 +81,7 @@ impl SyncQueue {
     }
 
     /// Waits for dirty files, gathers more for `interval`, and gives them out; `None` at the end.
-    fn take(&self, interval: Duration) -> Option<Vec<Arc<File>>> {
+    fn take(&self, interval: Duration) -> Option<Vec<Dirty>> {
         let mut state = self.lock();
         while state.dirty.is_empty() {
             if state.stop {
@@ -88,10 +111,12 @@ pub(super) fn start(
         .spawn(move || {
             while let Some(files) = queue.take(interval) {
                 let mut failed = false;
-                for file in files {
+                for Dirty { file, cached } in files {
                     if let Err(error) = file.sync_data() {
                         health.failed(LogWork::Sync, &error);
                         failed = true;
+                    } else if cached == Cached::Drop {
+                        drop_pages(&file);
                     }
                     // No name left: what goes into it is lost when it is closed.
                     if file.metadata().is_ok_and(|metadata| metadata.nlink() == 0) {
@@ -103,6 +128,17 @@ pub(super) fn start(
                 }
             }
         })
+}
+
+/// Takes the whole pages of a file out of memory, as far as they are on the disk. The last one is
+/// still written to, and would have to be read again for that.
+fn drop_pages(file: &File) {
+    let page = rustix::param::page_size() as u64;
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
+    if let Some(whole) = NonZeroU64::new(length - length % page) {
+        // Advice that is not taken costs memory, and nothing else.
+        let _ = fadvise(file, 0, Some(whole), Advice::DontNeed);
+    }
 }
 
 #[cfg(test)]
@@ -120,8 +156,8 @@ mod tests {
         )
         .unwrap();
         let file = Arc::new(tempfile::tempfile().unwrap()); // has no name
-        queue.mark(&file);
-        queue.mark(&file);
+        queue.mark(&file, Cached::Keep);
+        queue.mark(&file, Cached::Drop);
         queue.stop();
         thread.join().unwrap();
         assert!(queue.take_file_gone() && !queue.take_file_gone());

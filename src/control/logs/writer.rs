@@ -19,7 +19,7 @@ use super::{
     limit::RowLimits,
     seal::SealQueue,
     segment::{Appender, LogDir, WriteAt},
-    sync::SyncQueue,
+    sync::{Cached, SyncQueue},
 };
 use crate::{
     domain::record::Record,
@@ -268,7 +268,7 @@ impl Writer {
         };
         let written = journal.append(buffer, header);
         match &written {
-            Ok(_) => self.parts.sync.mark(journal.file()),
+            Ok(_) => self.parts.sync.mark(journal.file(), Cached::Keep),
             Err(error) => {
                 self.parts.health.failed(LogWork::WriteRecords, error);
                 self.give_up_broken_journal();
@@ -347,11 +347,11 @@ impl Writer {
             match Appender::create(&path(number), contents, now_micros, write_at) {
                 Ok(appender) => {
                     self.parts.health.add_disk_bytes(appender.offset());
-                    self.parts.sync.mark(appender.file());
+                    self.parts.sync.mark(appender.file(), Cached::Keep);
                     if let Some(folder) = appender.path().parent() {
                         // The new name must reach the disk too.
                         let folder = std::fs::File::open(folder)?;
-                        self.parts.sync.mark(&Arc::new(folder));
+                        self.parts.sync.mark(&Arc::new(folder), Cached::Keep);
                     }
                     return Ok((appender, number));
                 }
@@ -411,7 +411,7 @@ impl Writer {
             payload_hash: 0,
         };
         let written = file.append(&mut chunk.bytes, header)?;
-        self.parts.sync.mark(file.file());
+        self.parts.sync.mark(file.file(), Cached::Drop);
         Ok(written)
     }
 }

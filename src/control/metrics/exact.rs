@@ -2,8 +2,11 @@
 
 use std::fmt::{self, Write as _};
 
-use super::names::{Family, Kind};
-use crate::handoff::counters::{Histogram, LATENCY_BOUNDS_MICROS};
+use super::{
+    Bounds,
+    names::{Family, Kind},
+};
+use crate::handoff::counters::Histogram;
 
 /// Appends a family whose values are numbers as text.
 pub fn values(out: &mut String, family: &Family, series: &[(Vec<String>, String)]) -> fmt::Result {
@@ -18,14 +21,13 @@ pub fn values(out: &mut String, family: &Family, series: &[(Vec<String>, String)
 pub fn histograms(
     out: &mut String,
     family: &Family,
+    bounds: &Bounds,
     series: &[(Vec<String>, Histogram)],
 ) -> fmt::Result {
     descriptor(out, family)?;
     for (values, histogram) in series {
         let mut count = 0u64;
-        let bounds = LATENCY_BOUNDS_MICROS
-            .iter()
-            .map(|bound| seconds(u128::from(*bound)));
+        let bounds = bounds.iter().map(|bound| seconds(u128::from(*bound)));
         let bounds = bounds.chain(["+Inf".to_owned()]);
         for (bound, more) in bounds.zip(histogram.buckets) {
             count += more;
@@ -38,7 +40,7 @@ pub fn histograms(
     Ok(())
 }
 
-/// Microseconds as seconds: `0.00025`, `1.0`.
+/// Millionths as decimal text: `0.00025`, `1.0`.
 pub fn seconds(micros: u128) -> String {
     let part = format!("{:06}", micros % 1_000_000);
     let part = match part.trim_end_matches('0') {

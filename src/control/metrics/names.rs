@@ -62,13 +62,13 @@ const fn gauge(
     }
 }
 
-const fn histogram(name: &'static str, help: &'static str) -> Family {
+const fn histogram(name: &'static str, unit: &'static str, help: &'static str) -> Family {
     let kind = Kind::Histogram;
     Family {
         name,
         help,
         kind,
-        unit: "seconds",
+        unit,
         labels: &["gateway", "provider"],
     }
 }
@@ -107,17 +107,26 @@ pub const UNPRICED: Family = counter(
 /// Length of exchanges.
 pub const DURATION: Family = histogram(
     "tidegate_request_duration_seconds",
+    "seconds",
     "Whole exchanges, from the first byte of the request to the last of the answer.",
 );
 /// TTFT.
 pub const FIRST_TOKEN: Family = histogram(
     "tidegate_time_to_first_token_seconds",
+    "seconds",
     "From the request sent to the provider to the first token of its answer.",
 );
 /// What the server adds.
 pub const OVERHEAD: Family = histogram(
     "tidegate_overhead_seconds",
+    "seconds",
     "Time that tidegate itself added to exchanges.",
+);
+/// Output speed.
+pub const SPEED: Family = histogram(
+    "tidegate_output_tokens_per_second",
+    "",
+    "Output tokens of a stream by the time from its first token to its end; without reasoning.",
 );
 /// Exchanges in flight.
 pub const IN_FLIGHT: Family = gauge(
@@ -202,6 +211,34 @@ pub const UPSTREAM_STALE: Family = counter(
     "",
     &[],
     "Pooled connections found dead before they were used.",
+);
+/// Connections to providers that are open.
+pub const UPSTREAM_CONNECTIONS: Family = gauge(
+    "tidegate_upstream_connections",
+    "",
+    &["state"],
+    "Connections to providers open now: active with an exchange, idle without.",
+);
+/// Tries at providers.
+pub const UPSTREAM_ATTEMPTS: Family = counter(
+    "tidegate_upstream_attempts_total",
+    "",
+    &["provider", "result"],
+    "Tries of exchanges at providers by how they ended; answered means any status.",
+);
+/// How busy shards are.
+pub const SHARD_BUSY: Family = gauge(
+    "tidegate_shard_busy_ratio",
+    "",
+    &["shard"],
+    "CPU time of a shard's thread as a part of the last second or less.",
+);
+/// How late shards are.
+pub const SHARD_LAG: Family = gauge(
+    "tidegate_shard_loop_lag_seconds",
+    "seconds",
+    &["shard"],
+    "How late the shard's tick came at worst, in the last minute or two.",
 );
 /// Records handed over.
 pub const LOG_RECORDS_SENT: Family = counter(
@@ -333,7 +370,7 @@ pub const PROCESS_START: Family = gauge(
 );
 
 /// Every metric, in the order of the exposition.
-pub const ALL: [&Family; 38] = [
+pub const ALL: [&Family; 43] = [
     &REQUESTS,
     &TOKENS,
     &COST,
@@ -341,6 +378,7 @@ pub const ALL: [&Family; 38] = [
     &DURATION,
     &FIRST_TOKEN,
     &OVERHEAD,
+    &SPEED,
     &IN_FLIGHT,
     &OPEN_STREAMS,
     &CONNECTIONS,
@@ -353,6 +391,8 @@ pub const ALL: [&Family; 38] = [
     &UPSTREAM_REUSES,
     &UPSTREAM_CONNECT_FAILURES,
     &UPSTREAM_STALE,
+    &UPSTREAM_CONNECTIONS,
+    &UPSTREAM_ATTEMPTS,
     &LOG_RECORDS_SENT,
     &LOG_RECORDS,
     &LOG_BODY_CHUNKS,
@@ -363,6 +403,8 @@ pub const ALL: [&Family; 38] = [
     &DEGRADED,
     &SHARDS,
     &SHARDS_SILENT,
+    &SHARD_BUSY,
+    &SHARD_LAG,
     &RELOADS,
     &DRIVER,
     &BUILD,

@@ -1,7 +1,10 @@
 use std::io;
 
 use super::*;
-use crate::{domain::record::Record, handoff::log_health::LogWork};
+use crate::{
+    domain::record::Record,
+    handoff::{counters::Attempted, log_health::LogWork},
+};
 
 fn record(cost: Option<u64>) -> Record {
     Record {
@@ -29,7 +32,13 @@ fn text(counters: &Counters) -> String {
     };
     exposition(&Sources {
         counters,
-        shards: 2,
+        loads: &[
+            Load {
+                busy_ppm: 250_000,
+                lag_micros: 1_500,
+            },
+            Load::default(),
+        ],
         shards_silent: 1,
         log_health: &health,
         log_counters: &[],
@@ -51,7 +60,8 @@ fn lines<'a>(text: &'a str, family: &Family) -> Vec<&'a str> {
 #[test]
 fn the_exposition_has_every_family_in_order_and_nothing_else() {
     let mut counters = Counters::default();
-    counters.exchange("default", "openai", "gpt-4o", &record(Some(5)));
+    counters.exchange("default", "openai", "gpt-4o", &record(Some(5)), None);
+    counters.attempt("openai", Attempted::Answered);
     let text = text(&counters);
     let described: Vec<_> = text
         .lines()
@@ -82,9 +92,9 @@ fn the_exposition_has_every_family_in_order_and_nothing_else() {
 fn sums_are_exact_and_labels_escaped() {
     let mut counters = Counters::default();
     let model = "my\"model\\\n";
-    counters.exchange("g", "openai", model, &record(Some(u64::MAX)));
-    counters.exchange("g", "openai", model, &record(Some(u64::MAX)));
-    counters.exchange("g", "openai", model, &record(None));
+    counters.exchange("g", "openai", model, &record(Some(u64::MAX)), None);
+    counters.exchange("g", "openai", model, &record(Some(u64::MAX)), None);
+    counters.exchange("g", "openai", model, &record(None), None);
     let text = text(&counters);
     let by = r#"gateway="g",provider="openai",model="my\"model\\\n""#;
     assert_eq!(
@@ -113,8 +123,8 @@ fn sums_are_exact_and_labels_escaped() {
 #[test]
 fn distributions_are_cumulative_in_exact_seconds() {
     let mut counters = Counters::default();
-    counters.exchange("g", "openai", "m", &record(None));
-    counters.exchange("g", "openai", "m", &record(None));
+    counters.exchange("g", "openai", "m", &record(None), None);
+    counters.exchange("g", "openai", "m", &record(None), None);
     let text = text(&counters);
     let lines = lines(&text, &names::DURATION);
     let by = r#"{gateway="g",provider="openai""#;
@@ -134,12 +144,43 @@ fn distributions_are_cumulative_in_exact_seconds() {
 }
 
 #[test]
+fn output_speed_has_bounds_of_its_own() {
+    let mut counters = Counters::default();
+    counters.exchange("g", "openai", "m", &record(None), Some(200_000));
+    let text = text(&counters);
+    let by = r#"{gateway="g",provider="openai""#;
+    for line in [
+        format!("_bucket{by},le=\"20.0\"}} 0"),
+        format!("_bucket{by},le=\"30.0\"}} 1"),
+        format!("_bucket{by},le=\"1000.0\"}} 1"),
+        format!("_sum{by}}} 25.0"),
+        format!("_count{by}}} 1"),
+    ] {
+        let line = format!("tidegate_output_tokens_per_second{line}");
+        assert!(
+            text.lines().any(|have| have == line),
+            "{line} is not in\n{text}"
+        );
+    }
+}
+
+#[test]
 fn the_state_of_the_server_is_told() {
-    let text = text(&Counters::default());
+    let mut counters = Counters::default();
+    counters.attempt("openai", Attempted::Timeout);
+    counters.add(Plain::UpstreamOpen, 3);
+    counters.set(Plain::UpstreamIdle, 1);
+    let text = text(&counters);
     for line in [
         "tidegate_shards 2",
         "tidegate_shards_silent 1",
         "tidegate_log_records_total{result=\"written\"} 3",
+        "tidegate_shard_busy_ratio{shard=\"0\"} 0.25",
+        "tidegate_shard_loop_lag_seconds{shard=\"0\"} 0.0015",
+        "tidegate_shard_loop_lag_seconds{shard=\"1\"} 0.0",
+        "tidegate_upstream_connections{state=\"active\"} 2",
+        "tidegate_upstream_connections{state=\"idle\"} 1",
+        "tidegate_upstream_attempts_total{provider=\"openai\",result=\"timeout\"} 1",
         "tidegate_log_disk_bytes 4096",
         "tidegate_log_failures_total 1",
         "tidegate_degraded{component=\"log\"} 1",
@@ -165,7 +206,7 @@ fn prometheus_own_checker_accepts_the_text() {
         return;
     };
     let mut counters = Counters::default();
-    counters.exchange("g", "openai", "m\"\\\n", &record(Some(u64::MAX)));
+    counters.exchange("g", "openai", "m\"\\\n", &record(Some(u64::MAX)), None);
     let mut child = Command::new(promtool)
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

@@ -1,7 +1,7 @@
 //! How the configuration stands: written by `reload`, read by metrics, health checks and the API.
 
 use std::sync::{
-    Mutex, PoisonError,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
 };
 
@@ -27,7 +27,7 @@ pub struct Standing {
     /// Bits of [`Change`].
     failing: AtomicU8,
     log_required: AtomicBool,
-    account_id: Mutex<Option<String>>,
+    config: Mutex<Arc<Config>>,
 }
 
 /// The bit of the file in [`Change::Everything`]: its failure says nothing of the others.
@@ -41,7 +41,7 @@ impl Standing {
             failed: AtomicU64::new(0),
             failing: AtomicU8::new(0),
             log_required: AtomicBool::new(config.log_required),
-            account_id: Mutex::new(config.account_id.clone()),
+            config: Mutex::new(Arc::new(config.clone())),
         }
     }
 
@@ -51,11 +51,10 @@ impl Standing {
         self.failing.fetch_and(!(change as u8), Ordering::Relaxed);
         self.log_required
             .store(config.log_required, Ordering::Relaxed);
-        let mut account_id = self
-            .account_id
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        account_id.clone_from(&config.account_id);
+        if change == Change::Everything {
+            let mut known = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+            *known = Arc::new(config.clone());
+        }
     }
 
     /// Notes that `change` could not be taken over, and what was in force stays.
@@ -85,8 +84,13 @@ impl Standing {
 
     /// The one account that is known; `None`: any.
     pub fn account_id(&self) -> Option<String> {
-        let account_id = self.account_id.lock();
-        account_id.unwrap_or_else(PoisonError::into_inner).clone()
+        self.config().account_id.clone()
+    }
+
+    /// The configuration of file, environment and flags that is in force.
+    pub fn config(&self) -> Arc<Config> {
+        let config = self.config.lock();
+        Arc::clone(&config.unwrap_or_else(PoisonError::into_inner))
     }
 }
 

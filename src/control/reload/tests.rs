@@ -17,7 +17,7 @@ struct Bench {
     keeper: Keeper,
     file: Arc<Mutex<Option<Config>>>,
     shards: Vec<Letterbox<Order>>,
-    worn: crossbeam_channel::Sender<Arc<Snapshot>>,
+    worn: Sender<Arc<Snapshot>>,
     standing: Arc<Standing>,
 }
 
@@ -29,6 +29,10 @@ fn token(name: &str, secret: &str) -> Token {
         permissions: Permissions::RUN,
         budget: None::<Budget>,
     }
+}
+
+fn vault() -> Vault {
+    Vault::new(&Secret::new("a master key".to_owned()))
 }
 
 fn parts(config: &Config, dir: &Path) -> (ReloadParts, Ends) {
@@ -52,6 +56,7 @@ fn parts(config: &Config, dir: &Path) -> (ReloadParts, Ends) {
         api_token: Secret::new("management".to_owned()),
         keys,
         seen,
+        vault: vault(),
         table_secret: [3; 32],
         shards: posts,
         worn: worn_out,
@@ -73,7 +78,7 @@ fn parts(config: &Config, dir: &Path) -> (ReloadParts, Ends) {
 struct Ends {
     file: Arc<Mutex<Option<Config>>>,
     shards: Vec<Letterbox<Order>>,
-    worn: crossbeam_channel::Sender<Arc<Snapshot>>,
+    worn: Sender<Arc<Snapshot>>,
     standing: Arc<Standing>,
 }
 
@@ -142,7 +147,7 @@ fn a_snapshot_has_the_tokens_from_everywhere() {
         ..Config::default()
     };
     let api = Secret::new("management".to_owned());
-    let compiled = compile(&config, &api, &keys, [0; 32], NOW).unwrap();
+    let compiled = compile(&config, &api, &keys, &vault(), [0; 32], NOW).unwrap();
     let find = |token: &str| {
         let key = compiled.snapshot.keys.find(token.as_bytes()).unwrap();
         (&*key.name, key.run, key.read, key.edit)

@@ -285,6 +285,44 @@ impl Rollups {
     }
 }
 
+/// Sums up anew what these sealed files hold, each given by its first and last journal, since their
+/// records have changed. Gives the dates that stay as they are because sealed files no longer have
+/// all that was summed up there. The caller holds the lock of the data folder.
+pub fn sum_again(log: &LogDir, files: &[(u64, u64)], now_micros: u64) -> io::Result<Vec<String>> {
+    let mut kept = Vec::new();
+    let mut sealed = Ranges::default();
+    for name in log.record_files()?.sealed {
+        sealed.add(&(name.first..=name.last));
+    }
+    for (date, path) in file::list(log)? {
+        if date.ends_with(".new") {
+            continue;
+        }
+        let mut file = RollupFile::open(&path)?;
+        let mut journals = Ranges::default();
+        for at in file.tables.clone() {
+            if let Some(table) = file.table(&at)? {
+                table.journals.iter().for_each(|range| journals.add(range));
+            }
+        }
+        let changed = journals.iter().any(|range| {
+            let meets = |(first, last): &(u64, u64)| range.start() <= last && first <= range.end();
+            files.iter().any(meets)
+        });
+        if !changed {
+            continue;
+        }
+        if journals.iter().all(|range| sealed.covers(range)) {
+            file::write_anew(&path, &[], now_micros)?;
+        } else {
+            kept.push(date);
+        }
+    }
+    let (mut rollups, _) = Rollups::open(log.clone(), now_micros)?;
+    rollups.pass(now_micros, &AtomicBool::new(false))?;
+    Ok(kept)
+}
+
 /// Says whether damage may have taken a table with it; a torn end takes none that was whole once.
 fn is_torn_inside(damage: &Damage) -> bool {
     !matches!(

@@ -56,8 +56,18 @@ pub(super) mod slot {
     pub(crate) const EMBEDDED: u8 = 23;
     /// The answer holds model output.
     pub(crate) const DELTA: u8 = 24;
+    /// Part of the input that was sound.
+    pub(crate) const INPUT_AUDIO: u8 = 25;
+    /// Part of the output that was sound.
+    pub(crate) const OUTPUT_AUDIO: u8 = 26;
+    /// Part of the input that was pictures.
+    pub(crate) const INPUT_IMAGE: u8 = 27;
+    /// Pictures made.
+    pub(crate) const IMAGES: u8 = 28;
+    /// Searches that are charged (Cohere).
+    pub(crate) const SEARCHES: u8 = 29;
     /// How many numbers there are.
-    pub(crate) const NUMBERS: usize = 25;
+    pub(crate) const NUMBERS: usize = 30;
 
     /// The model's name.
     pub(crate) const MODEL: u8 = 0;
@@ -65,8 +75,12 @@ pub(super) mod slot {
     pub(crate) const COST: u8 = 1;
     /// Base64 of an event inside an event (Bedrock).
     pub(crate) const BYTES: u8 = 2;
+    /// The class of service, in the provider's word.
+    pub(crate) const CLASS: u8 = 3;
+    /// Seconds of sound taken in, as decimal text.
+    pub(crate) const SECONDS: u8 = 4;
     /// How many texts there are.
-    pub(crate) const TEXTS: usize = 3;
+    pub(crate) const TEXTS: usize = 5;
 }
 
 /// Longest model name that is kept, in bytes of JSON text.
@@ -74,6 +88,9 @@ const MODEL_BYTES_MAX: u32 = 1024;
 
 /// Longest cost that is kept: digits of an amount.
 const COST_BYTES_MAX: u32 = 48;
+
+/// Longest name of a class of service, quotes included, and longest number of seconds.
+const WORD_BYTES_MAX: u32 = 32;
 
 /// Longest event inside an event that is read, in bytes of base64; those with usage are small.
 const BYTES_MAX: u32 = 64 * 1024;
@@ -124,6 +141,15 @@ const COST: Take = Take::Text {
     max: COST_BYTES_MAX,
 };
 
+const fn word(name: &'static str, slot: u8) -> Path {
+    let max = WORD_BYTES_MAX;
+    Path::to(name, Take::Text { slot, max })
+}
+
+const fn picture(name: &'static str) -> Path {
+    Path::to(name, Take::Count(slot::IMAGES))
+}
+
 const OUTPUT_SEEN: Take = Take::Presence(slot::DELTA);
 
 const fn output(name: &'static str) -> Path {
@@ -147,6 +173,7 @@ pub(super) static ANSWER: Names = Names::of(&[
     Path::into("candidates", &CANDIDATE),
     Path::into("usageMetadata", &GEMINI_USAGE),
     model("modelVersion"),
+    word("service_tier", slot::CLASS),
     Path::into("x_groq", &RESPONSE),
     // Workers AI's envelope.
     Path::into("result", &RESPONSE),
@@ -184,6 +211,10 @@ pub(super) static ANSWER: Names = Names::of(&[
     // Images and speech of OpenAI.
     output("partial_image_b64"),
     output("audio"),
+    // Pictures, and embeddings of those who wrap them.
+    Path::into("data", &DATA),
+    // Transcriptions: OpenAI's whisper has it in `usage`, others here.
+    word("duration", slot::SECONDS),
     // Text generation servers of Hugging Face.
     Path::into("token", &TOKEN),
     Path::into("details", &GENERATION_DETAILS),
@@ -224,16 +255,24 @@ static USAGE: Names = Names::of(&[
     // OpenRouter has the amount here, Perplexity an object.
     Path::either("cost", COST, &COST_PARTS),
     count("cost_in_usd_ticks", slot::COST_TICKS),
+    // Anthropic says it here, OpenAI beside `usage`.
+    word("service_tier", slot::CLASS),
+    word("seconds", slot::SECONDS),
 ]);
+
+static DATA: Names = Names::of(&[picture("b64_json"), picture("url")]);
 
 static INPUT_DETAILS: Names = Names::of(&[
     count("cached_tokens", slot::READ),
     count("cache_write_tokens", slot::WRITE),
+    count("audio_tokens", slot::INPUT_AUDIO),
+    count("image_tokens", slot::INPUT_IMAGE),
 ]);
 
 static OUTPUT_DETAILS: Names = Names::of(&[
     count("reasoning_tokens", slot::REASONING),
     count("thinking_tokens", slot::REASONING),
+    count("audio_tokens", slot::OUTPUT_AUDIO),
 ]);
 
 static CACHE_CREATION: Names = Names::of(&[count("ephemeral_1h_input_tokens", slot::WRITE_HOUR)]);
@@ -247,6 +286,7 @@ static RESPONSE: Names = Names::of(&[
     // Cohere v1 ends its streams with the whole response.
     Path::into("meta", &COHERE_USAGE),
     embedded("data"),
+    word("service_tier", slot::CLASS),
 ]);
 
 static NOVA_METADATA: Names = Names::of(&[Path::into("usage", &NOVA_USAGE)]);
@@ -285,6 +325,7 @@ static START_USAGE: Names = Names::of(&[
     count("cache_read_input_tokens", slot::READ_APART),
     count("cache_creation_input_tokens", slot::WRITE_APART),
     Path::into("cache_creation", &CACHE_CREATION),
+    word("service_tier", slot::CLASS),
 ]);
 
 /// A delta of Anthropic, Bedrock converse and Cohere v2.
@@ -316,6 +357,7 @@ static COHERE_USAGE: Names = Names::of(&[
 static BILLED_UNITS: Names = Names::of(&[
     count("input_tokens", slot::BILLED_INPUT),
     count("output_tokens", slot::BILLED_OUTPUT),
+    count("search_units", slot::SEARCHES),
 ]);
 
 static TOKENS: Names = Names::of(&[

@@ -2,11 +2,14 @@
 
 use super::Figures;
 use super::paths::slot;
-use crate::domain::usage::Usage;
+use crate::domain::money::parse_thousandths;
+use crate::domain::usage::{ServiceClass, Usage};
 
 /// The usage that the figures amount to.
 pub(super) fn usage(figures: &Figures) -> Usage {
     let get = |slot| figures.number(slot);
+    // Most answers say 0 where there was no sound: not worth a text in every record.
+    let some = |slot| get(slot).filter(|count| *count > 0);
     let input = input(figures);
     let (output, reasoning) = output(figures, input);
     Usage {
@@ -20,7 +23,27 @@ pub(super) fn usage(figures: &Figures) -> Usage {
             .or_else(|| get(slot::METRIC_WRITE)),
         cache_write_hour: get(slot::WRITE_HOUR),
         reasoning,
+        input_audio: some(slot::INPUT_AUDIO),
+        output_audio: some(slot::OUTPUT_AUDIO),
+        input_image: some(slot::INPUT_IMAGE),
+        images: get(slot::IMAGES),
+        audio_millis: text(figures, slot::SECONDS).and_then(parse_thousandths),
+        searches: get(slot::SEARCHES),
+        class: match text(figures, slot::CLASS) {
+            None => Some(ServiceClass::Standard),
+            Some(word) => ServiceClass::of_word(word),
+        },
     }
+}
+
+/// A short text without its quotes; `None` where it is empty, null, or no text at all.
+fn text(figures: &Figures, slot: u8) -> Option<&str> {
+    let text = std::str::from_utf8(figures.text(slot)).ok()?;
+    let text = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'))
+        .unwrap_or(text);
+    (!text.is_empty() && text != "null").then_some(text)
 }
 
 fn input(figures: &Figures) -> Option<u64> {

@@ -36,7 +36,7 @@ static FIXTURES: LazyLock<Vec<Fixture>> = LazyLock::new(|| {
     lines
         .map(|line| {
             let fields: Vec<&str> = line.split('\t').collect();
-            let [name, dialect, numbers @ .., model, cost] = fields.as_slice() else {
+            let [name, dialect, numbers @ .., model, cost, detail] = fields.as_slice() else {
                 panic!("{line}");
             };
             let number = |index: usize| numbers[index].parse::<u64>().ok();
@@ -50,20 +50,23 @@ static FIXTURES: LazyLock<Vec<Fixture>> = LazyLock::new(|| {
                 "bytes" => (Shape::AmazonEventStream, frames(&raw, true)),
                 other => panic!("{other}"),
             };
+            let mut usage = Usage {
+                input: number(0),
+                output: number(1),
+                cache_read: number(2),
+                cache_write: number(3),
+                cache_write_hour: number(4),
+                reasoning: number(5),
+                ..Usage::UNKNOWN
+            };
+            usage.note_detail(detail);
             Fixture {
                 name: (*name).to_owned(),
                 dialect: Dialect::parse(dialect).unwrap(),
                 shape,
                 body,
                 expected: Metered {
-                    usage: Usage {
-                        input: number(0),
-                        output: number(1),
-                        cache_read: number(2),
-                        cache_write: number(3),
-                        cache_write_hour: number(4),
-                        reasoning: number(5),
-                    },
+                    usage,
                     model: text(model),
                     cost_reported: text(cost),
                 },

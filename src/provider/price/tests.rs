@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::money::PicoDollars;
+use crate::domain::{money::PicoDollars, usage::ServiceClass};
 
 /// Tokens: input, output, of the input read from and written to the cache, of that for an hour;
 /// of the output reasoning.
@@ -18,6 +18,7 @@ fn usage(
         cache_write: Some(cache_write),
         cache_write_hour: Some(cache_write_hour),
         reasoning: Some(reasoning),
+        ..Usage::UNKNOWN
     }
 }
 
@@ -95,6 +96,75 @@ fn models_of_anthropic() {
         usage(1, 1, 0, 0, 0, 0),
         6_000_000,
     );
+}
+
+#[test]
+fn a_class_of_service_has_its_own_prices_or_none() {
+    let in_class = |class| Usage {
+        class,
+        ..usage(1000, 100, 400, 0, 0, 0)
+    };
+    // gpt-5: 1.25, cached 0.125, out 10; half of that in batches and flex, twice with priority.
+    let half = 600 * 625_000 + 400 * 62_500 + 100 * 5_000_000;
+    for class in [ServiceClass::Batch, ServiceClass::Flex] {
+        check("openai", "gpt-5", in_class(Some(class)), half);
+    }
+    let priority = in_class(Some(ServiceClass::Priority));
+    check("openai", "gpt-5", priority, 4 * half);
+    // claude-sonnet-4-5: 3, write 3.75, out 15; half in batches.
+    let batch = Usage {
+        class: Some(ServiceClass::Batch),
+        ..usage(1000, 100, 0, 200, 0, 0)
+    };
+    let half = 800 * 1_500_000 + 200 * 1_875_000 + 100 * 7_500_000;
+    check("anthropic", "claude-sonnet-4-5", batch, half);
+    // Groq's flex costs what its standard does; its other classes, and those that nobody lists, have
+    // no price.
+    let table = PriceTable::embedded();
+    let lookup = |provider, class| {
+        let model = if provider == "groq" {
+            "openai/gpt-oss-20b"
+        } else {
+            "gpt-5"
+        };
+        table.lookup(provider, model, "", &in_class(class))
+    };
+    let standard = lookup("groq", Some(ServiceClass::Standard)).unwrap();
+    assert_eq!(lookup("groq", Some(ServiceClass::Flex)), Some(standard));
+    assert_eq!(lookup("groq", Some(ServiceClass::Batch)), None);
+    assert_eq!(lookup("openai", None), None);
+}
+
+#[test]
+fn pictures_sound_and_searches_cost_what_is_listed() {
+    // gpt-image-1: text in 5, pictures in 10, pictures out 40.
+    let image = Usage {
+        input_image: Some(40),
+        images: Some(1),
+        ..usage(50, 50, 0, 0, 0, 0)
+    };
+    let picos = 10 * 5_000_000 + 40 * 10_000_000 + 50 * 40_000_000;
+    check("openai", "gpt-image-1", image, picos);
+    // whisper-1: 0.0001 a second.
+    let sound = Usage {
+        audio_millis: Some(9_000),
+        ..Usage::UNKNOWN
+    };
+    check("openai", "whisper-1", sound, 900_000_000);
+    // rerank-v3.5: 0.002 a search.
+    let search = Usage {
+        searches: Some(3),
+        ..Usage::UNKNOWN
+    };
+    check("cohere", "rerank-v3.5", search, 6_000_000_000);
+    // gpt-audio: 2.50 and 10, sound 32 and 64.
+    let spoken = Usage {
+        input_audio: Some(20),
+        output_audio: Some(33),
+        ..usage(31, 42, 0, 0, 0, 0)
+    };
+    let picos = 11 * 2_500_000 + 20 * 32_000_000 + 9 * 10_000_000 + 33 * 64_000_000;
+    check("openai", "gpt-audio", spoken, picos);
 }
 
 #[test]
@@ -177,15 +247,14 @@ fn every_line_of_the_table_reads() {
     assert_eq!(table.len(), lines);
     assert!(table.entries.is_sorted_by(|one, next| one.key < next.key));
     for entry in &table.entries {
-        let prices = entry.rates.prices();
-        assert!(
-            prices.input.is_some() || prices.output.is_some(),
-            "{}",
-            entry.key
-        );
         let tiers = entry.tiers_from as usize..(entry.tiers_from + entry.tiers) as usize;
         let tiers = table.tiers.get(tiers).unwrap_or_default();
-        assert!(tiers.is_sorted_by(|low, high| low.above < high.above));
+        let place = |tier: &Tier| (tier.class as u8, tier.above);
+        assert!(tiers.is_sorted_by(|low, high| place(low) < place(high)));
+    }
+    for line in table.all() {
+        let priced = line.prices.all().iter().any(Option::is_some);
+        assert!(priced, "{} {:?} {}", line.key, line.class, line.above);
     }
 }
 

@@ -10,6 +10,8 @@ pub enum Take {
     LatestNumber(u8),
     /// Whole numbers, added up.
     Sum(u8),
+    /// How many values were neither null, false, nor empty.
+    Count(u8),
     /// 1 for `true`, 0 for `false`, else unknown.
     Flag(u8),
     /// 1 once a value was neither null, false, nor empty.

@@ -76,3 +76,21 @@ fn a_panic_ends_its_own_task_and_nothing_else() {
     check(Choice::Auto);
     check(Choice::Epoll);
 }
+
+#[test]
+fn load_is_what_was_used_of_the_time_that_passed() {
+    let start = Moment::default();
+    let mut watch = LoadWatch::start(start, Duration::from_secs(5));
+    watch.tick(300);
+    watch.tick(100);
+    let second = start.after(Duration::from_secs(1));
+    let used = Duration::from_millis(5_250);
+    let load = watch.look(second, used);
+    assert_eq!((load.busy_ppm, load.lag_micros), (250_000, 300));
+    // The worst lag is kept for the rest of its term and for the next.
+    for _ in 1..LOOKS_A_TERM * 2 - 1 {
+        assert_eq!(watch.look(second, used).lag_micros, 300);
+    }
+    watch.look(second, used);
+    assert_eq!(watch.look(second, used).lag_micros, 0);
+}

@@ -15,7 +15,10 @@ use super::{
     host::Host,
 };
 use crate::{
-    handoff::{counters::Plain, mailbox::Question},
+    handoff::{
+        counters::{Attempted, Plain},
+        mailbox::Question,
+    },
     http::{
         body::{CHUNK_END, ChunkHeader, LAST_CHUNK},
         head::{HeadError, HeadScan, Method, parse_response},
@@ -75,6 +78,20 @@ pub enum AttemptError {
     /// The caller's body is to be refused.
     #[error("the request's body was refused")]
     Body(Refusal),
+}
+
+impl AttemptError {
+    /// What it counts as.
+    fn ended(&self) -> Attempted {
+        match self {
+            Self::Connect(_) => Attempted::ConnectFailed,
+            Self::Closed { .. } => Attempted::Closed,
+            Self::Refused { .. } => Attempted::Refused,
+            Self::Malformed { .. } => Attempted::Malformed,
+            Self::Timeout { .. } => Attempted::Timeout,
+            Self::Gone | Self::Body(_) => Attempted::Abandoned,
+        }
+    }
 }
 
 /// An answer whose head is complete.
@@ -174,22 +191,41 @@ pub async fn attempt(
         .then(|| h2::head::request(ask.head, &host.authority))
         .flatten();
     let offer = request.is_some();
-    let way = find_way(shard, peer, host, ask, offer, draft).await?;
+    let way = find_way(shard, peer, host, ask, offer, draft).await;
+    let way = way.inspect_err(|error| count(shard, draft, error.ended()))?;
     let reused = way.is_reused();
     let tried = go(shard, peer, host, ask, request.clone(), body, draft, way).await;
+    count(shard, draft, ended(&tried));
     let way = match &tried {
         // What refused is not shared any more, so this finds or opens another.
         Err(AttemptError::Refused { .. }) if matches!(body, Body::Whole(_)) => {
-            Box::pin(find_way(shard, peer, host, ask, offer, draft)).await?
+            Box::pin(find_way(shard, peer, host, ask, offer, draft)).await
         }
         Err(AttemptError::Closed { .. })
             if reused && is_repeatable(ask.method) && matches!(body, Body::Whole(_)) =>
         {
-            Box::pin(dial(shard, peer, host, ask, offer, draft)).await?
+            Box::pin(dial(shard, peer, host, ask, offer, draft)).await
         }
         _ => return tried,
     };
-    Box::pin(go(shard, peer, host, ask, request, body, draft, way)).await
+    let tried = match way {
+        Ok(way) => Box::pin(go(shard, peer, host, ask, request, body, draft, way)).await,
+        Err(error) => Err(error),
+    };
+    count(shard, draft, ended(&tried));
+    tried
+}
+
+fn count(shard: &Shard, draft: &Draft<'_>, ended: Attempted) {
+    let mut counters = shard.counters.borrow_mut();
+    counters.attempt(draft.provider, ended);
+}
+
+fn ended(tried: &Result<Answer, AttemptError>) -> Attempted {
+    match tried {
+        Ok(_) => Attempted::Answered,
+        Err(error) => error.ended(),
+    }
 }
 
 fn is_repeatable(method: Method<'_>) -> bool {
@@ -338,7 +374,8 @@ async fn dial(
         Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, dial).await;
     draft.waited_micros += shard.clock.now().micros_since(started);
     match dialed {
-        Ok(Ok(connection)) => {
+        Ok(Ok(mut connection)) => {
+            connection.open = Some(shard.upstream_open());
             shard.count(Plain::UpstreamConnects);
             if offer {
                 host.note_h2(connection.h2);
@@ -519,7 +556,7 @@ async fn pass_body(
             BodyError::Refused(refusal) => SendError::Body(refusal),
             BodyError::Gone => SendError::Interrupted(Interrupt::Gone),
         })?;
-        draft.request_bytes += piece.len() as u64;
+        draft.passing_piece(&piece);
         frame_part(rest, &piece, done, &mut out);
         pace.limit(shard, peer);
         if !send_unless_answered(shard, peer, connection, &out).await? {

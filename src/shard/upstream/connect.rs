@@ -16,6 +16,7 @@ use rustls::ClientConfig;
 
 use super::host::{Host, Lookup};
 use crate::shard::{
+    Gauge,
     clock::{Clock, Deadlines},
     stream::Stream,
     tls,
@@ -29,6 +30,8 @@ pub struct Connection {
     pub reused: bool,
     /// Agreed on HTTP/2.
     pub h2: bool,
+    /// Counts it for as long as it is open.
+    pub open: Option<Gauge>,
 }
 
 /// Why no connection was opened.
@@ -167,6 +170,7 @@ impl Dialer<'_> {
             stream,
             reused: false,
             h2: false,
+            open: None,
         };
         if !host.origin.tls {
             return Ok(connection);
@@ -201,5 +205,135 @@ impl Dialer<'_> {
             Poll::Pending => Poll::Pending,
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream as StdStream};
+
+    use monoio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::{
+        provider::address::Origin,
+        shard::{
+            runtime::{self, Choice},
+            upstream::host::Hosts,
+        },
+    };
+
+    const NAME: &str = "provider.test";
+
+    /// A name that is being looked up and called on a shard's runtime.
+    struct World {
+        hosts: Hosts,
+        host: Rc<Host>,
+        clock: Clock,
+        deadlines: Rc<Deadlines>,
+        tls: Arc<ClientConfig>,
+        addresses: Vec<SocketAddr>,
+    }
+
+    /// Runs `test` in a world where the name has these addresses of this machine.
+    fn world<F: Future<Output = ()>>(
+        port: u16,
+        addresses: &[[u8; 4]],
+        test: impl FnOnce(World) -> F,
+    ) {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let tls = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let (clock, hosts) = (Clock::start(), Hosts::default());
+        let origin = Origin::parse(&format!("http://{NAME}:{port}")).unwrap();
+        let world = World {
+            host: hosts.find(&origin, clock.now()),
+            hosts,
+            clock,
+            deadlines: Rc::default(),
+            tls: Arc::new(tls),
+            // The port is the origin's, whatever the resolver says.
+            addresses: addresses.iter().map(|ip| (*ip, 1).into()).collect(),
+        };
+        let (mut runtime, _, _) = runtime::build(Choice::Auto).unwrap();
+        runtime.block_on(async {
+            timeout(Duration::from_secs(20), test(world))
+                .await
+                .expect("the test hangs");
+        });
+    }
+
+    impl World {
+        /// Connects, and says where to.
+        async fn connect(&self, limit: Duration) -> Result<SocketAddr, ConnectError> {
+            let ask = |_: &Host| {
+                let found = Ok(self.addresses.clone());
+                self.hosts.resolved(NAME, &found, self.clock.now());
+                true
+            };
+            let dialer = Dialer {
+                clock: &self.clock,
+                deadlines: &self.deadlines,
+                tls: &self.tls,
+                ask: &ask,
+                limit,
+            };
+            let mut connect = pin!(dialer.connect(&self.host));
+            let mut tick = Box::pin(sleep(Duration::from_millis(20)));
+            let connected = poll_fn(|cx| {
+                while tick.as_mut().poll(cx).is_ready() {
+                    self.deadlines.tick(self.clock.now());
+                    tick = Box::pin(sleep(Duration::from_millis(20)));
+                }
+                connect.as_mut().poll(cx)
+            });
+            connected.await.map(drop)?;
+            Ok(self.host.good.get().unwrap())
+        }
+    }
+
+    const FIRST: [u8; 4] = [127, 0, 0, 2];
+    const SECOND: [u8; 4] = [127, 0, 0, 3];
+    const NEVER: Duration = Duration::ZERO;
+
+    #[test]
+    fn an_address_that_refuses_leaves_its_turn_to_the_next() {
+        let listener = TcpListener::bind((std::net::Ipv4Addr::from(SECOND), 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        world(port, &[FIRST, SECOND], async |world: World| {
+            let second = SocketAddr::from((SECOND, port));
+            assert_eq!(world.connect(NEVER).await.unwrap(), second);
+            assert_eq!(world.connect(NEVER).await.unwrap(), second);
+            drop(listener);
+            let error = world.connect(NEVER).await.unwrap_err();
+            assert!(matches!(error, ConnectError::Connect { .. }), "{error}");
+        });
+    }
+
+    #[test]
+    fn an_address_that_does_not_answer_leaves_its_turn_to_the_next_and_is_not_first_again() {
+        let good = TcpListener::bind((std::net::Ipv4Addr::from(SECOND), 0)).unwrap();
+        let port = good.local_addr().unwrap().port();
+        // A full backlog: the system answers no further knock.
+        let full = TcpListener::bind((std::net::Ipv4Addr::from(FIRST), port)).unwrap();
+        rustix::net::listen(&full, 0).unwrap();
+        let first = SocketAddr::from((FIRST, port));
+        let knock = || StdStream::connect_timeout(&first, Duration::from_millis(100));
+        let knocked: Vec<_> = (0..5).map(|_| knock()).collect();
+        assert!(knocked.iter().any(Result::is_err), "there is still room");
+        world(port, &[FIRST, SECOND], async |world: World| {
+            let second = SocketAddr::from((SECOND, port));
+            let limit = Duration::from_millis(200);
+            assert_eq!(world.connect(limit).await.unwrap(), second);
+            // Without a limit the first one would be waited for.
+            assert_eq!(world.connect(NEVER).await.unwrap(), second);
+        });
+        world(port, &[FIRST], async |world: World| {
+            let error = world.connect(Duration::from_millis(200)).await.unwrap_err();
+            assert!(error.is_timeout(), "{error}");
+        });
     }
 }

@@ -30,20 +30,22 @@ use monoio_http::h2::{
 use self::pipe::{Outbox, Pipe};
 use super::connect::Connection;
 use crate::shard::{
-    Shard, accept,
+    Gauge, Shard, accept,
     clock::{Deadline, Moment},
     stream::Writer,
 };
 
-/// Bytes of one answer that may be on their way or lie here unread.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-
-/// The same for all answers of one connection together.
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// Bytes of one answer that may be on their way or lie here unread: what a caller that stalls may
+/// cost, and with a way of 50 ms to the provider enough for 5 MB a second.
+const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// Exchanges that share a connection, whatever the provider would allow. What a connection costs
 /// when it breaks grows with their number.
-const STREAMS_MAX: usize = 100;
+const STREAMS_MAX: u32 = 100;
+
+/// Bytes of all answers of one connection together: every stream's window, so that callers that
+/// stall take nothing from the others. 25 MB, if all stall at once.
+const CONNECTION_WINDOW: u32 = STREAMS_MAX * STREAM_WINDOW;
 
 /// Bytes of request bodies that wait for one stream's turn to be sent.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
@@ -90,6 +92,11 @@ impl Link {
         sender
             .as_ref()
             .is_some_and(|sender| !sender.has_conn_error())
+    }
+
+    /// Says whether it carries no exchange.
+    pub fn is_idle(&self) -> bool {
+        self.active.get() == 0
     }
 
     /// Takes a place on it.
@@ -177,19 +184,20 @@ pub async fn open(
     let link = Rc::new(Link {
         sender: RefCell::default(),
         active: Cell::new(0),
-        limit: Cell::new(STREAMS_MAX),
+        limit: Cell::new(STREAMS_MAX as usize),
         heard: Rc::default(),
         used: Cell::new(shard.clock.now()),
         waker: RefCell::default(),
     });
     let stream = connection.stream;
-    let pipe = Pipe::new(stream.reader, Rc::clone(&link.heard), Rc::clone(&outbox));
+    let heard = Rc::clone(&link.heard);
+    let pipe = Pipe::new(stream.reader, heard, head_bytes, Rc::clone(&outbox));
     // Nothing is waited for: the preface is only put into the outbox.
     let (sender, driven) = Builder::new()
         .enable_push(false)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .initial_max_send_streams(STREAMS_MAX)
+        .initial_max_send_streams(STREAMS_MAX as usize)
         .max_header_list_size(u32::try_from(head_bytes).unwrap_or(u32::MAX))
         .max_concurrent_reset_streams(RESET_STREAMS_MAX)
         .reset_stream_duration(RESET_STREAMS_TIME)
@@ -203,6 +211,7 @@ pub async fn open(
         outbox,
         stream.writer,
         Rc::clone(&link),
+        connection.open,
     );
     accept::spawn(shard, task);
     Ok(link)
@@ -223,6 +232,7 @@ async fn drive(
     outbox: Rc<Outbox>,
     mut writer: Writer,
     link: Rc<Link>,
+    _open: Option<Gauge>,
 ) {
     let closing = Closing(Rc::clone(&link));
     let deadline = shard.deadlines.open();
@@ -237,8 +247,11 @@ async fn drive(
             let mut again = true;
             loop {
                 let ended = driven.as_mut().poll(cx).is_ready();
-                link.limit
-                    .set(driven.max_concurrent_send_streams().min(STREAMS_MAX));
+                link.limit.set(
+                    driven
+                        .max_concurrent_send_streams()
+                        .min(STREAMS_MAX as usize),
+                );
                 let broken = send.as_mut().poll(cx).is_ready();
                 if ended || broken || pulse.has_stopped(&shard, &link, cx) {
                     return Poll::Ready(());

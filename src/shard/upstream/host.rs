@@ -114,13 +114,14 @@ impl Hosts {
         }
     }
 
-    /// How many idle connections there are.
+    /// How many connections wait for an exchange.
     pub fn idle_count(&self) -> usize {
-        self.all
-            .borrow()
-            .values()
-            .map(|host| host.idle.borrow().len())
-            .sum()
+        let all = self.all.borrow();
+        let idle = |host: &Rc<Host>| {
+            let links = host.links.borrow();
+            host.idle.borrow().len() + links.iter().filter(|link| link.is_idle()).count()
+        };
+        all.values().map(idle).sum()
     }
 }
 

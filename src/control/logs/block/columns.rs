@@ -79,7 +79,8 @@ pub fn is_coded(text: Text) -> bool {
         | Text::ResponseContentType
         | Text::ResponseContentEncoding
         | Text::Error
-        | Text::PriceKey => true,
+        | Text::PriceKey
+        | Text::UsageDetail => true,
         Text::Path | Text::Metadata | Text::EventId | Text::UpstreamRequestId => false,
     }
 }

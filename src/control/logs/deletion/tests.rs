@@ -104,7 +104,7 @@ fn a_torn_entry_hides_nothing_and_the_others_stay() {
     let length = fs::metadata(&path).unwrap().len();
     let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
     file.set_len(length - 1).unwrap();
-    let mut reader = LogReader::new(log.clone());
+    let mut reader = LogReader::new(log);
     let found = visible(&reader.snapshot().unwrap());
     assert_eq!(found.len(), 299);
     let (_, damages) = read_files(std::iter::once(path)).unwrap();

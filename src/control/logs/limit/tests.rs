@@ -106,6 +106,12 @@ fn a_full_gateway_loses_its_oldest_in_chunks_of_a_thousandth() {
     let (found, _) = served(&log);
     assert!(found["small"].iter().copied().eq(3..3_001), "three at once");
     assert_eq!(found["other"], [0]);
+    // What comes right after a deletion waits for the next, and is not forgotten.
+    for n in 3_001..3_010 {
+        assert!(senders[0].record(record(n, "small")));
+    }
+    wait(|| logs.health().records_written() == 3_011 && served(&log).0["small"].len() <= 3_000);
+    assert_eq!(served(&log).0["small"].last(), Some(&3_009));
     // Limits can change meanwhile.
     logs.row_limits().set(&limits(100, WhenFull::DeleteOldest));
     wait(|| served(&log).0["small"].len() == 100);

@@ -36,7 +36,7 @@ const MIDDLE_BYTES: u64 = 64 << 20;
 const FAN: usize = 8;
 
 /// A block with fewer rows is taken apart when it is copied, so that it fills up with others.
-const FULL_ROWS: u32 = BLOCK_ROWS as u32 / 2;
+const FULL_ROWS: usize = BLOCK_ROWS / 2;
 
 /// Merges one run of files if there is one that is due. Says whether there was. Files in `skip`
 /// stay as they are, and those found damaged are added to it. No merge is longer than `bytes_max`.
@@ -232,7 +232,7 @@ fn copy_block(
             }));
         }
     };
-    if mask.is_none() && frame.header.rows >= FULL_ROWS {
+    if mask.is_none() && frame.header.rows as usize >= FULL_ROWS {
         draft.copy(&frame.header, payload)?;
         return Ok(None);
     }

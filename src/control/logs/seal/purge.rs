@@ -31,11 +31,16 @@ use crate::{
 /// is finished too.
 const INTERVAL: Duration = Duration::from_hours(1);
 
+/// Shortest time between two looks at which files are mostly deleted: where the oldest records go
+/// all the time, there is something new at every look.
+const LOOK_INTERVAL: Duration = Duration::from_mins(1);
+
 /// When purges are due.
 #[derive(Debug)]
 pub(super) struct Purges {
     rewriting: Rewriting,
     last: Instant,
+    looked: Option<Instant>,
     /// The deletion files at the last look, and their lengths.
     seen: Vec<(PathBuf, u64)>,
 }
@@ -45,6 +50,7 @@ impl Purges {
         Self {
             rewriting,
             last: Instant::now(),
+            looked: None,
             seen: Vec::new(),
         }
     }
@@ -63,9 +69,11 @@ impl Purges {
             return Ok(());
         }
         let all = self.last.elapsed() >= INTERVAL;
-        if !all && seen == self.seen {
+        let is_early = |looked: Instant| looked.elapsed() < LOOK_INTERVAL;
+        if !all && (seen == self.seen || self.looked.is_some_and(is_early)) {
             return Ok(());
         }
+        self.looked = Some(Instant::now());
         let worth = if all { Worth::Anything } else { Worth::Half };
         {
             let _one = self
@@ -110,13 +118,10 @@ pub(super) fn purge(
     // Whether every file was gone through and nothing of what is deleted is left in any.
     let mut is_over = damages.is_empty() && !holds_unsealed(&snapshot, &deleted);
     for file in &files.sealed {
-        let (ids, rows) = match hidden(&snapshot, file.first, &deleted) {
-            Ok(hidden) => hidden,
-            Err(_) => {
-                // What cannot be read is not rewritten.
-                is_over = false;
-                continue;
-            }
+        let Ok((ids, rows)) = hidden(&snapshot, file.first, &deleted) else {
+            // What cannot be read is not rewritten.
+            is_over = false;
+            continue;
         };
         if ids.is_empty() {
             continue;

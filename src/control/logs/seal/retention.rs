@@ -45,8 +45,8 @@ impl Retention {
             // Removing a file would bring back what it superseded; the next look finds it gone.
             return Ok(());
         }
-        let sealed: Vec<PathBuf> = files.sealed.into_iter().map(|file| file.path).collect();
-        let bodies: Vec<PathBuf> = log
+        let mut sealed: Vec<PathBuf> = files.sealed.into_iter().map(|file| file.path).collect();
+        let mut bodies: Vec<PathBuf> = log
             .body_files()?
             .into_iter()
             .map(|(_, path)| path)
@@ -54,8 +54,8 @@ impl Retention {
         if let Some(age) = self.age {
             let age_micros = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
             let cutoff = now_micros.saturating_sub(age_micros);
-            remove_older(&sealed, cutoff, health)?;
-            remove_older(&bodies, cutoff, health)?;
+            remove_older(&mut sealed, cutoff, health)?;
+            remove_older(&mut bodies, cutoff, health)?;
             remove_set_aside(log, age, health)?;
         }
         if let Some(bytes) = self.bytes {
@@ -73,12 +73,13 @@ impl Retention {
 }
 
 /// Removes files, oldest first, up to the first that holds something from `cutoff` on.
-fn remove_older(files: &[PathBuf], cutoff: u64, health: &LogHealth) -> io::Result<()> {
-    for path in files {
+fn remove_older(files: &mut Vec<PathBuf>, cutoff: u64, health: &LogHealth) -> io::Result<()> {
+    while let Some(path) = files.first() {
         match newest(path)? {
             Some(newest) if newest < cutoff => remove(path, health)?,
             Some(_) | None => break,
         }
+        files.remove(0);
     }
     Ok(())
 }
@@ -138,39 +139,14 @@ fn remove_beyond(
 ) -> io::Result<()> {
     let mut total = health.disk_bytes();
     let (mut sealed, mut bodies) = (sealed.iter().peekable(), bodies.iter().peekable());
-    let created = |path: Option<&&PathBuf>| -> io::Result<Option<u64>> {
-        let Some(path) = path.filter(|path| path.exists()) else {
-            return Ok(None);
-        };
-        let mut segment = Segment::open(path)?;
-        if segment.is_live() {
-            return Ok(None);
-        }
-        Ok(Some(
-            segment
-                .file_header()?
-                .map_or(0, |header| header.created_micros),
-        ))
-    };
     while total > bytes {
-        let record_time = created(sealed.peek())?;
-        let body_time = created(bodies.peek())?;
+        let record_time = begun(sealed.peek())?;
+        let body_time = begun(bodies.peek())?;
         let next = match (record_time, body_time) {
-            (Some(record), Some(body)) if record <= body => sealed.next(),
-            (_, Some(_)) => bodies.next(),
-            (Some(_), None) => sealed.next(),
-            (None, None) => {
-                // Removed by age a moment ago, or still written.
-                let gone = |path: Option<&&PathBuf>| path.is_some_and(|path| !path.exists());
-                if gone(sealed.peek()) {
-                    sealed.next();
-                } else if gone(bodies.peek()) {
-                    bodies.next();
-                } else {
-                    break;
-                }
-                continue;
-            }
+            (Some(record), Some(body)) if record > body => bodies.next(),
+            (Some(_), _) => sealed.next(),
+            (None, Some(_)) => bodies.next(),
+            (None, None) => None,
         };
         let Some(path) = next else {
             break;
@@ -179,6 +155,24 @@ fn remove_beyond(
         remove(path, health)?;
     }
     Ok(())
+}
+
+/// When a file was begun; `None` if there is none, or it is still written.
+fn begun(path: Option<&&PathBuf>) -> io::Result<Option<u64>> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    let mut segment = match Segment::open(path) {
+        Ok(segment) => segment,
+        // Removed by hand a moment ago: as good as the oldest.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(0)),
+        Err(error) => return Err(error),
+    };
+    if segment.is_live() {
+        return Ok(None);
+    }
+    let header = segment.file_header()?;
+    Ok(Some(header.map_or(0, |header| header.created_micros)))
 }
 
 #[cfg(test)]

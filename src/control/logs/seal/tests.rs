@@ -89,7 +89,7 @@ fn a_sealed_journal_has_the_same_records_in_the_same_order() {
     assert!(numbers(&log).into_iter().eq(0..20_050));
     fs::remove_file(log.journal(3)).unwrap();
     assert!(numbers(&log).into_iter().eq(0..20_050));
-    let snapshot = LogReader::new(log.clone()).snapshot().unwrap();
+    let snapshot = LogReader::new(log).snapshot().unwrap();
     let places: Vec<_> = snapshot
         .blocks()
         .map(|block| (block.position().sealed, block.rows()))

@@ -2,8 +2,9 @@
 //! block in memory when somebody looks at it.
 
 use std::{
-    io, mem,
+    fs, io, mem,
     ops::RangeInclusive,
+    os::unix::fs::MetadataExt,
     path::Path,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
@@ -19,6 +20,8 @@ use crate::control::logs::{
 #[derive(Debug)]
 pub(super) struct Journal {
     number: u64,
+    /// The file itself, whatever its name.
+    inode: u64,
     segment: Arc<Mutex<Segment>>,
     offset: u64,
     /// Groups that are full.
@@ -54,8 +57,10 @@ pub(super) struct MemoryBlock {
 
 impl Journal {
     pub(super) fn open(number: u64, path: &Path) -> io::Result<Self> {
+        let inode = fs::metadata(path)?.ino();
         Ok(Self {
             number,
+            inode,
             segment: Arc::new(Mutex::new(Segment::open(path)?)),
             offset: 0,
             groups: Vec::new(),
@@ -63,6 +68,11 @@ impl Journal {
             given: None,
             damages: Vec::new(),
         })
+    }
+
+    /// Says whether it is the file at `path`.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|metadata| metadata.ino() == self.inode)
     }
 
     /// Walks over the frames that have come since, and gives all groups.
@@ -191,7 +201,7 @@ fn push_rows(
     builder: &mut BlockBuilder,
 ) -> Result<(), Damage> {
     let torn = segment.damage(frame, DamageKind::Torn);
-    let rows = segment.rows(frame).unwrap_or(Err(torn.clone()))?;
+    let rows = segment.rows(frame).unwrap_or_else(|_| Err(torn.clone()))?;
     if rows.len() > builder.room() {
         // Nobody writes frames of so many rows.
         return Err(Damage {

@@ -60,6 +60,20 @@ fn a_snapshot_stays_as_it_was_while_the_log_grows() {
 }
 
 #[test]
+fn a_folder_that_was_made_anew_is_read_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = LogDir::of(dir.path());
+    let mut reader = LogReader::new(log.clone());
+    for from in [0, 1_000] {
+        let mut appender = Appender::create(&log.journal(1), Kind::Rows, 0, write_at()).unwrap();
+        append(&mut appender, from..from + 50);
+        let snapshot = reader.snapshot().unwrap();
+        assert!(times(&snapshot).into_iter().eq(from..from + 50));
+        fs::remove_dir_all(log.path()).unwrap();
+    }
+}
+
+#[test]
 fn unsealed_records_come_in_blocks_of_the_usual_size() {
     let dir = tempfile::tempdir().unwrap();
     let log = LogDir::of(dir.path());
@@ -67,7 +81,7 @@ fn unsealed_records_come_in_blocks_of_the_usual_size() {
     for n in 0..25 {
         append(&mut appender, n * 1_000..n * 1_000 + 1_000);
     }
-    let mut reader = LogReader::new(log.clone());
+    let mut reader = LogReader::new(log);
     let snapshot = reader.snapshot().unwrap();
     let rows: Vec<u64> = snapshot.blocks().map(|block| block.rows()).collect();
     assert_eq!(rows, [8_000, 8_000, 8_000, 1_000]);

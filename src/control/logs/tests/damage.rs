@@ -43,7 +43,7 @@ fn record(n: u64) -> Box<Record> {
         id: u128::from(n).to_be_bytes(),
         at_micros: 1_000_000 + n,
         duration_micros: n * 7,
-        tokens_input: (n % 2 == 0).then_some(n),
+        tokens_input: n.is_multiple_of(2).then_some(n),
         cost: Some(n * 3),
         texts: Texts::pack(&texts),
         ..Record::default()

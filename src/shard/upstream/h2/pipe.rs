@@ -37,13 +37,21 @@ pub(super) struct Pipe {
     held: Vec<u8>,
     taken: usize,
     heard: Rc<Cell<u64>>,
+    heads: HeadWatch,
     outbox: Rc<Outbox>,
 }
 
 impl Pipe {
-    /// Makes the pipe of a connection. `heard` counts the bytes that arrive.
-    pub(super) fn new(reader: Reader, heard: Rc<Cell<u64>>, outbox: Rc<Outbox>) -> Self {
+    /// Makes the pipe of a connection. `heard` counts the bytes that arrive; `head_bytes` bounds
+    /// a head.
+    pub(super) fn new(
+        reader: Reader,
+        heard: Rc<Cell<u64>>,
+        head_bytes: usize,
+        outbox: Rc<Outbox>,
+    ) -> Self {
         Self {
+            heads: HeadWatch::new(head_bytes),
             reader,
             held: Vec::with_capacity(READ_BYTES),
             taken: 0,
@@ -60,6 +68,79 @@ impl Pipe {
         self.held = held;
         self.heard
             .set(self.heard.get().wrapping_add(result? as u64));
+        self.heads.look(&self.held)
+    }
+}
+
+/// Watches for heads without end. The client reads frame after frame of one without a bound, and
+/// meanwhile nothing else of the connection.
+struct HeadWatch {
+    /// The frame header that is arriving.
+    header: [u8; FRAME_HEADER_BYTES],
+    /// How much of it has arrived.
+    arrived: usize,
+    /// Bytes of the frame's content that are still to come.
+    left: usize,
+    /// Bytes of the head that is arriving, its frames' headers included.
+    head: usize,
+    most: usize,
+}
+
+/// RFC 9113 section 4.1.
+const FRAME_HEADER_BYTES: usize = 9;
+const HEADERS: u8 = 1;
+const PUSH_PROMISE: u8 = 5;
+const CONTINUATION: u8 = 9;
+
+impl HeadWatch {
+    /// `head_bytes` bounds a head as it reads; a head on its way is allowed twice that, so that the
+    /// client, which ends no more than the stream, comes first.
+    fn new(head_bytes: usize) -> Self {
+        Self {
+            header: [0; FRAME_HEADER_BYTES],
+            arrived: 0,
+            left: 0,
+            head: 0,
+            most: head_bytes.saturating_mul(2),
+        }
+    }
+
+    /// Looks at the next bytes that arrived.
+    fn look(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        loop {
+            let passed = self.left.min(bytes.len());
+            self.left -= passed;
+            bytes = bytes.get(passed..).unwrap_or_default();
+            let Some((first, rest)) = bytes.split_first() else {
+                return Ok(());
+            };
+            if let Some(place) = self.header.get_mut(self.arrived) {
+                *place = *first;
+            }
+            self.arrived += 1;
+            bytes = rest;
+            if self.arrived == FRAME_HEADER_BYTES {
+                self.arrived = 0;
+                self.begin_frame()?;
+            }
+        }
+    }
+
+    fn begin_frame(&mut self) -> io::Result<()> {
+        let [high, middle, low, kind, ..] = self.header;
+        self.left = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+        let bytes = FRAME_HEADER_BYTES + self.left;
+        self.head = match kind {
+            HEADERS | PUSH_PROMISE => bytes,
+            CONTINUATION => self.head.saturating_add(bytes),
+            _ => 0,
+        };
+        if self.head > self.most {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a head is larger than the limit",
+            ));
+        }
         Ok(())
     }
 }
@@ -188,6 +269,42 @@ mod tests {
         assert!(outbox.has_made_room());
         assert!(!outbox.has_made_room(), "it is said once");
         assert!(matches!(outbox.poll_put(b"x"), Poll::Ready(Ok(1))));
+    }
+
+    fn frame(kind: u8, bytes: usize) -> Vec<u8> {
+        let length = u32::try_from(bytes).unwrap().to_be_bytes();
+        let mut frame = length[1..].to_vec();
+        frame.extend_from_slice(&[kind, 0, 0, 0, 0, 1]);
+        // Content that reads like the header of a frame.
+        frame.extend((0..bytes).map(|_| CONTINUATION));
+        frame
+    }
+
+    #[test]
+    fn a_head_without_end_is_an_error_however_its_frames_are_cut() {
+        const DATA: u8 = 0;
+        let good = [
+            frame(DATA, 16_384),
+            frame(HEADERS, 900),
+            frame(CONTINUATION, 1000),
+            frame(DATA, 5000),
+            frame(HEADERS, 1000),
+            frame(CONTINUATION, 0),
+            frame(CONTINUATION, 900),
+            frame(PUSH_PROMISE, 1900),
+        ]
+        .concat();
+        let small: Vec<u8> = (0..230).flat_map(|_| frame(CONTINUATION, 0)).collect();
+        for bad in [frame(CONTINUATION, 200), small] {
+            for cut in [1, 7, 1000, usize::MAX] {
+                let mut watch = HeadWatch::new(1000);
+                for piece in good.chunks(cut) {
+                    watch.look(piece).unwrap();
+                }
+                let looked = bad.chunks(cut).try_for_each(|piece| watch.look(piece));
+                assert!(looked.is_err(), "{cut}");
+            }
+        }
     }
 
     #[test]

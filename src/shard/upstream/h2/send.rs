@@ -2,7 +2,6 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
     rc::Rc,
     task::Poll,
 };
@@ -172,8 +171,7 @@ async fn pass_body(
             }
             call.poll_send(cx, &mut left, false).map(|()| false)
         });
-        // No watch for a hang-up here: the caller's bytes are the body, and none may be read ahead.
-        let answered = unless_late(shard, peer, send)
+        let answered = unless_interrupted(shard, peer, send)
             .await
             .map_err(Unsent::Interrupted)?;
         // What the provider did not take says that it wants no more; its answer says why.
@@ -189,6 +187,10 @@ async fn pass_body(
         let answered = poll_fn(|cx| {
             if call.is_answered(cx) {
                 return Poll::Ready(Ok(true));
+            }
+            // Some may have come while a piece was on its way upstream.
+            if !peer.inlet.input().is_empty() {
+                return Poll::Ready(Ok(false));
             }
             match peer.inlet.poll_more(cx) {
                 Poll::Ready(more) => Poll::Ready(more.map(|()| false)),
@@ -211,7 +213,7 @@ async fn pass_body(
                 BodyError::Gone => Unsent::Interrupted(Interrupt::Gone),
             },
         )?;
-        draft.request_bytes += piece.len() as u64;
+        draft.passing_piece(&piece);
     }
 }
 
@@ -221,20 +223,4 @@ async fn unless_interrupted<F: Future>(
     work: F,
 ) -> Result<F::Output, Interrupt> {
     Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, work).await
-}
-
-async fn unless_late<F: Future>(
-    shard: &Shard,
-    peer: &Downstream,
-    work: F,
-) -> Result<F::Output, Interrupt> {
-    let mut work = pin!(work);
-    poll_fn(|cx| match work.as_mut().poll(cx) {
-        Poll::Ready(output) => Poll::Ready(Ok(output)),
-        Poll::Pending if peer.deadline.is_past(shard.clock.now(), cx) => {
-            Poll::Ready(Err(Interrupt::Late))
-        }
-        Poll::Pending => Poll::Pending,
-    })
-    .await
 }

@@ -190,7 +190,7 @@ async fn speak_h2(stream: Stream, streams: u32, seen: Rc<Seen>) {
     let outbox = Rc::new(Outbox::default());
     let sending = Rc::clone(&outbox);
     let mut writer = stream.writer;
-    let pipe = Pipe::new(stream.reader, Rc::default(), outbox);
+    let pipe = Pipe::new(stream.reader, Rc::default(), usize::MAX, outbox);
     let work = async {
         let mut connection = server::Builder::new()
             .max_concurrent_streams(streams)

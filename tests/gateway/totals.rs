@@ -1,0 +1,208 @@
+//! Sums are exact, wherever they are read: thousands of exchanges of all kinds on all shards, with
+//! aborts, errors and streams, against what the provider itself counted.
+
+use std::{collections::BTreeMap, net::TcpStream, process::Command, thread};
+
+use serde_json::{Value, json};
+use tidegate::cli::demo::mock_provider::MockProvider;
+
+use crate::support::{
+    client::{Client, Sent, post},
+    server::{OPEN, Server, Setup},
+    upstream::{count, mock},
+    wait::wait_until,
+};
+
+const THREADS: usize = 16;
+const EXCHANGES_A_THREAD: usize = 625;
+const EXCHANGES: usize = THREADS * EXCHANGES_A_THREAD;
+
+/// Dollars for a million tokens, in and out; pico-dollars for one token are a million times that.
+const PRICES: &str = r#"
+[prices]
+"openai/gpt-4o" = { input = "2.53", output = "10.07" }
+"openai/text-embedding-3-small" = { input = "0.02", output = "0" }
+"anthropic/claude-sonnet-4-6" = { input = "3.01", output = "15.13" }
+"#;
+
+/// Pico-dollars for a token in and out, by the provider and endpoint of the mock's own counters.
+const PICOS: [((&str, &str), (u64, u64)); 3] = [
+    (("openai", "chat"), (2_530_000, 10_070_000)),
+    (("openai", "embeddings"), (20_000, 0)),
+    (("anthropic", "messages"), (3_010_000, 15_130_000)),
+];
+
+/// What is added up, everywhere.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Sums {
+    requests: u64,
+    tokens_in: u64,
+    tokens_out: u64,
+    cost_picos: u64,
+}
+
+/// One thread's exchanges: two in ten are streams, one is broken off, one refused by the provider.
+fn call(server: &Server, thread: usize) {
+    let mut client = server.connect();
+    for number in 0..EXCHANGES_A_THREAD {
+        let figures = format!("in={},out={}", 100 + thread * 7 + number, 1 + number % 90);
+        let chat = |stream: bool| {
+            let mut body =
+                json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "x"}]});
+            if stream {
+                body["stream"] = true.into();
+                body["stream_options"] = json!({"include_usage": true});
+            }
+            body.to_string()
+        };
+        let openai = format!("{OPEN}/openai/chat/completions?mock={figures}");
+        let request = match number % 10 {
+            0..=3 => post(&openai, &chat(false)),
+            4 | 5 => post(&format!("{openai},events=5"), &chat(true)),
+            6 => {
+                let status = [429, 500, 529][number % 3];
+                post(&format!("{openai},status={status}"), &chat(false))
+            }
+            7 => {
+                let path = format!("{openai},events=200,event_delay=20");
+                break_off(server, &post(&path, &chat(true)));
+                continue;
+            }
+            8 => post(
+                &format!("{OPEN}/openai/embeddings?mock=in={}", 3 + number),
+                r#"{"model":"text-embedding-3-small","input":"x"}"#,
+            ),
+            _ => post(
+                &format!("{OPEN}/anthropic/v1/messages?mock={figures}"),
+                r#"{"model":"claude-sonnet-4-6","max_tokens":9,"messages":[{"role":"user","content":"x"}]}"#,
+            ),
+        };
+        client.send(&request);
+        let answer = client.answer(Sent::of(&request));
+        assert!(answer.whole, "{}", answer.head);
+    }
+}
+
+/// Leaves in the middle of a stream.
+fn break_off(server: &Server, request: &[u8]) {
+    let mut client: Client<TcpStream> = server.connect();
+    client.send(request);
+    client.take_through(b"data: ");
+}
+
+/// What the provider counted of answers that it completed.
+fn counted(mock: &MockProvider) -> Sums {
+    let mut sums = Sums::default();
+    for ((provider, endpoint), (input, output)) in PICOS {
+        let count = |name: &str| count(mock, &format!("providers/{provider}/{endpoint}/{name}"));
+        sums.requests += count("requests");
+        sums.tokens_in += count("input_tokens");
+        sums.tokens_out += count("output_tokens");
+        sums.cost_picos += count("input_tokens") * input + count("output_tokens") * output;
+    }
+    sums
+}
+
+/// Dollars in decimal text as pico-dollars.
+fn picos(dollars: &Value) -> u64 {
+    let text = dollars.to_string();
+    let (whole, part) = text.split_once('.').unwrap_or((&text, ""));
+    format!("{whole}{part:0<12}").parse().unwrap()
+}
+
+fn of_records(records: &[Value]) -> Sums {
+    let mut sums = Sums::default();
+    for record in records {
+        sums.requests += 1;
+        sums.tokens_in += record["tokens_in"].as_u64().unwrap_or(0);
+        sums.tokens_out += record["tokens_out"].as_u64().unwrap_or(0);
+        if !record["cost"].is_null() {
+            sums.cost_picos += picos(&record["cost"]);
+        }
+    }
+    sums
+}
+
+fn of_groups(server: &Server) -> Sums {
+    let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args([
+            "logs",
+            "query",
+            "--group-by",
+            "provider",
+            "--output",
+            "ndjson",
+            "--data-dir",
+        ])
+        .arg(server.data_dir())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let mut sums = Sums::default();
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
+        let group: Value = serde_json::from_str(line).unwrap();
+        sums.requests += group["requests"].as_u64().unwrap();
+        sums.tokens_in += group["tokens_in"].as_u64().unwrap();
+        sums.tokens_out += group["tokens_out"].as_u64().unwrap();
+        sums.cost_picos += picos(&group["cost"]);
+    }
+    sums
+}
+
+fn of_metrics(server: &Server) -> Sums {
+    let text = server.figures();
+    let sum = |name: &str, label: &str| {
+        let lines = text.lines().filter(|line| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with('{'))
+                && line.contains(label)
+        });
+        lines
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+            .sum()
+    };
+    Sums {
+        requests: sum("tidegate_requests_total", ""),
+        tokens_in: sum("tidegate_tokens_total", "kind=\"input\""),
+        tokens_out: sum("tidegate_tokens_total", "kind=\"output\""),
+        cost_picos: sum("tidegate_cost_picodollars_total", ""),
+    }
+}
+
+#[test]
+fn sums_are_those_that_the_provider_counted_to_the_last_picodollar() {
+    let mock = mock();
+    let server = Setup::over(mock.addr()).tables(PRICES).start();
+    thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let server = &server;
+            scope.spawn(move || call(server, thread));
+        }
+    });
+    let records = server.records_once(EXCHANGES);
+    let of_kind = |kinds: &[usize]| {
+        let numbers = 0..EXCHANGES_A_THREAD;
+        let found = numbers.filter(|number| kinds.contains(&(number % 10)));
+        (found.count() * THREADS) as u64
+    };
+    wait_until("the provider to notice who left", || {
+        count(&mock, "total/aborted_by_peer") == of_kind(&[7])
+    });
+    let expected = counted(&mock);
+    assert_eq!(expected.requests, EXCHANGES as u64);
+    assert!(expected.cost_picos > 1_000_000_000, "{expected:?}");
+
+    assert_eq!(of_records(&records), expected, "the records");
+    assert_eq!(of_groups(&server), expected, "groups of the command line");
+    assert_eq!(of_metrics(&server), expected, "the metrics");
+
+    let mut outcomes: BTreeMap<&str, u64> = BTreeMap::new();
+    for record in &records {
+        *outcomes
+            .entry(record["outcome"].as_str().unwrap())
+            .or_default() += 1;
+    }
+    assert_eq!(outcomes["cancelled"], of_kind(&[7]), "{outcomes:?}");
+    let ok = of_kind(&[0, 1, 2, 3, 4, 5, 8, 9]);
+    assert_eq!(outcomes["ok"], ok, "{outcomes:?}");
+}
