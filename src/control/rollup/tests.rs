@@ -32,16 +32,20 @@ fn record(n: u64) -> Record {
     let model = format!("model-{}", n % 3);
     let mut texts: [&[u8]; TEXTS] = [b""; TEXTS];
     texts[Text::Gateway as usize] = b"default";
-    texts[Text::Provider as usize] = if n % 2 == 0 { b"openai" } else { b"anthropic" };
+    texts[Text::Provider as usize] = if n.is_multiple_of(2) {
+        b"openai"
+    } else {
+        b"anthropic"
+    };
     texts[Text::Model as usize] = model.as_bytes();
     Record {
         id: u128::from(n).to_be_bytes(),
         at_micros: MIDNIGHT - 2 * 86_400_000_000 + n * 420_000_000,
         duration_micros: n * 1000,
-        cost: (n % 5 != 0).then_some(u64::MAX - n),
+        cost: (!n.is_multiple_of(5)).then_some(u64::MAX - n),
         tokens_input: Some(n),
-        tokens_output: (n % 4 != 0).then_some(2 * n),
-        outcome: (n % 7 == 0).into(),
+        tokens_output: (!n.is_multiple_of(4)).then_some(2 * n),
+        outcome: (n.is_multiple_of(7)).into(),
         status: 200,
         flags: if n % 10 == 3 { flag::UNLOGGED } else { 0 },
         texts: Texts::pack(&texts),
@@ -205,7 +209,7 @@ fn totals_are_told_apart_by_time_and_name_from_fresh_and_merged_tables_alike() {
     let minute = Stretch::Minute.micros();
     let from = question.micros.start() / minute * minute;
     let to = question.micros.end() / minute * minute + minute;
-    let counts = move |n: &u64| n % 2 == 0 && (from..to).contains(&record(*n).at_micros);
+    let counts = move |n: &u64| n.is_multiple_of(2) && (from..to).contains(&record(*n).at_micros);
     let check_groups = || {
         let groups = store.ask(&question);
         assert_eq!(groups.len(), 3);

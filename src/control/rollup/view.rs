@@ -92,7 +92,7 @@ pub fn ask(reader: &mut LogReader, question: &Question) -> io::Result<Answer> {
             Some(Part::Number(_)) | None => &[],
         });
         asking.add(Level::Fresh, start_of(cell), &names, |group| {
-            group.merge(cell)
+            group.merge(cell);
         });
     }
     let (groups, mut left) = asking.groups.finish();

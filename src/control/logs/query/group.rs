@@ -251,7 +251,7 @@ impl Groups {
         if let Some((input, output)) = columns.unmetered {
             count_unknown(counts, groups.len(), &rows, group_of, &[input, output]);
             self.for_each(&places, counts, |group, count| {
-                group.totals.unmetered += count
+                group.totals.unmetered += count;
             });
         }
         if let Some(costs) = columns.cost {
@@ -263,7 +263,7 @@ impl Groups {
             });
             count_unknown(counts, groups.len(), &rows, group_of, &[costs]);
             self.for_each(&places, counts, |group, count| {
-                group.totals.unpriced += count
+                group.totals.unpriced += count;
             });
         }
         for (time, numbers) in &columns.times {
