@@ -496,7 +496,7 @@ fn count_unknown(
 }
 
 /// The sum of the values of the rows in `mask`, none of which is greater than `max`.
-fn sum_masked(mask: &Mask, numbers: Numbers<'_>, max: u64) -> u128 {
+pub(super) fn sum_masked(mask: &Mask, numbers: Numbers<'_>, max: u64) -> u128 {
     let values = match numbers {
         Numbers::Unknown => return 0,
         // Unknown values are stored as 0.
