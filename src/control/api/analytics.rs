@@ -9,7 +9,7 @@ use crate::{
 /// `/client/v4/graphql`
 pub fn graphql(archive: &mut Archive, request: &Request<'_>) -> Result<ApiAnswer, Failure> {
     let config = archive.config();
-    let mut reader = LogReader::new(archive.log.clone());
+    let mut reader = LogReader::new(archive.log().clone());
     let account = config.account_id.as_deref();
     let (status, body) = graphql::answer(&mut reader, account, &request.call.body);
     Ok(ApiAnswer {

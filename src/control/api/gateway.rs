@@ -8,7 +8,6 @@ use super::{
     envelope,
     failure::{Failure, Report},
     field,
-    logs::forget,
     office::{Noted, Office, note},
     request::Request,
 };
@@ -178,13 +177,13 @@ pub fn delete(office: &mut Office, request: &Request<'_>) -> Result<ApiAnswer, F
     refuse_file(&office.config(), id)?;
     let account = office.account(request);
     let actor = &*request.call.key;
-    let vault = office.vault.clone();
+    let (vault, records) = (office.vault.clone(), office.records.clone());
     let shown = office.publish(|connection| {
         let object = find(connection, id)?;
         let document = vault.document(Kind::Gateway, &object)?;
         objects::delete(connection, Kind::Gateway, "", id)?;
         marks::delete_all(connection, id)?;
-        forget::gateway(connection, id, text::now())?;
+        records.delete_all(id)?;
         let shown = shown_object(account, &object, &document);
         let noted = Noted {
             actor,
@@ -197,6 +196,8 @@ pub fn delete(office: &mut Office, request: &Request<'_>) -> Result<ApiAnswer, F
         note(connection, &noted, text::now())?;
         Ok(shown)
     })?;
+    // Those of exchanges that began before the shards were told.
+    office.records.delete_all(id)?;
     Ok(envelope::result(&shown))
 }
 

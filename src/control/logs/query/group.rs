@@ -24,7 +24,8 @@ mod columns;
 mod local;
 mod add;
 
-use add::{count, count_unknown, sum, sum_masked, unknown_masked};
+pub(super) use add::sum_masked;
+use add::{count, count_unknown, sum, unknown_masked};
 use columns::Columns;
 use local::{Local, Names};
 
