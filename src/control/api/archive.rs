@@ -62,6 +62,11 @@ impl Archive {
         self.reader.log()
     }
 
+    /// Takes snapshots of the records.
+    pub fn reader(&mut self) -> &mut LogReader {
+        &mut self.reader
+    }
+
     /// All records as they stand now.
     pub fn snapshot(&mut self) -> Result<LogSnapshot, Failure> {
         Ok(self.reader.snapshot()?)
