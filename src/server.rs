@@ -43,7 +43,7 @@ use crate::{
     },
     handoff::{
         log_health::LogHealth,
-        log_queue::LogSender,
+        log_queue::{LogCounters, LogSender},
         mailbox::{Letterbox, Order, Post, Question, letterbox},
     },
     shard::{
@@ -264,8 +264,7 @@ pub fn start(options: Options) -> Result<Server, StartError> {
     let snapshot = Arc::new(compiled.snapshot);
     let log_options = log_options(&config, shards, compiled.row_limits);
     let (senders, logs) = logs::start(&data_dir, &log_options)?;
-    let counters = |log: &LogSender| Arc::clone(log.counters());
-    let log_counters = senders.iter().map(counters).collect();
+    let log_counters = counters_of(&senders);
     let (worn, worn_out) = unbounded();
     let (resolve, names) = letterbox().map_err(system("make an eventfd"))?;
     let (api, calls) = letterbox().map_err(system("make an eventfd"))?;
@@ -344,6 +343,11 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         reload,
         data_dir,
     })
+}
+
+fn counters_of(senders: &[LogSender]) -> Vec<Arc<LogCounters>> {
+    let counters = |log: &LogSender| Arc::clone(log.counters());
+    senders.iter().map(counters).collect()
 }
 
 fn certificate(config: &Config) -> Result<Option<Arc<ServerConfig>>, StartError> {

@@ -593,6 +593,7 @@ proptest! {
 
 #[test]
 fn the_master_key_comes_from_one_of_three_places() {
+    const KEY: &str = "a-good-master-key";
     let check = |variables: &[(&str, &str)],
                  file: io::Result<&str>,
                  expected: Result<Option<&str>, &str>| {
@@ -623,7 +624,6 @@ fn the_master_key_comes_from_one_of_three_places() {
             (found, expected) => panic!("{found:?} {expected:?}"),
         }
     };
-    const KEY: &str = "a-good-master-key";
     let none = || Err(io::ErrorKind::NotFound.into());
     check(&[], none(), Ok(None));
     check(&[("TIDEGATE_MASTER_KEY", KEY)], none(), Ok(Some(KEY)));

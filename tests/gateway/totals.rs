@@ -25,11 +25,11 @@ const PRICES: &str = r#"
 "anthropic/claude-sonnet-4-6" = { input = "3.01", output = "15.13" }
 "#;
 
-/// Pico-dollars for a token in and out, by the provider and endpoint of the mock's own counters.
-const PICOS: [((&str, &str), (u64, u64)); 3] = [
-    (("openai", "chat"), (2_530_000, 10_070_000)),
-    (("openai", "embeddings"), (20_000, 0)),
-    (("anthropic", "messages"), (3_010_000, 15_130_000)),
+/// Pico-dollars for a token in and out, by where the mock counts them.
+const PICOS: [(&str, u64, u64); 3] = [
+    ("openai/chat", 2_530_000, 10_070_000),
+    ("openai/embeddings", 20_000, 0),
+    ("anthropic/messages", 3_010_000, 15_130_000),
 ];
 
 /// What is added up, everywhere.
@@ -93,8 +93,8 @@ fn break_off(server: &Server, request: &[u8]) {
 /// What the provider counted of answers that it completed.
 fn counted(mock: &MockProvider) -> Sums {
     let mut sums = Sums::default();
-    for ((provider, endpoint), (input, output)) in PICOS {
-        let count = |name: &str| count(mock, &format!("providers/{provider}/{endpoint}/{name}"));
+    for (place, input, output) in PICOS {
+        let count = |name: &str| count(mock, &format!("providers/{place}/{name}"));
         sums.requests += count("requests");
         sums.tokens_in += count("input_tokens");
         sums.tokens_out += count("output_tokens");
