@@ -295,9 +295,6 @@ pub fn sum_again(log: &LogDir, files: &[(u64, u64)], now_micros: u64) -> io::Res
         sealed.add(&(name.first..=name.last));
     }
     for (date, path) in file::list(log)? {
-        if date.ends_with(".new") {
-            continue;
-        }
         let mut file = RollupFile::open(&path)?;
         let mut journals = Ranges::default();
         for at in file.tables.clone() {
