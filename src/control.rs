@@ -4,7 +4,7 @@
 //! by one server), [`logs`] (the log store), [`rollup`] (counts by the minute), [`resolve`] (host names),
 //! [`store`] (`control.db`), [`keys`] (tokens made at
 //! run time), [`tls`] (certificates), [`reload`] (changes of the configuration), [`api`]
-//! (management and health), [`metrics`].
+//! (management and health), [`graphql`] (analytics as the API serves them), [`metrics`].
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -19,5 +19,6 @@ pub mod store;
 pub mod keys;
 pub mod tls;
 pub mod reload;
+pub mod graphql;
 pub mod api;
 pub mod metrics;

@@ -21,7 +21,7 @@ use rustls::ServerConfig;
 use crate::{
     config::{self, Config, secret::Secret},
     control::{
-        api::{self, Api, ApiParts, ApiState},
+        api::{self, Api, ApiParts, ApiState, office::Records},
         data_dir::{DataDir, DataDirError},
         keys::{
             self, KeyError, KeyStore,
@@ -318,7 +318,10 @@ pub fn start(options: Options) -> Result<Server, StartError> {
     };
     let state = ApiState {
         stores,
-        log: LogDir::of(data_dir.path()),
+        records: Records {
+            log: LogDir::of(data_dir.path()),
+            deleter: Arc::clone(logs.deleter()),
+        },
         vault,
         reload: reload.commands(),
     };

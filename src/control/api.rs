@@ -18,7 +18,6 @@ use std::{
 };
 
 use super::{
-    logs::segment::LogDir,
     reload::{ReloadCommand, standing::Standing},
     store::{Store, vault::Vault},
 };
@@ -44,6 +43,7 @@ pub mod archive;
 pub mod health;
 pub mod scrape;
 pub mod account;
+pub mod analytics;
 pub mod page;
 pub mod open_api;
 pub mod gateway;
@@ -60,7 +60,7 @@ pub mod audit_log;
 use self::{
     archive::{Archive, ArchiveHandler},
     count::{Count, Counted},
-    office::{Office, OfficeHandler},
+    office::{Office, OfficeHandler, Records},
     request::Request,
     room::{Errand, Room, guarded},
     route::{Handler, Route},
@@ -88,8 +88,8 @@ pub struct ApiParts {
 pub struct ApiState {
     /// `control.db`, once for each of the two rooms.
     pub stores: [Store; 2],
-    /// Where records lie.
-    pub log: LogDir,
+    /// Where records lie, and what deletes them.
+    pub records: Records,
     /// Opens what is sealed in it.
     pub vault: Vault,
     /// Tells shards of changes.
@@ -107,8 +107,18 @@ pub struct Api {
 pub fn start(questions: Letterbox<Question>, parts: ApiParts, state: ApiState) -> io::Result<Api> {
     let [for_office, for_archive] = state.stores;
     let standing = || Arc::clone(&parts.standing);
-    let office = Office::new(for_office, state.vault, standing(), state.reload);
-    let archive = Archive::new(for_archive, standing(), state.log);
+    let (log, deleter) = (
+        state.records.log.clone(),
+        Arc::clone(&state.records.deleter),
+    );
+    let archive = Archive::new(for_archive, standing(), log, deleter);
+    let office = Office::new(
+        for_office,
+        state.vault,
+        standing(),
+        state.reload,
+        state.records,
+    );
     let rooms = Rooms {
         office: Room::open("api-state", office, parts.shards.clone())?,
         archive: Room::open("api-logs", archive, parts.shards.clone())?,

@@ -63,6 +63,14 @@ impl RequestId {
         bytes[2..].copy_from_slice(&self.0[..6]);
         u64::from_be_bytes(bytes)
     }
+
+    /// What lies below every id of this millisecond since the Unix epoch, and above every earlier
+    /// one.
+    pub fn below(unix_millis: u64) -> Self {
+        let mut id = [0; 16];
+        id[..6].copy_from_slice(&unix_millis.to_be_bytes()[2..]);
+        Self(id)
+    }
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -147,6 +155,8 @@ mod tests {
             let id = ids.next(1_795_000_000_000 + step / 40_000 - step / 90_000);
             assert!(id > last);
             assert_eq!(RequestId::parse(&id.to_string()), Some(id));
+            let millis = id.unix_millis();
+            assert!(RequestId::below(millis) < id && id < RequestId::below(millis + 1));
             last = id;
         }
         let text = last.to_string();

@@ -158,7 +158,7 @@ impl Refusal {
     /// A gateway that does not exist.
     pub fn unknown_gateway(id: &str) -> Self {
         Self::unknown(format!(
-            "there is no gateway called '{}'; add [gateways.{}] to the file, or use 'default'",
+            "there is no gateway called '{}'; make it through the management API, add [gateways.{}] to the file, or use 'default'",
             printable(id),
             printable(id)
         ))
@@ -234,7 +234,7 @@ impl Refusal {
             400,
             "No provider credential",
             format!(
-                "the request carries no credential for '{}' and none is stored; send the provider's own key, or set providers.{}.key in the file",
+                "the request carries no credential for '{}' and none is stored; send the provider's own key, store one for the gateway, or set providers.{}.key in the file",
                 printable(slug),
                 printable(slug)
             ),

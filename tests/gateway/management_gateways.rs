@@ -351,3 +351,68 @@ fn a_server_for_other_machines_has_no_open_gateway_by_accident() {
     let made = manager.result("POST", GATEWAYS, Some(&gateway("made", &json!({}))));
     assert_eq!(made["authentication"], true);
 }
+
+#[test]
+fn the_file_wins_over_what_was_made_and_a_reload_keeps_the_rest() {
+    let mock = mock();
+    let mut server = Setup::over(mock.addr()).start();
+    let mut manager = Manager::of(&server);
+    for id in ["both", "mine"] {
+        let open = json!({"authentication": false});
+        manager.result("POST", GATEWAYS, Some(&gateway(id, &open)));
+    }
+    assert_eq!(call(&server, "both", "").status, 200);
+    let file = server.folder().join("tidegate.toml");
+    let mut text = std::fs::read_to_string(&file).unwrap();
+    text.push_str("\n[gateways.both]\nauthentication = true\n");
+    std::fs::write(&file, text).unwrap();
+    server.signal(rustix::process::Signal::HUP);
+    wait_until("the reload", || call(&server, "both", "").status == 401);
+    assert_eq!(call(&server, "mine", "").status, 200);
+    let both = manager.result("GET", &at("both"), None);
+    assert_eq!(both["authentication"], true);
+    manager.refused("DELETE", &at("both"), None, 400, &[(7000, "")]);
+    let list = manager.result("GET", GATEWAYS, None);
+    let ids: Vec<_> = list.as_array().unwrap().iter().map(|g| &g["id"]).collect();
+    assert_eq!(ids, ["both", "default", "locked", "mine"]);
+    server.kill();
+}
+
+#[test]
+fn an_open_gateway_that_was_made_keeps_a_server_from_other_machines() {
+    let file = |listen: &str| format!("listen = \"{listen}\"\ndata_dir = \"data\"\nshards = 1\n");
+    let mut server = Setup::new().whole_file(&file("127.0.0.1:0")).start();
+    let mut manager = Manager::of(&server);
+    manager.result(
+        "POST",
+        GATEWAYS,
+        Some(&gateway("open", &json!({"authentication": false}))),
+    );
+    let folder = tempfile::TempDir::new().unwrap();
+    server.kill();
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    for name in ["control.db", "control.db-wal", "master-key"] {
+        let from = server.data_dir().join(name);
+        if from.exists() {
+            std::fs::copy(from, folder.path().join("data").join(name)).unwrap();
+        }
+    }
+    let output = Setup::new()
+        .folder(folder.path())
+        .whole_file(&file("0.0.0.0:0"))
+        .fail();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("the gateway 'open'") && said.contains("--allow-open"),
+        "{said}"
+    );
+    let again = Setup::new()
+        .folder(folder.path())
+        .whole_file(&file("127.0.0.1:0"))
+        .start();
+    let mut manager = Manager::of(&again);
+    assert_eq!(
+        manager.result("GET", &at("open"), None)["authentication"],
+        false
+    );
+}

@@ -7,6 +7,7 @@ use crate::support::{
     client::{chat, chat_stream, post_with},
     server::{Server, Setup},
     upstream::mock,
+    wait::wait_until,
 };
 
 const PRICES: &str = "[prices]\n\"openai/gpt-4o\" = { input = \"1\", output = \"2\" }\n";
@@ -213,7 +214,12 @@ fn a_record_is_shown_in_full_marked_and_its_bodies_given_back() {
     let list = manager.whole("GET", &logs(""), None);
     let id = ids(&list)[2].to_owned();
     let one = logs(&format!("/{id}"));
-    let detail = manager.result("GET", &one, None);
+    // Bodies reach the disk a moment after their record.
+    let mut detail = Value::Null;
+    wait_until("bodies", || {
+        detail = manager.result("GET", &one, None);
+        detail["request_head"].is_string() && detail["response_head_complete"] == true
+    });
     let sent = chat("");
     assert_eq!(detail["request_head"], *sent);
     assert_eq!(detail["request_head_complete"], true);
@@ -243,12 +249,10 @@ fn a_record_is_shown_in_full_marked_and_its_bodies_given_back() {
         (200, &json!("chat.completion"))
     );
     let stream = logs(&format!("/{}/response", ids(&list)[1]));
-    assert!(
-        manager
-            .ask("GET", &stream, None)
-            .text()
-            .starts_with("data: ")
-    );
+    wait_until("the stream's body", || {
+        let answer = manager.ask("GET", &stream, None);
+        answer.status == 200 && answer.text().starts_with("data: ")
+    });
 
     let mark = json!({"feedback": 1, "score": 87.5, "metadata": {"judge": "eve"}});
     assert_eq!(manager.result("PATCH", &one, Some(&mark)), json!({}));

@@ -7,7 +7,15 @@ use rusqlite::Connection;
 use super::{failure::Failure, request::Request, room::Work, route::Route};
 use crate::{
     config::Config,
-    control::{logs::segment::LogDir, reload::standing::Standing, store::Store},
+    control::{
+        logs::{
+            deletion::LogDeleter,
+            folder::LogDir,
+            snapshot::{LogReader, LogSnapshot},
+        },
+        reload::standing::Standing,
+        store::Store,
+    },
     handoff::mailbox::{ApiAnswer, ApiCall},
 };
 
@@ -15,20 +23,26 @@ use crate::{
 pub struct Archive {
     store: Store,
     standing: Arc<Standing>,
-    /// Where records lie.
-    pub log: LogDir,
+    reader: LogReader,
+    deleter: Arc<LogDeleter>,
 }
 
 /// What answers a request in the archive.
 pub type ArchiveHandler = fn(&mut Archive, &Request<'_>) -> Result<ApiAnswer, Failure>;
 
 impl Archive {
-    /// Opens the archive. `store` is a connection of its own.
-    pub fn new(store: Store, standing: Arc<Standing>, log: LogDir) -> Self {
+    /// Opens the archive. `store` is a connection of its own, records lie in `log`.
+    pub fn new(
+        store: Store,
+        standing: Arc<Standing>,
+        log: LogDir,
+        deleter: Arc<LogDeleter>,
+    ) -> Self {
         Self {
             store,
             standing,
-            log,
+            reader: LogReader::new(log),
+            deleter,
         }
     }
 
@@ -43,10 +57,24 @@ impl Archive {
         Ok(self.store.connection())
     }
 
-    /// The same and the log.
-    pub fn both(&mut self) -> Result<(&Connection, &LogDir), Failure> {
-        self.store.follow()?;
-        Ok((self.store.connection(), &self.log))
+    /// Where records lie.
+    pub fn log(&self) -> &LogDir {
+        self.reader.log()
+    }
+
+    /// Takes snapshots of the records.
+    pub fn reader(&mut self) -> &mut LogReader {
+        &mut self.reader
+    }
+
+    /// All records as they stand now.
+    pub fn snapshot(&mut self) -> Result<LogSnapshot, Failure> {
+        Ok(self.reader.snapshot()?)
+    }
+
+    /// Deletes records.
+    pub fn deleter(&self) -> &LogDeleter {
+        &self.deleter
     }
 
     /// Changes `control.db`, all or nothing.
@@ -69,5 +97,10 @@ impl Work for Archive {
 
     fn implied(&mut self, _: &str) {
         // Gateways are made in the office.
+    }
+
+    fn rest(&mut self) {
+        // Files that were removed meanwhile take room on the disk as long as they are open.
+        self.reader = LogReader::new(self.reader.log().clone());
     }
 }

@@ -6,16 +6,21 @@ use serde_json::{Value, json};
 use super::{
     envelope,
     failure::{Failure, Report},
-    field::{self, Field, Kind as FieldKind, Usual, list as list_of, word},
-    gateway::{fields::member, must_exist},
+    field::{self, Field, Kind as FieldKind, Usual},
+    gateway::must_exist,
     office::Office,
     request::Request,
 };
 use crate::{
-    config::limit,
-    control::store::{
-        objects::{self, Kind, Object},
-        text,
+    control::{
+        logs::filter::{
+            Filter,
+            contract::{self, Purpose},
+        },
+        store::{
+            objects::{self, Kind, Object},
+            text,
+        },
     },
     handoff::mailbox::ApiAnswer,
 };
@@ -48,57 +53,30 @@ pub const FIELDS: &[Field] = &[
     .required(),
 ];
 
-/// Keys of filters.
-const KEYS: &[&str] = &[
-    "created_at",
-    "request_content_type",
-    "response_content_type",
-    "success",
-    "cached",
-    "provider",
-    "model",
-    "cost",
-    "tokens",
-    "tokens_in",
-    "tokens_out",
-    "duration",
-    "feedback",
-];
-
 /// Datasets of one gateway.
 const DATASETS_MAX: u64 = 1000;
 
-/// Filters of one dataset.
-const FILTERS_MAX: usize = 64;
-
+/// Reads the filters, and gives them as they are kept.
 fn filters(given: &Value, report: &mut Report) -> Option<Value> {
-    let all = list_of(given, FILTERS_MAX, report, |item, report| {
-        let form = field::object(item, report)?;
-        let key = member(form, "key", report, |v, r| word(v, KEYS, r));
-        let operator = member(form, "operator", report, |value, report| {
-            word(value, &["eq", "contains", "lt", "gt"], report)
-        });
-        let values = member(form, "value", report, |value, report| {
-            list_of(
-                value,
-                limit::LIST_MAX,
-                report,
-                |value, report| match value {
-                    Value::String(text) if text.len() > 1024 => {
-                        report.wrong("must have at most 1024 bytes");
-                        None
-                    }
-                    Value::String(_) | Value::Number(_) | Value::Bool(_) => Some(value.clone()),
-                    Value::Null | Value::Array(_) | Value::Object(_) => {
-                        report.wrong("must be text, a number, true or false");
-                        None
-                    }
-                },
-            )
-        });
-        Some(json!({"key": key?, "operator": operator?, "value": values?}))
-    })?;
-    Some(all.into())
+    if let Err(errors) = contract::of_json(given, Purpose::Dataset, &[]) {
+        errors.into_iter().for_each(|error| report.wrong_at(error));
+        return None;
+    }
+    let kept = |item: &Value| {
+        let values = match &item["value"] {
+            Value::Array(values) => values.clone(),
+            value => vec![value.clone()],
+        };
+        json!({"key": item["key"], "operator": item["operator"], "value": values})
+    };
+    Some(given.as_array()?.iter().map(kept).collect())
+}
+
+/// The filters of a dataset, to be asked.
+pub fn filter(dataset: &Object) -> Result<Filter, Failure> {
+    let filters = dataset.document.get("filters").cloned();
+    let filters = filters.unwrap_or_else(|| json!([]));
+    Ok(contract::of_json(&filters, Purpose::Dataset, &["filters"])?)
 }
 
 /// `GET …/datasets`

@@ -1,7 +1,7 @@
 //! Evaluations (contract `management-api.md` section 5): figures over the records of datasets,
 //! computed when the evaluation is made. They are not computed again when a dataset changes.
 
-use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use rusqlite::Connection;
 use serde_json::{Map, Value, json};
@@ -12,21 +12,26 @@ use super::{
     failure::{Failure, Report},
     field::{list as list_of, text as text_of},
     gateway::{fields::member, must_exist},
-    logs::{
-        condition::{Condition, form},
-        search::Search,
-        wanted::Wanted,
-    },
+    logs::question,
     office::Office,
     request::Request,
 };
 use crate::{
-    control::store::{
-        marks::{self, Mark},
-        objects::{self, Kind, Object},
-        text::{self, UnixMillis},
+    control::{
+        logs::{
+            filter::Said,
+            query::{
+                figures::{self, Figures},
+                select::Limit,
+            },
+        },
+        store::{
+            marks,
+            objects::{self, Kind, Object},
+            text::{self, UnixMillis},
+        },
     },
-    domain::{money::PicoDollars, record::Record},
+    domain::money::PicoDollars,
     handoff::mailbox::ApiAnswer,
 };
 
@@ -36,7 +41,7 @@ struct Evaluator {
     name: &'static str,
     kind: &'static str,
     description: &'static str,
-    compute: fn(&Sums) -> Figure,
+    compute: fn(&Figures) -> Figure,
 }
 
 /// The evaluators there are.
@@ -47,8 +52,9 @@ const EVALUATORS: [Evaluator; 3] = [
         kind: "cost",
         description: "Average cost of a request in dollars, of those whose cost is known.",
         compute: |sums| Figure {
-            text: (sums.costs > 0).then(|| PicoDollars(rounded(sums.cost, sums.costs)).to_string()),
-            rows: sums.costs,
+            text: (sums.priced > 0)
+                .then(|| PicoDollars(rounded(sums.cost, sums.priced)).to_string()),
+            rows: sums.priced,
         },
     },
     Evaluator {
@@ -95,32 +101,6 @@ const RESULT_EMPTY: (u32, &str) = (2, "no record has the value");
 struct Figure {
     text: Option<String>,
     rows: u64,
-}
-
-/// What evaluators compute from.
-#[derive(Debug, Default)]
-struct Sums {
-    rows: u64,
-    duration_micros: u128,
-    cost: u128,
-    costs: u64,
-    up: u64,
-    judged: u64,
-}
-
-impl Sums {
-    fn add(&mut self, record: &Record, mark: &Mark) {
-        self.rows += 1;
-        self.duration_micros += u128::from(record.duration_micros);
-        if let Some(cost) = record.cost {
-            self.cost += u128::from(cost);
-            self.costs += 1;
-        }
-        if let Some(feedback) = mark.feedback.filter(|feedback| *feedback != 0) {
-            self.judged += 1;
-            self.up += u64::from(feedback > 0);
-        }
-    }
 }
 
 /// Sum by count, half up. `count` is not zero.
@@ -221,16 +201,11 @@ pub fn create(archive: &mut Archive, request: &Request<'_>) -> Result<ApiAnswer,
         "" => super::account::ANY_ACCOUNT,
         account => account,
     };
-    let (connection, log) = archive.both()?;
+    let connection = archive.connection()?;
     must_exist(connection, &config, gateway)?;
     let evaluators = evaluators(&types)?;
     let datasets = load(connection, gateway, &datasets.unwrap_or_default())?;
-    let search = Search {
-        connection,
-        log,
-        gateway,
-    };
-    let sums = sum(&search, &datasets)?;
+    let sums = sum(archive, gateway, &datasets)?;
     let now = text::now();
     let object = object(gateway, name, account, &datasets, &evaluators, &sums, now)?;
     archive.change(|connection| {
@@ -271,36 +246,18 @@ fn load(connection: &Connection, gateway: &str, ids: &[String]) -> Result<Vec<Ob
 }
 
 /// Sums over the records of any of the datasets, each record once.
-fn sum(search: &Search<'_>, datasets: &[Object]) -> Result<Sums, Failure> {
-    let mut groups: Vec<Vec<Condition>> = Vec::new();
+fn sum(archive: &mut Archive, gateway: &str, datasets: &[Object]) -> Result<Figures, Failure> {
+    let mut said = Said::default();
+    marks::add_feedback(archive.connection()?, gateway, &mut said)?;
+    let said = Arc::new(said);
+    let mut filters = Vec::new();
     for dataset in datasets {
-        let filters = dataset.document.get("filters").and_then(Value::as_array);
-        let mut group = Vec::new();
-        for (place, filter) in filters.into_iter().flatten().enumerate() {
-            group.push(form::of_object(place, filter)?);
-        }
-        groups.push(group);
+        filters.push(dataset::filter(dataset)?.with_said(Arc::clone(&said)));
     }
-    let mut sums = Sums::default();
-    let mut failed = None;
-    search.each(&Wanted::of_conditions(Vec::new()), &mut |record, _| {
-        let mark = match marks::get(search.connection, record.id()) {
-            Ok(mark) => mark.unwrap_or_default(),
-            Err(error) => {
-                failed = Some(error);
-                return ControlFlow::Break(());
-            }
-        };
-        let passes = |group: &Vec<Condition>| group.iter().all(|one| one.passes(record, &mark));
-        if groups.iter().any(passes) {
-            sums.add(record, &mark);
-        }
-        ControlFlow::Continue(())
-    })?;
-    match failed {
-        Some(error) => Err(error.into()),
-        None => Ok(sums),
-    }
+    let filter = question::of_gateway(gateway).with_said(said);
+    let snapshot = archive.snapshot()?;
+    let (figures, _) = figures::figures(&snapshot, &filter, &filters, Limit::default());
+    Ok(figures)
 }
 
 fn object(
@@ -309,7 +266,7 @@ fn object(
     account: &str,
     datasets: &[Object],
     evaluators: &[&Evaluator],
-    sums: &Sums,
+    sums: &Figures,
     now: UnixMillis,
 ) -> Result<Object, Failure> {
     let id = text::random_id()?;
@@ -392,23 +349,14 @@ mod tests {
 
     #[test]
     fn averages_are_of_the_rows_that_have_the_value() {
-        let mut sums = Sums::default();
-        for (duration, cost, feedback) in [
-            (1_000, Some(3), Some(1)),
-            (2_001, Some(4), Some(-1)),
-            (3_000, None, Some(1)),
-        ] {
-            let record = Record {
-                duration_micros: duration,
-                cost,
-                ..Record::default()
-            };
-            let mark = Mark {
-                feedback,
-                ..Mark::default()
-            };
-            sums.add(&record, &mark);
-        }
+        let sums = Figures {
+            rows: 3,
+            duration_micros: 6_001,
+            cost: 7,
+            priced: 2,
+            judged: 3,
+            up: 2,
+        };
         let figures: Vec<_> = EVALUATORS
             .iter()
             .map(|evaluator| {
@@ -425,7 +373,7 @@ mod tests {
             figures,
             expected.map(|(text, rows)| (text.to_owned(), rows))
         );
-        let none = (EVALUATORS[0].compute)(&Sums::default());
+        let none = (EVALUATORS[0].compute)(&Figures::default());
         assert_eq!((none.text, none.rows), (None, 0));
     }
 }

@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 
 use super::envelope;
 use crate::{
-    control::store::{StoreError, vault::VaultError},
+    control::{
+        logs::filter::contract::FieldError,
+        store::{StoreError, vault::VaultError},
+    },
     handoff::mailbox::ApiAnswer,
 };
 
@@ -81,6 +84,22 @@ impl Failure {
         let errors: Vec<Value> = self.errors.iter().map(error).collect();
         let body = json!({"success": false, "errors": errors, "messages": [], "result": null});
         envelope::document(self.status, &body)
+    }
+}
+
+impl From<Vec<FieldError>> for Failure {
+    fn from(errors: Vec<FieldError>) -> Self {
+        let mut report = Report {
+            path: Vec::new(),
+            ..Report::new(envelope::CODE_INVALID)
+        };
+        for error in errors {
+            report.wrong_at(error);
+        }
+        Self {
+            status: 400,
+            errors: report.errors,
+        }
     }
 }
 
@@ -169,6 +188,17 @@ impl Report {
                 code: self.code,
                 message: message.into(),
                 path: self.path.clone(),
+            });
+        }
+    }
+
+    /// Notes what is wrong with a filter that stands here.
+    pub fn wrong_at(&mut self, error: FieldError) {
+        if self.errors.len() < ERRORS_MAX {
+            self.errors.push(ApiError {
+                code: error.code,
+                message: error.message,
+                path: self.path.iter().cloned().chain(error.path).collect(),
             });
         }
     }

@@ -8,12 +8,11 @@ use super::{
     envelope,
     failure::{Failure, Report},
     field,
-    logs::forget,
     office::{Noted, Office, note},
     request::Request,
 };
 use crate::{
-    config::{Config, DEFAULT_GATEWAY, limit},
+    config::{Config, DEFAULT_GATEWAY, gateway::Gateway, limit},
     control::store::{
         gateway::{SECRET_MEMBERS, document},
         marks,
@@ -38,18 +37,33 @@ pub fn list(office: &mut Office, request: &Request<'_>) -> Result<ApiAnswer, Fai
     let config = office.config();
     let stored = office.read(|connection| objects::list(connection, Kind::Gateway, ""))?;
     let account = office.account(request);
-    let mut all = Vec::new();
     let wanted = |id: &str| request.query("search").is_none_or(|part| id.contains(part));
-    for (id, gateway) in config.gateways.iter().filter(|(id, _)| wanted(id)) {
-        let at = office.started_at;
-        all.push(shown(account, id, &document(gateway), at, at));
-    }
+    let of_file = config.gateways.iter().filter(|(id, _)| wanted(id));
+    let of_file = of_file.map(|(id, gateway)| Entry::File(id, gateway));
     let stored = stored.iter().filter(|object| wanted(&object.id));
-    for object in stored.filter(|object| !config.gateways.contains_key(&object.id)) {
-        let document = office.document(Kind::Gateway, object)?;
-        all.push(shown_object(account, object, &document));
+    let stored = stored.filter(|object| !config.gateways.contains_key(&object.id));
+    let all: Vec<Entry<'_>> = of_file.chain(stored.map(Entry::Stored)).collect();
+    let (paging, total) = (request.paging(), all.len() as u64);
+    let mut page = Vec::new();
+    for entry in paging.of(all) {
+        page.push(match entry {
+            Entry::File(id, gateway) => {
+                let at = office.started_at;
+                shown(account, id, &document(gateway), at, at)
+            }
+            Entry::Stored(object) => {
+                let document = office.document(Kind::Gateway, object)?;
+                shown_object(account, object, &document)
+            }
+        });
     }
-    Ok(envelope::list(all, request.paging()))
+    Ok(envelope::page(&page, paging, total))
+}
+
+/// Where a gateway of a list comes from.
+enum Entry<'a> {
+    File(&'a str, &'a Gateway),
+    Stored(&'a Object),
 }
 
 /// `GET …/gateways/{gateway_id}`
@@ -163,13 +177,13 @@ pub fn delete(office: &mut Office, request: &Request<'_>) -> Result<ApiAnswer, F
     refuse_file(&office.config(), id)?;
     let account = office.account(request);
     let actor = &*request.call.key;
-    let vault = office.vault.clone();
+    let (vault, records) = (office.vault.clone(), office.records.clone());
     let shown = office.publish(|connection| {
         let object = find(connection, id)?;
         let document = vault.document(Kind::Gateway, &object)?;
         objects::delete(connection, Kind::Gateway, "", id)?;
         marks::delete_all(connection, id)?;
-        forget::gateway(connection, id, text::now())?;
+        records.delete_all(id)?;
         let shown = shown_object(account, &object, &document);
         let noted = Noted {
             actor,
@@ -182,6 +196,8 @@ pub fn delete(office: &mut Office, request: &Request<'_>) -> Result<ApiAnswer, F
         note(connection, &noted, text::now())?;
         Ok(shown)
     })?;
+    // Those of exchanges that began before the shards were told.
+    office.records.delete_all(id)?;
     Ok(envelope::result(&shown))
 }
 

@@ -1,15 +1,15 @@
 //! Records of a gateway (contract `management-api.md` section 3).
 //!
-//! Reading order: the handlers, then [`condition`] (which records a filter lets pass), [`wanted`]
-//! (what a request asks for), [`search`] (the way through the log), [`row`] (a record as it is
-//! answered), [`forget`] (records that were deleted), [`body`].
+//! Reading order: the handlers, then [`question`] (what a request asks for), [`row`] (a record as it
+//! is answered), [`body`]. What a query means is read by the log's own
+//! [`filter::contract`](crate::control::logs::filter::contract), and answered by its
+//! [`query`](crate::control::logs::query).
 
-use rusqlite::Connection;
 use serde_json::{Map, Value, json};
 
 use super::{
     archive::Archive,
-    envelope,
+    envelope::{self, Paging},
     failure::{Failure, Report},
     field,
     gateway::{fields::option, must_exist},
@@ -17,11 +17,13 @@ use super::{
 };
 use crate::{
     control::{
-        logs::{query, segment::LogDir},
-        store::{
-            marks::{self, Mark},
-            text,
+        logs::{
+            deletion::LogDeleter,
+            filter::contract::list::{self, Verb},
+            query::{ScanReport, page, search},
+            snapshot::LogSnapshot,
         },
+        store::{marks, text},
     },
     domain::{
         id::RequestId,
@@ -30,81 +32,95 @@ use crate::{
     handoff::mailbox::ApiAnswer,
 };
 
-pub mod condition;
-pub mod wanted;
-pub mod search;
+pub mod question;
 pub mod row;
 pub mod body;
-pub mod forget;
 
-use self::{body::Which, search::Search, wanted::Wanted};
+use self::body::Which;
 
 /// `GET …/logs`
 pub fn list(archive: &mut Archive, request: &Request<'_>) -> Result<ApiAnswer, Failure> {
     let gateway = request.name("gateway_id");
-    let wanted = Wanted::of_list(request)?;
-    let paging = request.paging();
+    let query = list::read(request.pairs(), Verb::List)?;
+    let paging = Paging::new(Some(query.page), Some(query.per_page.into()));
     let config = archive.config();
-    let (connection, log) = archive.both()?;
+    let connection = archive.connection()?;
     must_exist(connection, &config, gateway)?;
-    let search = Search {
-        connection,
-        log,
-        gateway,
-    };
-    let found = search.page(&wanted, paging)?;
+    let filter = question::filter(connection, gateway, &query)?;
+    let mut bodies = ScanReport::default();
+    let limit = question::bodies_limit();
+    let filter = search::in_bodies(archive.log(), filter, limit, &mut bodies)?;
+    let wanted = question::page_of(&query, paging.offset(), paging.per_page);
+    let snapshot = archive.snapshot()?;
+    let found = page::page(&snapshot, &filter, &wanted, question::records_limit())
+        .map_err(|error| question::refusal(error, "page"))?;
+    let connection = archive.connection()?;
     let mut result = Vec::with_capacity(found.records.len());
     for record in &found.records {
         let mark = marks::get(connection, record.id())?.unwrap_or_default();
         result.push(row::short(record, &mark));
     }
-    let mut info = paging.info(result.len(), found.total);
-    if request.flag("meta_info") == Some(true) {
-        found.extremes.write(&mut info);
+    let mut info = paging.info(result.len(), found.total.unwrap_or(0));
+    if let Some(ranges) = &found.ranges {
+        question::write_ranges(ranges, &mut info);
     }
+    let messages = question::messages(&bodies, &found.report);
     Ok(envelope::document(
         200,
-        &json!({"success": true, "errors": [], "messages": [], "result": result, "result_info": info}),
+        &json!({"success": true, "errors": [], "messages": messages, "result": result, "result_info": info}),
     ))
 }
 
 /// `DELETE …/logs`
 pub fn delete(archive: &mut Archive, request: &Request<'_>) -> Result<ApiAnswer, Failure> {
     let gateway = request.name("gateway_id");
-    let wanted = Wanted::of_delete(request)?;
+    let query = list::read(request.pairs(), Verb::Delete)?;
     let config = archive.config();
-    let (connection, log) = archive.both()?;
+    let connection = archive.connection()?;
     must_exist(connection, &config, gateway)?;
-    if wanted.is_everything() {
-        archive.change(|connection| {
-            marks::delete_all(connection, gateway)?;
-            Ok(forget::gateway(connection, gateway, text::now())?)
-        })?;
+    let mut messages = Vec::new();
+    if query.filter.is_empty() && query.limit.is_none() {
+        let snapshot = archive.snapshot()?;
+        delete_all(&snapshot, archive.deleter(), gateway)?;
+        archive.change(|connection| Ok(marks::delete_all(connection, gateway)?))?;
     } else {
-        let search = Search {
-            connection,
-            log,
-            gateway,
-        };
-        let ids = search.ids(&wanted)?;
-        archive.change(|connection| {
-            marks::delete(connection, &ids)?;
-            Ok(forget::records(connection, &ids)?)
-        })?;
+        let filter = question::filter(connection, gateway, &query)?;
+        let wanted = question::page_of(&query, 0, 0);
+        let snapshot = archive.snapshot()?;
+        let (ids, report) = page::ids(&snapshot, &filter, &wanted, query.limit)
+            .map_err(|error| question::refusal(error, "limit"))?;
+        let mut ids: Vec<[u8; 16]> = ids.into_iter().map(|id| id.0).collect();
+        ids.sort_unstable();
+        archive.deleter().delete(&ids)?;
+        archive.change(|connection| Ok(marks::delete(connection, gateway, &ids)?))?;
+        messages = question::messages(&ScanReport::default(), &report);
     }
     // Clients do not unwrap this one.
     Ok(envelope::document(
         200,
-        &json!({"success": true, "errors": [], "messages": [], "result": {}}),
+        &json!({"success": true, "errors": [], "messages": messages, "result": {}}),
     ))
+}
+
+/// Deletes all records of a gateway: those of `snapshot`, and those of exchanges that began before
+/// now and have not ended. New ones are not meant.
+pub fn delete_all(
+    snapshot: &LogSnapshot,
+    deleter: &LogDeleter,
+    gateway: &str,
+) -> Result<(), Failure> {
+    let now = RequestId::below(text::now().unsigned_abs());
+    // A shard's clock may be ahead of this one.
+    let (greatest, _) = page::greatest_id(snapshot, &question::of_gateway(gateway));
+    let last = greatest.map_or(now, |greatest| greatest.max(now));
+    Ok(deleter.delete_oldest(gateway.as_bytes(), last.0)?)
 }
 
 /// `GET …/logs/{id}`
 pub fn get(archive: &mut Archive, request: &Request<'_>) -> Result<ApiAnswer, Failure> {
-    let (connection, log) = archive.both()?;
-    let record = find(connection, log, request)?;
-    let mark = marks::get(connection, record.id())?.unwrap_or_default();
-    let bodies = body::find(log, &record)?;
+    let record = find(archive, request)?;
+    let mark = marks::get(archive.connection()?, record.id())?.unwrap_or_default();
+    let bodies = body::find(archive.log(), &record)?;
     Ok(envelope::result(&row::detail(&record, &mark, &bodies)))
 }
 
@@ -130,8 +146,7 @@ pub fn mark(archive: &mut Archive, request: &Request<'_>) -> Result<ApiAnswer, F
     });
     let metadata = option(&body, "metadata", &mut report, metadata);
     report.finish()?;
-    let (connection, log) = archive.both()?;
-    let record = find(connection, log, request)?;
+    let record = find(archive, request)?;
     let gateway = request.name("gateway_id");
     archive.change(|connection| {
         let mut mark = marks::get(connection, record.id())?.unwrap_or_default();
@@ -198,27 +213,16 @@ fn stored_body(
     request: &Request<'_>,
     which: Which,
 ) -> Result<ApiAnswer, Failure> {
-    let (connection, log) = archive.both()?;
-    let record = find(connection, log, request)?;
-    body::answer(&body::find(log, &record)?, which)
+    let record = find(archive, request)?;
+    body::answer(&body::find(archive.log(), &record)?, which)
 }
 
 /// The record that a path names, if it is the gateway's and was not deleted.
-fn find(connection: &Connection, log: &LogDir, request: &Request<'_>) -> Result<Record, Failure> {
+fn find(archive: &mut Archive, request: &Request<'_>) -> Result<Record, Failure> {
     let not_found = || Failure::not_found("log");
-    let gateway = request.name("gateway_id");
     let id = RequestId::parse(request.name("id")).ok_or_else(not_found)?;
-    let (found, _) = query::by_id(log, id)?;
-    let record = found.ok_or_else(not_found)?;
-    let forgotten = record.at_micros <= forget::until(connection, gateway)?
-        || forget::is_forgotten(connection, id)?;
-    if forgotten || record.text(Text::Gateway) != gateway {
-        return Err(not_found());
-    }
-    Ok(record)
-}
-
-/// What was said of a record, for filters that ask.
-pub fn mark_of(connection: &Connection, id: RequestId) -> rusqlite::Result<Mark> {
-    Ok(marks::get(connection, id)?.unwrap_or_default())
+    let (found, _) = page::find(&archive.snapshot()?, id);
+    found
+        .filter(|record| record.text(Text::Gateway) == request.name("gateway_id"))
+        .ok_or_else(not_found)
 }

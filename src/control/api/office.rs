@@ -7,11 +7,13 @@ use rusqlite::Connection;
 use serde_json::{Map, Value};
 
 use super::{
-    account::ANY_ACCOUNT, failure::Failure, gateway, request::Request, room::Work, route::Route,
+    account::ANY_ACCOUNT, failure::Failure, gateway, logs, request::Request, room::Work,
+    route::Route,
 };
 use crate::{
     config::Config,
     control::{
+        logs::{deletion::LogDeleter, folder::LogDir, snapshot::LogReader},
         reload::{ReloadCommand, standing::Standing},
         store::{
             Store,
@@ -31,6 +33,8 @@ pub struct Office {
     pub vault: Vault,
     standing: Arc<Standing>,
     reload: Post<ReloadCommand>,
+    /// What a deleted gateway takes with it.
+    pub records: Records,
     /// When the server started: gateways of the file have no other time.
     pub started_at: UnixMillis,
 }
@@ -41,6 +45,23 @@ pub type OfficeHandler = fn(&mut Office, &Request<'_>) -> Result<ApiAnswer, Fail
 /// Longest wait for shards to be told of a change. Compiling takes milliseconds.
 const PUBLISH_LIMIT: Duration = Duration::from_secs(2);
 
+/// The records, to be deleted.
+#[derive(Debug, Clone)]
+pub struct Records {
+    /// Where they lie.
+    pub log: LogDir,
+    /// What deletes them.
+    pub deleter: Arc<LogDeleter>,
+}
+
+impl Records {
+    /// Deletes all records of a gateway.
+    pub fn delete_all(&self, gateway: &str) -> Result<(), Failure> {
+        let snapshot = LogReader::new(self.log.clone()).snapshot()?;
+        logs::delete_all(&snapshot, &self.deleter, gateway)
+    }
+}
+
 impl Office {
     /// Opens the office.
     pub fn new(
@@ -48,12 +69,14 @@ impl Office {
         vault: Vault,
         standing: Arc<Standing>,
         reload: Post<ReloadCommand>,
+        records: Records,
     ) -> Self {
         Self {
             store,
             vault,
             standing,
             reload,
+            records,
             started_at: text::now(),
         }
     }

@@ -46,6 +46,9 @@ pub trait Work: Send + 'static {
 
     /// Makes a gateway that was used.
     fn implied(&mut self, gateway: &str);
+
+    /// Lets go of what is kept for the next request: there was none for a while.
+    fn rest(&mut self) {}
 }
 
 /// A room; its thread ends when this is dropped.
@@ -59,6 +62,9 @@ pub struct Room<H: Send + 'static> {
 
 /// Requests that wait in one room; each may hold a body of some megabytes.
 const WAITING_MAX: usize = 64;
+
+/// Looks without an errand after which a room lets go of what it keeps: half a minute.
+const IDLE_LOOKS: u64 = 60;
 
 /// How often a room looks whether it is to end, should the bell be missed.
 const LOOK: Duration = Duration::from_millis(500);
@@ -118,10 +124,16 @@ fn run<W: Work>(
     waiting: &AtomicUsize,
     stop: &AtomicBool,
 ) {
+    let mut idle = 0;
     while !stop.load(Ordering::Acquire) {
         let Some(errand) = errands.wait(LOOK) else {
+            idle += 1;
+            if idle == IDLE_LOOKS {
+                work.rest();
+            }
             continue;
         };
+        idle = 0;
         waiting.fetch_sub(1, Ordering::Relaxed);
         match errand {
             Errand::Call {

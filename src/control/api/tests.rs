@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     config::{Config, secret::Secret},
-    control::reload::standing::Change,
+    control::{
+        logs::{deletion::LogDeleter, folder::LogDir},
+        reload::standing::Change,
+    },
     domain::record::Record,
     handoff::{counters::Plain, log_health::LogWork, mailbox::letterbox},
 };
@@ -41,7 +44,10 @@ fn bench(shards: usize, config: &Config) -> Bench {
     let (reload, _) = letterbox().unwrap();
     let state = ApiState {
         stores: [0; 2].map(|_| Store::open(dir.path()).unwrap()),
-        log: LogDir::of(dir.path()),
+        records: Records {
+            log: LogDir::of(dir.path()),
+            deleter: Arc::new(LogDeleter::new(LogDir::of(dir.path()))),
+        },
         vault: Vault::new(&Secret::new("a master key".to_owned())),
         reload,
     };

@@ -7,13 +7,9 @@
 //! asked can be shown, kept and asked again on another.
 //!
 //! Reading order: here the terms; [`field`] (what a record has), [`number`] and [`text`] (how
-//! values compare), [`language`], `print`, [`contract`].
+//! values compare), [`said`], [`language`], `print`, [`contract`].
 
-use std::{
-    collections::{HashMap, HashSet},
-    ops::RangeInclusive,
-    sync::Arc,
-};
+use std::{collections::HashSet, ops::RangeInclusive, sync::Arc};
 
 use crate::domain::{
     id::RequestId,
@@ -24,6 +20,7 @@ use crate::domain::{
 pub mod field;
 pub mod number;
 pub mod text;
+pub mod said;
 pub mod language;
 mod print;
 pub mod contract;
@@ -31,6 +28,7 @@ pub mod contract;
 pub use field::{FlagField, NumberField, TextField};
 pub use language::{FilterError, parse_time};
 pub use number::NumberTest;
+pub use said::Said;
 pub use text::Pattern;
 
 /// A compiled filter: terms that must all hold.
@@ -38,6 +36,7 @@ pub use text::Pattern;
 pub struct Filter {
     /// Cheap terms come first.
     terms: Vec<Term>,
+    said: Arc<Said>,
 }
 
 /// One term of a filter.
@@ -63,6 +62,8 @@ pub enum Test {
     Time(Vec<(u64, u64)>),
     /// Its id, as text.
     Id(Vec<Pattern>),
+    /// It is of this gateway: ids are compared to the letter, other than texts.
+    Gateway(String),
     /// A text.
     Text(TextField, Vec<Pattern>),
     /// The name of any member of its metadata.
@@ -71,36 +72,10 @@ pub enum Test {
     MetadataValue(Vec<Pattern>),
     /// The value of the member of its metadata with this name.
     Metadata(String, Vec<Pattern>),
-    /// What people said of it.
-    Feedback(FeedbackTest),
+    /// What people said of it is one of these: 1 up, -1 down, `None` for no word about it.
+    Feedback(Vec<Option<i64>>),
     /// Contains a text: in path, model, error or metadata, or in a body.
     Free(FreeText),
-}
-
-/// Which feedback a record has: 1 up, -1 down, `None` for no word about it.
-///
-/// Feedback is given after the fact and is not kept in the log, so whoever asks brings what is
-/// known ([`Filter::with_feedback`]); until then there is none.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FeedbackTest {
-    /// What may stand there.
-    pub wanted: Vec<Option<i64>>,
-    known: Arc<HashMap<[u8; 16], i64>>,
-}
-
-impl FeedbackTest {
-    /// Feedback that is one of `wanted`.
-    pub fn new(wanted: Vec<Option<i64>>) -> Self {
-        Self {
-            wanted,
-            known: Arc::default(),
-        }
-    }
-
-    /// Says whether the record with this id passes.
-    pub fn passes(&self, id: [u8; 16]) -> bool {
-        self.wanted.contains(&self.known.get(&id).copied())
-    }
 }
 
 /// A text that may be anywhere in a record, or in its bodies.
@@ -144,9 +119,8 @@ impl Term {
         }
     }
 
-    /// Says whether the record passes.
-    pub fn passes(&self, record: &ArchivedRecord) -> bool {
-        self.test.passes(record) != self.negated
+    fn passes(&self, record: &ArchivedRecord, said: &Said) -> bool {
+        self.test.passes(record, said) != self.negated
     }
 }
 
@@ -154,14 +128,22 @@ impl Test {
     /// How dear it is to ask, by order of magnitude.
     fn rank(&self) -> u8 {
         match self {
-            Self::Number(..) | Self::Flag(..) | Self::Outcome(_) | Self::Time(_) => 0,
+            Self::Number(..)
+            | Self::Flag(..)
+            | Self::Outcome(_)
+            | Self::Time(_)
+            | Self::Gateway(_) => 0,
             Self::Id(_) | Self::Text(..) | Self::Feedback(_) => 1,
             Self::MetadataKey(_) | Self::MetadataValue(_) | Self::Metadata(..) => 2,
             Self::Free(_) => 3,
         }
     }
 
-    fn passes(&self, record: &ArchivedRecord) -> bool {
+    fn passes(&self, record: &ArchivedRecord, said: &Said) -> bool {
+        let stored = |text: Text| match said.metadata(&record.id) {
+            Some(metadata) if text == Text::Metadata => metadata,
+            _ => record.texts.get(text),
+        };
         match self {
             Self::Number(field, tests) => {
                 let number = field.of(record);
@@ -184,19 +166,36 @@ impl Test {
                 let text = RequestId(record.id).text();
                 patterns.iter().any(|pattern| pattern.matches(&text))
             }
+            Self::Gateway(id) => record.texts.get(Text::Gateway) == id.as_bytes(),
+            Self::Text(TextField::Metadata, patterns) => {
+                let metadata = stored(Text::Metadata);
+                patterns.iter().any(|pattern| pattern.matches(metadata))
+            }
             Self::Text(field, patterns) => field.any(record, |text| {
                 patterns.iter().any(|pattern| pattern.matches(text))
             }),
             Self::MetadataKey(_) | Self::MetadataValue(_) | Self::Metadata(..) => {
-                self.passes_metadata(record.texts.get(Text::Metadata))
+                self.passes_metadata(stored(Text::Metadata))
             }
-            Self::Feedback(feedback) => feedback.passes(record.id),
+            Self::Feedback(wanted) => wanted.contains(&said.feedback(&record.id)),
             Self::Free(free) => {
                 let mut texts = FREE_TEXTS.into_iter();
-                texts.any(|text| text::contains(record.texts.get(text), free.text.as_bytes()))
+                texts.any(|text| text::contains(stored(text), free.text.as_bytes()))
                     || free.is_in_bodies_of(record.id)
             }
         }
+    }
+
+    /// Says whether the answer depends on metadata.
+    pub(super) fn asks_metadata(&self) -> bool {
+        matches!(
+            self,
+            Self::MetadataKey(_)
+                | Self::MetadataValue(_)
+                | Self::Metadata(..)
+                | Self::Text(TextField::Metadata, _)
+                | Self::Free(_)
+        )
     }
 
     /// Answers a question about metadata, given its JSON text.
@@ -211,6 +210,8 @@ impl Test {
                 .any(|(_, value)| patterns.iter().any(|p| p.matches(value.as_bytes()))),
             Self::Metadata(name, patterns) => field::metadata_value(json, name)
                 .is_some_and(|value| patterns.iter().any(|p| p.matches(value.as_bytes()))),
+            Self::Text(TextField::Metadata, patterns) => patterns.iter().any(|p| p.matches(json)),
+            Self::Free(free) => text::contains(json, free.text.as_bytes()),
             _ => false,
         }
     }
@@ -223,7 +224,10 @@ impl Filter {
     /// A filter of these terms.
     pub fn new(mut terms: Vec<Term>) -> Self {
         terms.sort_by_key(|term| term.test.rank());
-        Self { terms }
+        Self {
+            terms,
+            said: Arc::default(),
+        }
     }
 
     /// Compiles the short language; times such as `2h` are counted back from `now_micros` (Unix
@@ -244,7 +248,9 @@ impl Filter {
 
     /// Says whether the record passes. Bodies are not looked at.
     pub fn matches(&self, record: &ArchivedRecord) -> bool {
-        self.terms.iter().all(|term| term.passes(record))
+        self.terms
+            .iter()
+            .all(|term| term.passes(record, &self.said))
     }
 
     /// The times at which a record that passes can have begun: what lies outside needs no look.
@@ -260,29 +266,35 @@ impl Filter {
         from..=to
     }
 
-    /// Adds the terms of `other`.
+    /// Adds the terms of `other`. What was said stays what this one was told.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.terms.extend(other.terms);
-        Self::new(self.terms)
+        self.terms.sort_by_key(|term| term.test.rank());
+        self
     }
 
-    /// Says whether it asks for feedback, so that [`with_feedback`](Self::with_feedback) is due.
+    /// Says whether it asks for feedback, so that [`with_said`](Self::with_said) is due.
     pub fn asks_feedback(&self) -> bool {
         let mut tests = self.terms.iter().map(|term| &term.test);
         tests.any(|test| matches!(test, Test::Feedback(_)))
     }
 
-    /// Tells it the feedback that was given, by record.
+    /// Says whether it asks for metadata, which people may have replaced.
+    pub fn asks_metadata(&self) -> bool {
+        self.terms.iter().any(|term| term.test.asks_metadata())
+    }
+
+    /// Tells it what people said of records.
     #[must_use]
-    pub fn with_feedback(mut self, given: HashMap<[u8; 16], i64>) -> Self {
-        let given = Arc::new(given);
-        for term in &mut self.terms {
-            if let Test::Feedback(test) = &mut term.test {
-                test.known = Arc::clone(&given);
-            }
-        }
+    pub fn with_said(mut self, said: Arc<Said>) -> Self {
+        self.said = said;
         self
+    }
+
+    /// What people said of records, as far as it was told.
+    pub fn said(&self) -> &Said {
+        &self.said
     }
 
     /// The texts that it looks for anywhere, bodies included.

@@ -18,6 +18,7 @@ pub mod select;
 pub mod page;
 pub mod group;
 pub mod sums;
+pub mod figures;
 pub mod search;
 
 use super::{

@@ -13,7 +13,7 @@ use crate::config::Config;
 pub enum Change {
     /// The file, and with it everything else.
     Everything = 0b111,
-    /// Tokens made at run time.
+    /// What `control.db` holds: tokens, and what the management API made.
     Keys = 0b010,
     /// The certificate and its key.
     Certificate = 0b100,

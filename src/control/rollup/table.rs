@@ -1,7 +1,7 @@
 //! Rollups as bytes: the payload of a `Rollup` frame.
 //!
 //! Numbers are variable-length integers of seven bits a byte, the least first. A table is: format
-//! (1), level (see [`Level`]); the number of ranges of journals and for each its first and how many
+//! (2), level (see [`Level`]); the number of ranges of journals and for each its first and how many
 //! follow; the number of texts and for each its length and bytes; the number of cells and for each
 //! the minute since the Unix epoch at which it starts, the places of gateway, provider, model and
 //! key among the texts, then rows, requests, classes, tokens, unmetered, cost, unpriced, and for
@@ -18,7 +18,7 @@ use crate::control::logs::{
     query::group::{Group, Part, Stretch},
 };
 
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 /// Parts of a cell's name: its start, gateway, provider, model, key.
 pub const PARTS: usize = 5;

@@ -109,10 +109,14 @@ pub enum Tokens {
     CacheWrite = 3,
     /// Those of the output that were spent on reasoning.
     Reasoning = 4,
+    /// Those of the input that belong to answers from the gateway's own cache.
+    CachedInput = 5,
+    /// Those of the output that belong to answers from the gateway's own cache.
+    CachedOutput = 6,
 }
 
 /// How many kinds of tokens there are.
-pub const TOKENS: usize = 5;
+pub const TOKENS: usize = 7;
 
 /// Counts and sums, all exact.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::text::UnixMillis;
-use crate::domain::id::RequestId;
+use crate::{control::logs::filter::Said, domain::id::RequestId};
 
 /// What was said of one record. `None` is nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -39,11 +39,49 @@ pub fn set(
     Ok(())
 }
 
-/// Forgets the marks of some records.
-pub fn delete(connection: &Connection, ids: &[RequestId]) -> rusqlite::Result<()> {
+/// Forgets the marks of some records of a gateway, whose ids are in order.
+pub fn delete(connection: &Connection, gateway: &str, ids: &[[u8; 16]]) -> rusqlite::Result<()> {
+    // Few records have marks, however many are meant.
+    let mut statement = connection.prepare_cached("SELECT id FROM log_marks WHERE gateway = ?1")?;
+    let marked: rusqlite::Result<Vec<[u8; 16]>> =
+        statement.query_map([gateway], |row| row.get(0))?.collect();
     let mut statement = connection.prepare_cached("DELETE FROM log_marks WHERE id = ?1")?;
-    for id in ids {
-        statement.execute([id.0])?;
+    for id in marked? {
+        if ids.binary_search(&id).is_ok() {
+            statement.execute([id])?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds the feedback on all records of a gateway to `said`.
+pub fn add_feedback(
+    connection: &Connection,
+    gateway: &str,
+    said: &mut Said,
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, feedback FROM log_marks WHERE gateway = ?1 AND feedback IS NOT NULL",
+    )?;
+    let mut rows = statement.query([gateway])?;
+    while let Some(row) = rows.next()? {
+        said.add_feedback(row.get(0)?, row.get(1)?);
+    }
+    Ok(())
+}
+
+/// Adds the metadata that records of a gateway were given afterwards to `said`.
+pub fn add_metadata(
+    connection: &Connection,
+    gateway: &str,
+    said: &mut Said,
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, metadata FROM log_marks WHERE gateway = ?1 AND metadata IS NOT NULL",
+    )?;
+    let mut rows = statement.query([gateway])?;
+    while let Some(row) = rows.next()? {
+        said.add_metadata(row.get(0)?, row.get::<_, String>(1)?.into_bytes());
     }
     Ok(())
 }

@@ -44,13 +44,7 @@ const STEPS: [&str; 2] = [
         metadata TEXT, -- a JSON object
         modified_at INTEGER NOT NULL
     ) STRICT;
-
-    -- Records that were deleted, which the log store still holds.
-    CREATE TABLE deleted_logs (id BLOB PRIMARY KEY CHECK (length(id) = 16)) STRICT;
-    CREATE TABLE deleted_gateway_logs (
-        gateway TEXT PRIMARY KEY,
-        until_micros INTEGER NOT NULL -- records that began up to here
-    ) STRICT;
+    CREATE INDEX log_marks_of_gateway ON log_marks (gateway);
 
     CREATE TABLE audit (
         seq INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -204,8 +204,12 @@ def test_records(stage, made):
         caller.chat.completions.create(model="gpt-4o", messages=message)
     # The SDK types metadata as text; the real service, and this one, send an object.
     logs = connect(stage, strict=False).ai_gateway.logs
-    found = wait_for(lambda: (rows := list(logs.list(made, account_id=ACCOUNT, per_page=1))) and len(rows) == 3 and rows, "records")
-    newest = found[0]
+
+    def three():
+        rows = list(logs.list(made, account_id=ACCOUNT, per_page=1))
+        return len(rows) == 3 and rows
+
+    newest = wait_for(three, "records")[0]
     assert (newest.provider, newest.status_code, newest.success) == ("openai", 200, True)
     assert newest.tokens_in > 0 and newest.cost > 0
     filters = [
@@ -213,7 +217,11 @@ def test_records(stage, made):
         {"key": "cost", "operator": "gt", "value": [0]},
     ]
     assert len(list(logs.list(made, account_id=ACCOUNT, filters=filters))) == 3
-    detail = logs.get(newest.id, **at(made))
+    # Bodies reach the disk a moment after their record.
+    detail = wait_for(
+        lambda: (one := logs.get(newest.id, **at(made))).request_head and one.response_head and one,
+        "bodies",
+    )
     assert "hello" in detail.request_head
     assert json.loads(json.dumps(logs.request(newest.id, **at(made))))["messages"] == message
     assert logs.response(newest.id, **at(made))["object"] == "chat.completion"

@@ -4,7 +4,10 @@ use serde_json::{Map, Value, json};
 
 use super::body::{Bodies, Part, Which};
 use crate::{
-    control::store::{marks::Mark, text},
+    control::{
+        logs::filter::field,
+        store::{marks::Mark, text},
+    },
     domain::{
         outcome::Outcome,
         record::{Record, Text, flag},
@@ -25,14 +28,15 @@ pub fn short(record: &Record, mark: &Mark) -> Value {
         event if event.is_empty() => record.id().to_string(),
         event => event,
     };
+    let kind = field::model_type(record.texts.get(Text::Path));
     json!({
         "id": record.id().to_string(),
         "created_at": text::time(millis(record.at_micros)),
         "provider": text(Text::Provider),
         "model": model(record),
-        "model_type": model_type(record),
+        "model_type": Some(kind).filter(|kind| !kind.is_empty()),
         "path": text(Text::Path),
-        "request_type": request_type(record),
+        "request_type": field::request_type(record.flags),
         "request_content_type": option(Text::RequestContentType),
         "response_content_type": option(Text::ResponseContentType),
         "status_code": Some(record.status).filter(|status| *status != 0),
@@ -99,43 +103,20 @@ fn head(part: Option<&Part>) -> Option<(String, bool)> {
 }
 
 /// The normalised name; the caller's word where there is none.
-pub fn model(record: &Record) -> String {
+fn model(record: &Record) -> String {
     match record.text(Text::ModelName) {
         name if name.is_empty() => record.text(Text::Model).into_owned(),
         name => name.into_owned(),
     }
 }
 
-/// What kind of model a path calls, as far as it tells.
-pub fn model_type(record: &Record) -> Option<&'static str> {
-    const KINDS: [(&str, &str); 9] = [
-        ("embed", "embedding"),
-        ("/images/", "text-to-image"),
-        ("/audio/speech", "text-to-speech"),
-        ("/audio/", "automatic-speech-recognition"),
-        ("chat", "text-generation"),
-        ("messages", "text-generation"),
-        ("responses", "text-generation"),
-        ("completions", "text-generation"),
-        ("generateContent", "text-generation"),
-    ];
-    let path = record.text(Text::Path);
-    let kind = KINDS.iter().find(|(part, _)| path.contains(part));
-    kind.map(|(_, kind)| *kind)
-}
-
-/// By which face the request came, where that is not the plain one.
-pub fn request_type(record: &Record) -> Option<&'static str> {
-    record.has(flag::WEB_SOCKET).then_some("websocket")
-}
-
 /// Says whether the provider answered and the answer arrived whole.
-pub fn is_success(record: &Record) -> bool {
+fn is_success(record: &Record) -> bool {
     record.outcome() == Outcome::Ok
 }
 
 /// Metadata: what was said afterwards, else what the request brought.
-pub fn metadata(record: &Record, mark: &Mark) -> Value {
+fn metadata(record: &Record, mark: &Mark) -> Value {
     let text = match &mark.metadata {
         Some(text) => text.as_bytes(),
         None => record.texts.get(Text::Metadata),

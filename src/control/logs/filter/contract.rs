@@ -8,7 +8,7 @@
 use serde_json::Value;
 
 use super::{
-    FeedbackTest, Filter, Term, Test,
+    Filter, Term, Test,
     field::{FlagField, NumberField, TextField},
     language::{NEVER, VALUES_MAX},
     number::{Bound, NumberTest},
@@ -18,8 +18,8 @@ use super::{
 pub mod list;
 mod pairs;
 
-use pairs::dotted;
 pub use pairs::query_pairs;
+use pairs::{dotted, is_dotted};
 
 /// Why a part of a request was refused, in the shape that the API answers with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,9 @@ const INVALID_VALUE: u32 = 7001;
 
 /// Most filters of one request.
 const FILTERS_MAX: usize = 64;
+
+/// Longest value of a filter: texts of records are not longer.
+const VALUE_BYTES_MAX: usize = 4096;
 
 /// A filter's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,7 +220,8 @@ impl RawValue {
         match self {
             Self::Null => true,
             Self::Query(text) => matches!(text.as_str(), "" | "null"),
-            Self::Text(_) | Self::Bool(_) => false,
+            Self::Text(text) => text == "null",
+            Self::Bool(_) => false,
         }
     }
 
@@ -297,8 +301,17 @@ fn compile(raw: &[RawFilter], purpose: Purpose, path: &[&str]) -> Result<Filter,
         let index = index.to_string();
         match filter.compile(purpose) {
             Ok(term) => terms.push(term),
-            Err((name, message)) => {
+            Err(wrong) => errors.extend(wrong.into_iter().map(|(name, message)| {
                 let at = [path, &[index.as_str(), name]].concat();
+                FieldError::new(&at, message)
+            })),
+        }
+        if purpose == Purpose::Dataset {
+            let nulls = filter.values.iter().enumerate();
+            for (place, _) in nulls.filter(|(_, value)| **value == RawValue::Null) {
+                let place = place.to_string();
+                let at = [path, &[index.as_str(), "value", &place]].concat();
+                let message = "is a text, a number, true or false";
                 errors.push(FieldError::new(&at, message));
             }
         }
@@ -314,12 +327,37 @@ fn compile(raw: &[RawFilter], purpose: Purpose, path: &[&str]) -> Result<Filter,
 type Wrong = (&'static str, String);
 
 impl RawFilter {
-    fn compile(&self, purpose: Purpose) -> Result<Term, Wrong> {
-        let key = find(purpose.keys(), "key", &self.key)?;
-        let operator = find(purpose.operators(), "operator", &self.operator)?;
+    fn compile(&self, purpose: Purpose) -> Result<Term, Vec<Wrong>> {
+        let key = find(purpose.keys(), "key", &self.key);
+        let operator = find(purpose.operators(), "operator", &self.operator);
+        let values = self.check_values();
+        match (key, operator, values) {
+            (Ok(key), Ok(operator), Ok(())) => {
+                self.term(key, operator).map_err(|wrong| vec![wrong])
+            }
+            (key, operator, values) => {
+                let wrong = [key.err(), operator.err(), values.err()];
+                Err(wrong.into_iter().flatten().collect())
+            }
+        }
+    }
+
+    fn check_values(&self) -> Result<(), Wrong> {
         if self.values.is_empty() {
             return Err(("value", "a filter needs at least one value".into()));
         }
+        if self
+            .values
+            .iter()
+            .any(|value| value.text().len() > VALUE_BYTES_MAX)
+        {
+            let message = format!("a value has at most {VALUE_BYTES_MAX} bytes");
+            return Err(("value", message));
+        }
+        Ok(())
+    }
+
+    fn term(&self, key: Key, operator: Operator) -> Result<Term, Wrong> {
         if matches!(operator, Operator::Lt | Operator::Gt) && self.values.len() > 1 {
             let message = format!("`{}` takes one value", self.operator);
             return Err(("value", message));
@@ -361,11 +399,17 @@ impl RawFilter {
     }
 
     fn patterns(&self, operator: Operator) -> Result<Vec<Pattern>, Wrong> {
-        self.each(|value| match operator {
-            Operator::Eq | Operator::Neq => Ok(Pattern::exact(value.text())),
-            Operator::Contains => Ok(Pattern::containing(value.text())),
-            Operator::Lt | Operator::Gt => Err(Refusal::Operator),
-        })
+        let patterns = self.each(|value| match (operator, value) {
+            // In a query it may be the word, or stand for no text at all.
+            (Operator::Eq | Operator::Neq, RawValue::Query(text)) if text == "null" => {
+                Ok(vec![Pattern::exact(text), Pattern::exact("")])
+            }
+            (Operator::Eq | Operator::Neq, value) => Ok(vec![Pattern::exact(value.text())]),
+            (Operator::Contains, RawValue::Null) => Ok(vec![Pattern::exact("")]),
+            (Operator::Contains, value) => Ok(vec![Pattern::containing(value.text())]),
+            (Operator::Lt | Operator::Gt, _) => Err(Refusal::Operator),
+        })?;
+        Ok(patterns.concat())
     }
 
     fn flag(&self, field: FlagField, operator: Operator) -> Result<Test, Wrong> {
@@ -380,7 +424,7 @@ impl RawFilter {
         })
     }
 
-    fn feedback(&self, operator: Operator) -> Result<FeedbackTest, Wrong> {
+    fn feedback(&self, operator: Operator) -> Result<Vec<Option<i64>>, Wrong> {
         const GIVEN: [i64; 3] = [-1, 0, 1];
         let values = self.each(|value| {
             if value.is_null() && matches!(operator, Operator::Eq | Operator::Neq) {
@@ -402,7 +446,7 @@ impl RawFilter {
         if wanted.is_empty() {
             wanted.push(Some(i64::MIN)); // nobody gives that
         }
-        Ok(FeedbackTest::new(wanted))
+        Ok(wanted)
     }
 }
 
@@ -443,11 +487,17 @@ fn time(value: &RawValue, operator: Operator) -> Result<(u64, u64), Refusal> {
     })
 }
 
-/// A day or a moment, never a time ago.
+/// A day, a moment, or milliseconds since the Unix epoch; never a time ago.
 fn moment(text: &str) -> Option<u64> {
+    if (MILLIS_DIGITS_MIN..20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()) {
+        return text.parse::<u64>().ok()?.checked_mul(1000);
+    }
     let is_date = text.len() >= 10 && text.starts_with(|c: char| c.is_ascii_digit());
     is_date.then(|| super::parse_time(text, 0)).flatten()
 }
+
+/// Least digits of a time in milliseconds: fewer are a day without its dashes, or seconds.
+const MILLIS_DIGITS_MIN: usize = 12;
 
 fn number(value: &RawValue, operator: Operator, scale: Scale) -> Result<NumberTest, Refusal> {
     if value.is_null() && matches!(operator, Operator::Eq | Operator::Neq) {

@@ -313,7 +313,7 @@ impl TextField {
 
 /// What kind of work a path asks a model for; empty if its end says nothing.
 pub fn model_type(path: &[u8]) -> &'static str {
-    const ENDS: [(&[u8], &str); 18] = [
+    const ENDS: [(&[u8], &str); 21] = [
         (b"/chat/completions", "text-generation"),
         (b"/completions", "text-generation"),
         (b"/responses", "text-generation"),
@@ -328,8 +328,11 @@ pub fn model_type(path: &[u8]) -> &'static str {
         (b":embedContent", "embedding"),
         (b":batchEmbedContents", "embedding"),
         (b"/images/generations", "text-to-image"),
+        (b"/images/edits", "text-to-image"),
+        (b"/images/variations", "text-to-image"),
         (b"/audio/speech", "text-to-speech"),
         (b"/audio/transcriptions", "automatic-speech-recognition"),
+        (b"/audio/translations", "automatic-speech-recognition"),
         (b"/rerank", "rerank"),
         (b"/moderations", "text-classification"),
     ];

@@ -10,7 +10,7 @@
 use std::fmt;
 
 use super::{
-    FeedbackTest, Filter, FreeText, Term, Test,
+    Filter, FreeText, Term, Test,
     field::{FlagField, NumberField, TextField, Unit},
     number::{Bound, NumberTest},
     text::Pattern,
@@ -375,7 +375,7 @@ fn outcomes(word: &Word) -> Result<Vec<Outcome>, WordError> {
     word.values.iter().map(outcome).collect()
 }
 
-fn feedback(word: &Word) -> Result<FeedbackTest, WordError> {
+fn feedback(word: &Word) -> Result<Vec<Option<i64>>, WordError> {
     let wanted = word.values.iter().map(|value| match value.text.as_str() {
         "up" => Ok(Some(1)),
         "down" => Ok(Some(-1)),
@@ -385,7 +385,7 @@ fn feedback(word: &Word) -> Result<FeedbackTest, WordError> {
             .map(Some)
             .map_err(|_| word.error(format!("`{other}` is no feedback; write up, down or none"))),
     });
-    Ok(FeedbackTest::new(wanted.collect::<Result<_, _>>()?))
+    wanted.collect()
 }
 
 fn time(word: &Word, now_micros: u64) -> Result<u64, WordError> {

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Write};
 
 use super::{
-    FeedbackTest, Filter, Term, Test,
+    Filter, Term, Test,
     field::{FlagField, NumberField, TextField, Unit},
     number::NumberTest,
     text::Pattern,
@@ -49,6 +49,10 @@ impl Display for Term {
                     pieces(f, pattern, pattern.as_exact().is_some())
                 })
             }
+            Test::Gateway(id) => {
+                f.write_str("gateway:")?;
+                quoted(f, id)
+            }
             Test::Text(field, patterns) => {
                 key(f, &TextField::KEYS, *field)?;
                 list(f, patterns, |f, pattern| pieces(f, pattern, false))
@@ -65,7 +69,7 @@ impl Display for Term {
                 write!(f, "meta.{name}:")?;
                 list(f, patterns, |f, pattern| pieces(f, pattern, false))
             }
-            Test::Feedback(FeedbackTest { wanted, .. }) => {
+            Test::Feedback(wanted) => {
                 f.write_str("feedback:")?;
                 list(f, wanted, |f, wanted| match wanted {
                     Some(1) => f.write_str("up"),

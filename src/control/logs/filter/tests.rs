@@ -216,8 +216,7 @@ fn term() -> impl Strategy<Value = Term> {
         patterns().prop_map(Test::MetadataKey),
         patterns().prop_map(Test::MetadataValue),
         ("[a-z._-]{1,5}", patterns()).prop_map(|(name, p)| Test::Metadata(name, p)),
-        prop::collection::vec(any::<Option<i64>>(), 1..3)
-            .prop_map(|wanted| Test::Feedback(FeedbackTest::new(wanted))),
+        prop::collection::vec(any::<Option<i64>>(), 1..3).prop_map(Test::Feedback),
         "[ -~]{1,6}".prop_map(|text| Test::Free(FreeText::new(&text))),
     ];
     (any::<bool>(), test).prop_map(|(negated, test)| Term { negated, test })

@@ -14,7 +14,7 @@ use crate::{
         },
         rollup::{
             sketch::Sketch,
-            totals::{CLASSES, TIMES, Time, Totals},
+            totals::{CLASSES, Class, TIMES, Time, Tokens, Totals},
         },
     },
     domain::record::Text,
@@ -24,7 +24,8 @@ mod columns;
 mod local;
 mod add;
 
-use add::{count, count_unknown, sum, sum_masked, unknown_masked};
+pub(super) use add::sum_masked;
+use add::{count, count_unknown, sum, unknown_masked};
 use columns::Columns;
 use local::{Local, Names};
 
@@ -82,7 +83,7 @@ pub enum Part {
 pub struct Wanted {
     /// Requests and classes.
     pub classes: bool,
-    /// Tokens by kind.
+    /// Tokens by kind; those of cache hits need the classes as well.
     pub tokens: bool,
     /// Costs.
     pub cost: bool,
@@ -223,6 +224,23 @@ impl Groups {
                     *sum += count;
                 }
             });
+            // Most blocks have no hit, and are not gone through again.
+            let hits = by_class.iter().any(|of| of[Class::Cached as usize] > 0);
+            if let (true, Some((input, output))) = (hits, columns.unmetered) {
+                for (kind, numbers) in
+                    [(Tokens::CachedInput, input), (Tokens::CachedOutput, output)]
+                {
+                    let mut sums = vec![0u128; groups.len()];
+                    rows.each(group_of, |row, group| {
+                        if classes.of_row(row) == Class::Cached {
+                            sums[group] += u128::from(numbers.get(row).unwrap_or(0));
+                        }
+                    });
+                    self.for_each(&places, &sums, |group, sum| {
+                        group.totals.tokens[kind as usize] += sum;
+                    });
+                }
+            }
         }
         for (kind, numbers) in &columns.tokens {
             let sums = &mut room.sums;

@@ -8,8 +8,8 @@ use crate::{
     control::logs::{
         block::{Block, BlockError, Number, Numbers, Range, TextCells, U16, U64, Zone},
         filter::{
-            FREE_TEXTS, Filter, FlagField, NumberField, NumberTest, Pattern, Term, Test, TextField,
-            field, text,
+            FREE_TEXTS, Filter, FlagField, NumberField, NumberTest, Pattern, Said, Term, Test,
+            TextField, field, text,
         },
     },
     domain::{id::RequestId, outcome::Outcome, record::Text},
@@ -99,7 +99,8 @@ impl Verdict {
                 };
                 Self::of(!patterns.iter().any(can), false)
             }
-            Test::Text(..)
+            Test::Gateway(_)
+            | Test::Text(..)
             | Test::MetadataKey(_)
             | Test::MetadataValue(_)
             | Test::Metadata(..)
@@ -133,7 +134,7 @@ fn range_of(field: NumberField, zone: &Zone) -> Option<(Range, bool)> {
 }
 
 /// The rows of a block that pass, and room for finding them; used for one block after another.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Mask {
     rows: Vec<u8>,
     /// Which rows one term's test holds for.
@@ -204,7 +205,7 @@ impl Mask {
     /// Keeps the rows that pass `filter`.
     pub fn filter(&mut self, filter: &Filter, block: &Block<'_>) -> Result<(), BlockError> {
         for term in filter.terms() {
-            self.and(term, block)?;
+            self.and(term, filter.said(), block)?;
             if self.is_empty() {
                 break;
             }
@@ -222,8 +223,15 @@ impl Mask {
         memchr::memchr(0, &self.rows).is_none()
     }
 
-    /// Keeps the rows for which the term holds.
-    pub fn and(&mut self, term: &Term, block: &Block<'_>) -> Result<(), BlockError> {
+    /// Takes in the rows of `other`, which is of the same block.
+    pub fn or(&mut self, other: &Self) {
+        for (row, theirs) in self.rows.iter_mut().zip(&other.rows) {
+            *row |= theirs;
+        }
+    }
+
+    /// Keeps the rows for which the term holds, given what was said of them.
+    fn and(&mut self, term: &Term, said: &Said, block: &Block<'_>) -> Result<(), BlockError> {
         match Verdict::of_term(term, block.zone()) {
             Verdict::All => return Ok(()),
             Verdict::None => {
@@ -234,7 +242,11 @@ impl Mask {
         }
         self.hits.clear();
         self.hits.resize(self.rows.len(), 0);
-        self.test(&term.test, block)?;
+        self.test(&term.test, said, block)?;
+        let zone = block.zone();
+        if term.test.asks_metadata() && said.has_metadata_within(zone.id_min, zone.id_max) {
+            self.replaced(&term.test, said, block)?;
+        }
         let turned = u8::from(term.negated);
         for (row, hit) in self.rows.iter_mut().zip(&self.hits) {
             *row &= hit ^ turned;
@@ -242,7 +254,7 @@ impl Mask {
         Ok(())
     }
 
-    fn test(&mut self, test: &Test, block: &Block<'_>) -> Result<(), BlockError> {
+    fn test(&mut self, test: &Test, said: &Said, block: &Block<'_>) -> Result<(), BlockError> {
         match test {
             Test::Number(field, tests) => self.number(*field, tests, block),
             Test::Flag(field, wanted) => self.flag(*field, *wanted, block),
@@ -270,15 +282,26 @@ impl Mask {
                 });
                 Ok(())
             }
+            Test::Gateway(id) => {
+                let gateways = block.texts(Text::Gateway)?;
+                self.cells(gateways, |gateway| gateway == id.as_bytes());
+                Ok(())
+            }
             Test::Text(field, patterns) => self.text(*field, patterns, block),
             Test::MetadataKey(_) | Test::MetadataValue(_) | Test::Metadata(..) => {
                 let metadata = block.texts(Text::Metadata)?;
                 self.cells(metadata, |json| test.passes_metadata(json));
                 Ok(())
             }
-            Test::Feedback(feedback) => {
+            Test::Feedback(wanted) => {
+                let zone = block.zone();
+                if !said.has_feedback_within(zone.id_min, zone.id_max) {
+                    self.hits.fill(u8::from(wanted.contains(&None)));
+                    return Ok(());
+                }
                 let ids = block.ids()?;
-                self.each(|row| ids.get(row).is_some_and(|id| feedback.passes(*id)));
+                let fits = |id: &[u8; 16]| wanted.contains(&said.feedback(id));
+                self.each(|row| ids.get(row).is_some_and(fits));
                 Ok(())
             }
             Test::Free(free) => {
@@ -293,6 +316,37 @@ impl Mask {
                 Ok(())
             }
         }
+    }
+
+    /// Asks the rows once more whose metadata was replaced.
+    fn replaced(&mut self, test: &Test, said: &Said, block: &Block<'_>) -> Result<(), BlockError> {
+        let ids = block.ids()?;
+        let mut elsewhere = Vec::new();
+        if let Test::Free(_) = test {
+            for text in FREE_TEXTS
+                .into_iter()
+                .filter(|text| *text != Text::Metadata)
+            {
+                elsewhere.push(block.texts(text)?);
+            }
+        }
+        for (row, ((hit, passes), id)) in self.hits.iter_mut().zip(&self.rows).zip(ids).enumerate()
+        {
+            let Some(metadata) = said.metadata(id).filter(|_| *passes == 1) else {
+                continue;
+            };
+            let is_elsewhere = match test {
+                Test::Free(free) => {
+                    let has = |cells: &TextCells<'_>| {
+                        text::contains(cells.get(row), free.text.as_bytes())
+                    };
+                    free.is_in_bodies_of(*id) || elsewhere.iter().any(has)
+                }
+                _ => false,
+            };
+            *hit = u8::from(is_elsewhere || test.passes_metadata(metadata));
+        }
+        Ok(())
     }
 
     /// Asks each row that still passes, for tests that cost more than a comparison.

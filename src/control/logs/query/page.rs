@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     control::logs::{
-        block::{Block, BlockError, Number, Numbers, Range},
+        block::{Block, BlockError, Number, Numbers, Range, TextCells, U32},
         filter::{
-            Filter,
+            Filter, Said,
             contract::list::{ListQuery, OrderBy, OrderDirection},
             field::model_type,
         },
@@ -122,6 +122,12 @@ pub enum PageError {
          export the rows"
     )]
     Deep,
+    /// So many rows cannot be put in order, and more than that pass.
+    #[error(
+        "more rows match than this, and so many cannot be put in order; take at most 200000, or \
+         narrow the filter"
+    )]
+    Many,
     /// The log cannot be read.
     #[error("cannot read the log: {0}")]
     Io(#[from] io::Error),
@@ -190,10 +196,7 @@ pub fn ids(
 ) -> Result<(Vec<RequestId>, ScanReport), PageError> {
     let mut select = Select::new(snapshot, filter, Limit::default());
     let mut found = Vec::new();
-    if let Some(most) = most {
-        if most > KEPT_MAX {
-            return Err(PageError::Deep);
-        }
+    if let Some(most) = most.filter(|most| *most <= KEPT_MAX) {
         let window = Window {
             from: 0,
             bounds: (0, u64::MAX),
@@ -212,7 +215,28 @@ pub fn ids(
         found.extend(passing.map(|id| RequestId(*id)));
         Ok(ControlFlow::Continue(()))
     });
+    if most.is_some_and(|most| found.len() as u64 > most) {
+        return Err(PageError::Many);
+    }
     Ok((found, select.report))
+}
+
+/// The greatest id of the rows that pass `filter`.
+pub fn greatest_id(snapshot: &LogSnapshot, filter: &Filter) -> (Option<RequestId>, ScanReport) {
+    let mut select = Select::new(snapshot, filter, Limit::default());
+    let mut greatest: Option<[u8; 16]> = None;
+    let mut rows = Vec::new();
+    // Newest first: most blocks have no greater one then, and need no look at their rows.
+    select.each(snapshot.blocks().rev(), |_, block, mask| {
+        if greatest.is_none_or(|greatest| block.zone().id_max > greatest) {
+            let ids = block.ids()?;
+            mask.select(&mut rows);
+            let passing = rows.iter().filter_map(|row| ids.get(*row as usize));
+            greatest = greatest.max(passing.max().copied());
+        }
+        Ok(ControlFlow::Continue(()))
+    });
+    (greatest.map(RequestId), select.report)
 }
 
 /// Rows to pass over from which on the page's times are found first.
@@ -334,8 +358,9 @@ impl<'w> Best<'w> {
             if self.is_behind(*times.start(), *times.end()) {
                 continue;
             }
+            let filter = select.filter;
             select.each(std::iter::once(*at), |_, block, mask| {
-                self.add(index, block, mask)?;
+                self.add(index, block, mask, filter.said())?;
                 Ok(ControlFlow::Continue(()))
             });
             if select.report.partial {
@@ -369,9 +394,15 @@ impl<'w> Best<'w> {
         self.greatest.len() + self.least.len() >= self.kept
     }
 
-    fn add(&mut self, index: usize, block: &Block<'_>, mask: &Mask) -> Result<(), BlockError> {
+    fn add(
+        &mut self,
+        index: usize,
+        block: &Block<'_>,
+        mask: &Mask,
+        said: &Said,
+    ) -> Result<(), BlockError> {
         let (times, ids) = (block.numbers(Number::At)?, block.ids()?);
-        let ranks = Ranks::of(block, self.wanted.order_by)?;
+        let ranks = Ranks::of(block, self.wanted.order_by, said)?;
         let bounds = self.window.bounds.0..=self.window.bounds.1;
         let mut selected = Vec::new();
         mask.select(&mut selected);
@@ -434,19 +465,24 @@ impl<'w> Best<'w> {
 enum Ranks<'a> {
     None,
     Numbers(Numbers<'a>),
-    Texts(crate::control::logs::block::TextCells<'a>),
-    ModelTypes(crate::control::logs::block::TextCells<'a>),
+    Texts(TextCells<'a>),
+    /// The name in its normalised form; where there is none, the one that was asked for.
+    Models(TextCells<'a>, TextCells<'a>),
+    ModelTypes(TextCells<'a>),
     Success(&'a [u8]),
-    Cached(&'a [crate::control::logs::block::U32]),
+    Cached(&'a [U32]),
+    Feedback(&'a [[u8; 16]], &'a Said),
 }
 
 impl<'a> Ranks<'a> {
-    fn of(block: &Block<'a>, order_by: OrderBy) -> Result<Self, BlockError> {
+    fn of(block: &Block<'a>, order_by: OrderBy, said: &'a Said) -> Result<Self, BlockError> {
         Ok(match order_by {
-            // Feedback is given later, and is not kept with the rows.
-            OrderBy::CreatedAt | OrderBy::Feedback => Self::None,
+            OrderBy::CreatedAt => Self::None,
+            OrderBy::Feedback => Self::Feedback(block.ids()?, said),
             OrderBy::Provider => Self::Texts(block.texts(Text::Provider)?),
-            OrderBy::Model => Self::Texts(block.texts(Text::Model)?),
+            OrderBy::Model => {
+                Self::Models(block.texts(Text::ModelName)?, block.texts(Text::Model)?)
+            }
             OrderBy::ModelType => Self::ModelTypes(block.texts(Text::Path)?),
             OrderBy::Success => Self::Success(block.outcomes()?),
             OrderBy::Cached => Self::Cached(block.flags()?),
@@ -462,6 +498,10 @@ impl<'a> Ranks<'a> {
             Self::None => Rank::None,
             Self::Numbers(numbers) => Rank::Number(numbers.get(row)),
             Self::Texts(texts) => Rank::Text(texts.get(row).to_vec()),
+            Self::Models(names, asked) => Rank::Text(match names.get(row) {
+                b"" => asked.get(row).to_vec(),
+                name => name.to_vec(),
+            }),
             Self::ModelTypes(paths) => Rank::Text(model_type(paths.get(row)).into()),
             Self::Success(outcomes) => {
                 let success = outcomes.get(row) == Some(&(Outcome::Ok as u8));
@@ -470,6 +510,11 @@ impl<'a> Ranks<'a> {
             Self::Cached(flags) => {
                 let flags = flags.get(row).map_or(0, |flags| flags.to_native());
                 Rank::Number(Some((flags & flag::CACHED != 0).into()))
+            }
+            // Without a word about it a row comes before those with one, thumbs down before up.
+            Self::Feedback(ids, said) => {
+                let feedback = ids.get(row).and_then(|id| said.feedback(id));
+                Rank::Number(feedback.map(|thumb| thumb.saturating_add(1).max(0).unsigned_abs()))
             }
         }
     }

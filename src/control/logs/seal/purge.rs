@@ -4,7 +4,7 @@
 //! removed. A deletion is forgotten when no file holds its records any more.
 
 use std::{
-    io,
+    fs, io,
     path::PathBuf,
     sync::{PoisonError, atomic::AtomicBool},
     time::{Duration, Instant},
@@ -39,7 +39,8 @@ const LOOK_INTERVAL: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub(super) struct Purges {
     rewriting: Rewriting,
-    last: Instant,
+    started: Instant,
+    last: Option<Instant>,
     looked: Option<Instant>,
     /// The deletion files at the last look, and their lengths.
     seen: Vec<(PathBuf, u64)>,
@@ -49,7 +50,8 @@ impl Purges {
     pub(super) fn new(rewriting: Rewriting) -> Self {
         Self {
             rewriting,
-            last: Instant::now(),
+            started: Instant::now(),
+            last: None,
             looked: None,
             seen: Vec::new(),
         }
@@ -68,7 +70,10 @@ impl Purges {
         if seen.is_empty() {
             return Ok(());
         }
-        let all = self.last.elapsed() >= INTERVAL;
+        let all = match self.last {
+            Some(last) => last.elapsed() >= INTERVAL,
+            None => self.started.elapsed() >= INTERVAL || is_old(&seen),
+        };
         let is_early = |looked: Instant| looked.elapsed() < LOOK_INTERVAL;
         if !all && (seen == self.seen || self.looked.is_some_and(is_early)) {
             return Ok(());
@@ -83,11 +88,19 @@ impl Purges {
             purge(log, deleter, health, worth, stop)?;
         }
         if all {
-            self.last = Instant::now();
+            self.last = Some(Instant::now());
         }
         self.seen = seen;
         Ok(())
     }
+}
+
+/// Says whether deletions wait since before the start: a server that is often started purges, too.
+fn is_old(noted: &[(PathBuf, u64)]) -> bool {
+    noted.iter().any(|(path, _)| {
+        let changed = fs::metadata(path).and_then(|metadata| metadata.modified());
+        changed.is_ok_and(|changed| changed.elapsed().is_ok_and(|since| since >= INTERVAL))
+    })
 }
 
 /// From how much on a file is rewritten.

@@ -2,7 +2,7 @@
 
 use super::{PAGES, entry, get, json, text};
 use crate::control::api::{
-    account, health, open_api, page,
+    account, analytics, health, open_api, page,
     route::{Handler, Needs, Route},
     scrape,
 };
@@ -104,4 +104,21 @@ pub(super) static ROUTES: &[Route] = &[
         "The one account of this server.",
     )
     .query(&[PAGES]),
+    entry(
+        "POST",
+        "/client/v4/graphql",
+        Needs::Read,
+        Handler::Scanned(analytics::graphql),
+        "graphql",
+        "Analytics by GraphQL: an object with query, and with variables and operationName if needed.",
+    )
+    .body("Object")
+    .answers(&[
+        json(
+            200,
+            "Object",
+            "The answer: data, and errors where there are some.",
+        ),
+        json(400, "Object", "The body holds no query."),
+    ]),
 ];

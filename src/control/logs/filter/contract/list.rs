@@ -2,10 +2,11 @@
 //! the older flat parameters, order and page.
 
 use super::{
-    FieldError, Filter, Purpose, RawFilter, RawValue, compile, dotted, moment, raw_of_json,
+    FieldError, Filter, Purpose, RawFilter, RawValue, compile, dotted, is_dotted, moment,
+    raw_of_json,
 };
 use crate::control::logs::filter::{
-    FeedbackTest, FlagField, NumberField, Pattern, Term, Test, TextField, contract::Scale,
+    FlagField, FreeText, NumberField, Pattern, Term, Test, TextField, contract::Scale,
 };
 
 /// By what rows are put in order.
@@ -181,7 +182,18 @@ impl ListQuery {
         verb: Verb,
         terms: &mut Vec<Term>,
     ) -> Result<(), String> {
+        if value.is_empty() && verb == Verb::List {
+            return Ok(()); // as good as left out
+        }
         match name {
+            "page" | "per_page" | "meta_info" if verb == Verb::Delete => {}
+            // What is not understood must not let more be deleted.
+            "search" if verb == Verb::Delete => {
+                return Err("records are deleted by filters, not by a search".to_owned());
+            }
+            name if verb == Verb::Delete && name.starts_with("filter") && !is_dotted(name) => {
+                return Err(format!("`{name}` is no form in which filters come"));
+            }
             "page" => self.page = at_least_one(value)?,
             "per_page" => {
                 let rows = at_least_one(value)?.min(PER_PAGE_MAX);
@@ -209,9 +221,7 @@ impl ListQuery {
 /// The test that an older flat parameter stands for; `None` for a name that is none of them.
 fn flat(name: &str, value: &str) -> Result<Option<Test>, String> {
     let test = match name {
-        "search" if !value.is_empty() => {
-            Test::Text(TextField::Metadata, vec![Pattern::containing(value)])
-        }
+        "search" => Test::Free(FreeText::new(value)),
         "success" => Test::Flag(FlagField::Success, truth(value)?),
         "cached" => Test::Flag(FlagField::Cached, truth(value)?),
         "feedback" => {
@@ -220,7 +230,7 @@ fn flat(name: &str, value: &str) -> Result<Option<Test>, String> {
                 "0" | "-1" => -1,
                 _ => return Err(not(value, "0 or 1")),
             };
-            Test::Feedback(FeedbackTest::new(vec![Some(wanted)]))
+            Test::Feedback(vec![Some(wanted)])
         }
         "start_date" => Test::Time(vec![(date(value)?, u64::MAX)]),
         "end_date" => {
@@ -230,6 +240,9 @@ fn flat(name: &str, value: &str) -> Result<Option<Test>, String> {
         }
         _ => {
             if let Some((_, field)) = TEXTS.iter().find(|(other, _)| *other == name) {
+                if value.is_empty() {
+                    return Err(not(value, "a text"));
+                }
                 return Ok(Some(Test::Text(*field, vec![Pattern::exact(value)])));
             }
             return range(name, value);

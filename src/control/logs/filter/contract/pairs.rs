@@ -51,19 +51,18 @@ fn decode(text: &str) -> String {
 /// cannot be told which would have more.
 pub(super) fn dotted(pairs: &[(String, String)]) -> Result<Vec<RawFilter>, FieldError> {
     let path = ["query", "filters"];
-    let parts = pairs.iter().filter_map(|(name, value)| {
-        let part = match name.as_str() {
-            "filters.key" => Part::Key,
-            "filters.operator" => Part::Operator,
-            // With brackets, as some clients mark arrays.
-            "filters.value" | "filters.value[]" => Part::Value,
-            _ => return None,
-        };
-        Some((part, value.as_str()))
-    });
+    let parts = pairs
+        .iter()
+        .filter_map(|(name, value)| Some((Part::of(name)?, value.as_str())));
     let parts: Vec<_> = parts.collect();
     let count = |part| parts.iter().filter(|(other, _)| *other == part).count();
     let (keys, operators, values) = (count(Part::Key), count(Part::Operator), count(Part::Value));
+    if keys == 0 && operators == 0 && values > 0 {
+        return Err(FieldError::new(
+            &path,
+            "there is a `filters.value` without a `filters.key`",
+        ));
+    }
     if operators != keys {
         let message = format!(
             "there are {keys} `filters.key` and {operators} `filters.operator`; each filter has one of both"
@@ -105,6 +104,11 @@ pub(super) fn dotted(pairs: &[(String, String)]) -> Result<Vec<RawFilter>, Field
         .collect())
 }
 
+/// Says whether a parameter is part of a filter.
+pub(super) fn is_dotted(name: &str) -> bool {
+    Part::of(name).is_some()
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Key,
@@ -112,19 +116,32 @@ enum Part {
     Value,
 }
 
+impl Part {
+    fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "filters.key" => Self::Key,
+            "filters.operator" => Self::Operator,
+            // With brackets, as some clients mark arrays.
+            "filters.value" | "filters.value[]" => Self::Value,
+            _ => return None,
+        })
+    }
+}
+
 /// Says whether the parts are key, operator, values; key, operator, values; and so on, each
 /// filter's operator after its key and before its values.
 fn one_after_another(parts: &[(Part, &str)]) -> bool {
     let mut before = Part::Value;
-    parts.iter().all(|(part, _)| {
-        let fits = match part {
-            Part::Key => before == Part::Value,
-            Part::Operator => before == Part::Key,
-            Part::Value => before != Part::Key,
-        };
-        before = *part;
-        fits
-    })
+    parts.first().is_some_and(|(part, _)| *part == Part::Key)
+        && parts.iter().all(|(part, _)| {
+            let fits = match part {
+                Part::Key => before == Part::Value,
+                Part::Operator => before == Part::Key,
+                Part::Value => before != Part::Key,
+            };
+            before = *part;
+            fits
+        })
 }
 
 fn in_turn(parts: &[(Part, &str)]) -> Vec<RawFilter> {

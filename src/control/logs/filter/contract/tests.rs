@@ -1,8 +1,15 @@
+use std::sync::Arc;
+
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::{
     list::{ListQuery, OrderBy, OrderDirection, Verb},
     *,
+};
+use crate::{
+    control::logs::filter::Said,
+    domain::record::{ArchivedRecord, Record, TEXTS, Text, Texts, flag},
 };
 
 #[track_caller]
@@ -201,6 +208,11 @@ fn datasets_have_fewer_keys_and_operators() {
     let errors = of_json(&value, Purpose::Dataset, &["body", "filters"]).unwrap_err();
     let paths: Vec<_> = errors.iter().map(|error| error.path.join(".")).collect();
     assert_eq!(paths, ["body.filters.0.key", "body.filters.1.operator"]);
+    let value = serde_json::json!([{"key": "id", "operator": "neq", "value": [1, null]}]);
+    let errors = of_json(&value, Purpose::Dataset, &["body", "filters"]).unwrap_err();
+    let paths: Vec<_> = errors.iter().map(|error| error.path.join(".")).collect();
+    let expected = ["key", "operator", "value.1"].map(|name| format!("body.filters.0.{name}"));
+    assert_eq!(paths, expected);
 }
 
 #[test]
@@ -208,7 +220,7 @@ fn flat_parameters_are_terms_too() {
     check(
         "success=1&cached=false&provider=openai&model=m&min_cost=0.5&max_duration=20&search=blue",
         "success:true cached:false cost:>=0.5 duration:<=20999us provider:openai model:m \
-         metadata:*blue*",
+         \"blue\"",
     );
     check(
         "start_date=2026-11-20&end_date=2026-11-21T08:00:00Z&feedback=0&min_total_tokens=5",
@@ -227,6 +239,155 @@ fn flat_parameters_are_terms_too() {
         "query.order_by_direction",
         "`up` is not asc or desc",
     );
+}
+
+/// A query of a deletion that must be refused there.
+#[track_caller]
+fn check_no_deletion(query: &str, path: &str) {
+    let errors = list::read(&query_pairs(query), Verb::Delete).unwrap_err();
+    let paths: Vec<_> = errors.iter().map(|error| error.path.join(".")).collect();
+    assert_eq!(paths, [path], "{query}");
+}
+
+#[test]
+fn what_a_deletion_does_not_understand_deletes_nothing() {
+    check_no_deletion("filters.value=openai", "query.filters");
+    check_no_deletion("filters.operator=eq", "query.filters");
+    check_no_deletion("filters[0].key=cost", "query.filters[0].key");
+    check_no_deletion("search=blue", "query.search");
+    check_no_deletion("provider=", "query.provider");
+    check_no_deletion("limit=", "query.limit");
+    check_no_deletion("limit=-1", "query.limit");
+    let all = list::read(&query_pairs("filters=&page=x&other=1"), Verb::Delete).unwrap();
+    assert!(all.filter.is_empty() && all.limit.is_none());
+}
+
+#[test]
+fn a_parameter_of_a_list_that_is_empty_is_as_good_as_left_out() {
+    check(
+        "success=&provider=&min_cost=&start_date=&search=&filters=",
+        "",
+    );
+    assert_eq!(list("page=&per_page=&order_by=&direction=").per_page, 20);
+}
+
+#[test]
+fn parts_of_filters_in_any_order_are_those_of_their_keys() {
+    let filter = "cost:>=0.500000000001 provider:openai";
+    check(
+        "filters.value=openai&filters.key=provider&filters.operator=eq\
+         &filters.value=0.5&filters.key=cost&filters.operator=gt",
+        filter,
+    );
+    check(
+        "filters.key=provider&filters.operator=eq&filters.key=cost&filters.operator=gt\
+         &filters.value=openai&filters.value=0.5",
+        filter,
+    );
+    check(
+        "filters.value=a&filters.operator=eq&filters.value=b&filters.key=provider",
+        "provider:a,b",
+    );
+}
+
+#[test]
+fn null_in_a_query_is_the_word_or_no_text() {
+    check(
+        "filters.key=user_agent&filters.operator=eq&filters.value=null",
+        "user_agent:null,\"\"",
+    );
+    check(
+        "filters.key=cost&filters.operator=neq&filters.value=null",
+        "-cost:none",
+    );
+}
+
+fn sample() -> Record {
+    let mut texts: [&[u8]; TEXTS] = [b""; TEXTS];
+    texts[Text::Provider as usize] = b"openai";
+    texts[Text::Model as usize] = b"gpt-4o-2024-08-06";
+    texts[Text::ModelName as usize] = b"openai/gpt-4o";
+    texts[Text::Metadata as usize] = br#"{"user":"ada","n":7}"#;
+    Record {
+        id: [9; 16],
+        at_micros: 1_795_000_000_000_000,
+        duration_micros: 1_500_000,
+        tokens_input: Some(10),
+        cost: Some(500_000_000_000),
+        flags: flag::CACHED,
+        texts: Texts::pack(&texts),
+        ..Record::default()
+    }
+}
+
+#[track_caller]
+fn check_passes(key: &str, operator: &str, values: &Value, said: &Arc<Said>, expected: bool) {
+    let filters = json!([{"key": key, "operator": operator, "value": values}]);
+    let filter = of_json(&filters, Purpose::Logs, &[]).unwrap();
+    let bytes = rkyv::to_bytes::<rkyv::rancor::Failure>(&sample()).unwrap();
+    let record = rkyv::access::<ArchivedRecord, rkyv::rancor::Failure>(&bytes).unwrap();
+    let passes = filter.with_said(Arc::clone(said)).matches(record);
+    assert_eq!(passes, expected, "{key} {operator} {values}");
+}
+
+#[test]
+fn a_filter_lets_pass_what_it_says() {
+    let mut said = Said::default();
+    said.add_feedback([9; 16], -1);
+    let said = Arc::new(said);
+    for (key, operator, values, expected) in [
+        ("provider", "eq", json!(["anthropic", "openai"]), true),
+        ("provider", "neq", json!(["anthropic", "openai"]), false),
+        ("provider", "contains", json!(["pen"]), true),
+        ("model", "eq", json!(["openai/gpt-4o"]), true),
+        ("model", "eq", json!(["gpt-4o-2024-08-06"]), true),
+        ("cost", "eq", json!(["0.5"]), true),
+        ("cost", "gt", json!([0.499_999_999_999]), true),
+        ("cost", "gt", json!([0.5]), false),
+        ("cost", "lt", json!(["0.500000000001"]), true),
+        ("cost", "neq", json!([null]), true),
+        ("cost", "eq", json!(["null"]), false),
+        ("tokens", "eq", json!([10]), true),
+        ("tokens_out", "eq", json!([null]), true),
+        ("tokens_out", "lt", json!([5]), false),
+        ("duration", "gt", json!(["1499"]), true),
+        ("cached", "eq", json!(["true"]), true),
+        ("cached", "eq", json!([false]), false),
+        ("success", "eq", json!([true]), true),
+        ("feedback", "eq", json!([-1]), true),
+        ("feedback", "eq", json!([1, null]), false),
+        ("feedback", "eq", json!(["null"]), false),
+        ("metadata.key", "eq", json!(["user"]), true),
+        ("metadata.value", "eq", json!(["7"]), true),
+        ("metadata.value", "eq", json!([7]), true),
+        ("metadata.value", "contains", json!(["ad"]), true),
+        ("metadata.value", "eq", json!(["user"]), false),
+        ("created_at", "gt", json!(["2026-11-18"]), true),
+        ("created_at", "lt", json!(["2026-11-18T11:06:40Z"]), false),
+        ("created_at", "eq", json!([1_795_000_000_000_u64]), true),
+        ("created_at", "gt", json!(["1795000000000"]), false),
+        ("wholesale", "eq", json!(["false"]), true),
+        ("user_agent", "eq", json!([null]), true),
+        ("dlp_action", "eq", json!([null]), true),
+        ("event_id", "contains", json!(["09090909"]), true),
+    ] {
+        check_passes(key, operator, &values, &said, expected);
+    }
+}
+
+#[test]
+fn metadata_that_people_gave_a_record_takes_the_place_of_its_own() {
+    let mut said = Said::default();
+    said.add_metadata([9; 16], br#"{"judge":"eve"}"#.to_vec());
+    let said = Arc::new(said);
+    for (key, value, expected) in [
+        ("metadata.key", "judge", true),
+        ("metadata.key", "user", false),
+        ("metadata.value", "eve", true),
+        ("metadata.value", "ada", false),
+    ] {
+        check_passes(key, "eq", &json!([value]), &said, expected);
+    }
 }
 
 #[test]

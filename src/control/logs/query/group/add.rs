@@ -151,7 +151,11 @@ pub(super) fn count_unknown(
 }
 
 /// The sum of the values of the rows in `mask`, none of which is greater than `max`.
-pub(super) fn sum_masked(mask: &Mask, numbers: Numbers<'_>, max: u64) -> u128 {
+pub(in crate::control::logs::query) fn sum_masked(
+    mask: &Mask,
+    numbers: Numbers<'_>,
+    max: u64,
+) -> u128 {
     let values = match numbers {
         Numbers::Unknown => return 0,
         // Unknown values are stored as 0.

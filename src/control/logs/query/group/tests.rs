@@ -3,7 +3,6 @@ use std::collections::BTreeMap;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::*;
-use crate::control::rollup::totals::{Class, Tokens};
 use crate::{
     control::logs::{
         block::{Verified, build::BlockBuilder},
@@ -86,6 +85,10 @@ fn add(group: &mut Group, record: &Record) {
     totals.tokens[Tokens::Input as usize] += known(record.tokens_input);
     totals.tokens[Tokens::Output as usize] += known(record.tokens_output);
     totals.tokens[Tokens::CacheRead as usize] += known(record.tokens_cache_read);
+    if class == Class::Cached {
+        totals.tokens[Tokens::CachedInput as usize] += known(record.tokens_input);
+        totals.tokens[Tokens::CachedOutput as usize] += known(record.tokens_output);
+    }
     totals.unmetered += u64::from(record.tokens_input.is_none() || record.tokens_output.is_none());
     totals.cost += known(record.cost);
     totals.unpriced += u64::from(record.cost.is_none());

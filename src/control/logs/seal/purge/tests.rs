@@ -1,4 +1,4 @@
-use std::fs;
+use std::time::SystemTime;
 
 use super::*;
 use crate::{
@@ -118,6 +118,25 @@ fn deleted_records_leave_the_files_with_their_bodies() {
     assert!(stored(&log).is_empty() && log.record_files().unwrap().sealed.is_empty());
     assert!(log.deletion_files().unwrap().is_empty());
     assert_eq!(health.disk_bytes(), bytes(&log));
+}
+
+#[test]
+fn deletions_of_an_earlier_run_are_purged_without_waiting_for_an_hour() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = LogDir::of(dir.path());
+    let made = run(dir.path(), &mut RequestIds::new([1; 6]));
+    seal(&log);
+    LogDeleter::new(log.clone()).delete(&[made[0].0]).unwrap();
+    let mut purges = Purges::new(Rewriting::default());
+    let (deleter, health) = (LogDeleter::new(log.clone()), LogHealth::default());
+    purges.step(&log, &deleter, &health, &NEVER).unwrap();
+    assert_eq!(stored(&log).len(), 100, "young, and a hundredth only");
+    let file = fs::File::options().append(true).open(log.deletion_file(1));
+    let before = SystemTime::now().checked_sub(INTERVAL).unwrap();
+    file.unwrap().set_modified(before).unwrap();
+    purges.step(&log, &deleter, &health, &NEVER).unwrap();
+    assert_eq!(stored(&log).len(), 99);
+    assert!(log.deletion_files().unwrap().is_empty());
 }
 
 #[test]
