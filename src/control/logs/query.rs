@@ -1,6 +1,9 @@
-//! Reads records: over all journals, in either order, while a server writes or without one.
+//! Reads records, while a server writes or without one.
 //!
-//! The order is that of the log, which is the order in which exchanges ended.
+//! Questions go to a snapshot of all blocks: [`mask`] (which rows pass), [`select`] (block by block),
+//! [`page`], [`group`] and [`sums`]; [`search`] looks into bodies first. Here is what goes row by row,
+//! in the order of the log, which is the order in which exchanges ended: a scan, and following the
+//! log as it is written.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +25,7 @@ use super::{
     filter::Filter,
     frame::{self, Kind},
     segment::{Damage, Found, FrameAt, LogDir, Numbered, Segment},
-    snapshot::LogReader,
+    snapshot::{BlockRef, LogReader},
 };
 use crate::domain::{
     id::RequestId,
@@ -54,8 +57,9 @@ pub struct ScanReport {
 /// Where each journal ended at some moment.
 pub type Ends = BTreeMap<u64, u64>;
 
-/// Calls `visit` with every record of the frames that may hold times within `micros`, until it
-/// breaks. With `ends`, what was written later is left out.
+/// Calls `visit` with every record of the frames that may hold times within `micros` and that may
+/// be served, until it breaks. With `ends`, what was written later is left out, and what is sealed
+/// meanwhile may come twice. Row by row: [`page`] and [`sums`] answer questions faster.
 pub fn scan(
     log: &LogDir,
     order: Order,
@@ -64,11 +68,15 @@ pub fn scan(
     visit: &mut dyn FnMut(&ArchivedRecord) -> ControlFlow<()>,
 ) -> io::Result<ScanReport> {
     let mut report = ScanReport::default();
+    if ends.is_none() {
+        let _ = blocks(log, order, micros, |_| true, &mut report, visit)?;
+        return Ok(report);
+    }
     let files = log.record_files()?;
     let mut journals = files.journals;
     if order == Order::NewestFirst {
         journals.reverse();
-    } else if sealed(log, order, micros, &mut report, visit)?.is_break() {
+    } else if blocks(log, order, micros, is_sealed, &mut report, visit)?.is_break() {
         return Ok(report);
     }
     for (number, path) in journals {
@@ -92,25 +100,27 @@ pub fn scan(
         }
     }
     if order == Order::NewestFirst {
-        let _ = sealed(log, order, micros, &mut report, visit)?;
+        let _ = blocks(log, order, micros, is_sealed, &mut report, visit)?;
     }
     Ok(report)
 }
 
-/// The records of sealed files, one by one.
-fn sealed(
+fn is_sealed(block: &BlockRef<'_>) -> bool {
+    block.position().sealed
+}
+
+/// The records of those blocks that `pick` picks, one by one.
+fn blocks(
     log: &LogDir,
     order: Order,
     micros: &RangeInclusive<u64>,
+    pick: impl Fn(&BlockRef<'_>) -> bool,
     report: &mut ScanReport,
     visit: &mut dyn FnMut(&ArchivedRecord) -> ControlFlow<()>,
 ) -> io::Result<ControlFlow<()>> {
     let snapshot = LogReader::new(log.clone()).snapshot()?;
     report.damages.extend(snapshot.damages().cloned());
-    let mut blocks: Vec<_> = snapshot
-        .blocks()
-        .filter(|block| block.position().sealed)
-        .collect();
+    let mut blocks: Vec<_> = snapshot.blocks().filter(pick).collect();
     if order == Order::NewestFirst {
         blocks.reverse();
     }
