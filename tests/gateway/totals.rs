@@ -1,11 +1,17 @@
 //! Sums are exact, wherever they are read: thousands of exchanges of all kinds on all shards, with
 //! aborts, errors and streams, against what the provider itself counted.
 
-use std::{collections::BTreeMap, net::TcpStream, process::Command, thread};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::TcpStream,
+    process::Command,
+    thread,
+};
 
 use serde_json::{Value, json};
 use tidegate::cli::demo::mock_provider::MockProvider;
 
+use super::management::{GATEWAYS, Manager};
 use crate::support::{
     client::{Client, Sent, post},
     server::{OPEN, Server, Setup},
@@ -123,6 +129,26 @@ fn of_records(records: &[Value]) -> Sums {
     sums
 }
 
+/// What the management API lists, page after page until one is empty, as clients do.
+fn of_lists(server: &Server, gateway: &str) -> Sums {
+    let mut manager = Manager::of(server);
+    let mut rows = Vec::new();
+    for page in 1.. {
+        let path = format!("{GATEWAYS}/{gateway}/logs?per_page=100&page={page}");
+        let list = manager.whole("GET", &path, None);
+        assert_eq!(list["messages"], json!([]), "{path}");
+        assert_eq!(list["result_info"]["total_count"], EXCHANGES, "{path}");
+        let found = list["result"].as_array().unwrap();
+        if found.is_empty() {
+            break;
+        }
+        rows.extend_from_slice(found);
+    }
+    let ids: BTreeSet<&str> = rows.iter().map(|row| row["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), rows.len(), "no record is on two pages");
+    of_records(&rows)
+}
+
 fn of_groups(server: &Server) -> Sums {
     let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))
         .args([
@@ -194,6 +220,7 @@ fn sums_are_those_that_the_provider_counted_to_the_last_picodollar() {
 
     assert_eq!(of_records(&records), expected, "the records");
     assert_eq!(of_groups(&server), expected, "groups of the command line");
+    assert_eq!(of_lists(&server, "default"), expected, "the lists");
     assert_eq!(of_metrics(&server), expected, "the metrics");
 
     let mut outcomes: BTreeMap<&str, u64> = BTreeMap::new();

@@ -30,15 +30,10 @@ impl<'a> Request<'a> {
             let name = wanted.strip_prefix('{')?.strip_suffix('}')?;
             Some((name, decode(given, false)))
         });
-        let pairs = query.split('&').filter(|pair| !pair.is_empty());
-        let pairs = pairs.take(PARAMETERS_MAX).map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(name, true), decode(value, true))
-        });
         Self {
             call,
             names: names.collect(),
-            query: pairs.collect(),
+            query: query_pairs(query),
         }
     }
 
@@ -100,6 +95,16 @@ impl<'a> Request<'a> {
     }
 }
 
+/// Takes a query apart (`a=1&b=x%20y`): decoded names and values in order.
+pub fn query_pairs(query: &str) -> Vec<(String, String)> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let pairs = pairs.take(PARAMETERS_MAX).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode(name, true), decode(value, true))
+    });
+    pairs.collect()
+}
+
 /// Decodes `%XX`, and in a query `+`; what is no text becomes a replacement character.
 fn decode(text: &str, query: bool) -> String {
     let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
@@ -128,6 +133,19 @@ fn decode(text: &str, query: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_query_is_decoded_once() {
+        let pairs = query_pairs("a=x%20y+z&b&%41=%2525&bad=%zz%4&&c=%ff");
+        let expected = [
+            ("a", "x y z"),
+            ("b", ""),
+            ("A", "%25"),
+            ("bad", "%zz%4"),
+            ("c", "\u{fffd}"),
+        ];
+        assert_eq!(pairs, expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
+    }
 
     #[test]
     fn escapes_are_decoded_and_broken_ones_stay() {

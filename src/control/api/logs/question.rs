@@ -135,3 +135,43 @@ pub fn write_ranges(ranges: &Ranges, info: &mut Value) {
     write("tokens_out", ranges.tokens_out, &count);
     write("total_tokens", ranges.tokens, &count);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_a_part_says_so() {
+        let whole = ScanReport::default();
+        assert_eq!(messages(&whole, &whole), Vec::<Value>::new());
+        let part = || ScanReport {
+            partial: true,
+            ..ScanReport::default()
+        };
+        for (bodies, records, word) in [
+            (part(), whole, "bodies"),
+            (ScanReport::default(), part(), "records"),
+        ] {
+            let messages = messages(&bodies, &records);
+            assert_eq!(messages.len(), 1);
+            let message = messages[0]["message"].as_str().unwrap();
+            assert!(
+                message.starts_with("partial: ") && message.contains(word),
+                "{message}"
+            );
+            assert_eq!(messages[0]["code"], envelope::CODE_REQUEST);
+        }
+    }
+
+    #[test]
+    fn what_nobody_knows_has_no_least_and_no_greatest() {
+        let mut ranges = Ranges::NONE;
+        ranges.cost.add(1);
+        ranges.duration.add(2_999);
+        let mut info = json!({});
+        write_ranges(&ranges, &mut info);
+        let shown =
+            ["min_cost", "max_duration", "min_tokens_in"].map(|name| info[name].to_string());
+        assert_eq!(shown, ["0.000000000001", "2", "null"]);
+    }
+}

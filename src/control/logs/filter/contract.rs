@@ -18,7 +18,6 @@ use super::{
 pub mod list;
 mod pairs;
 
-pub use pairs::query_pairs;
 use pairs::{dotted, is_dotted};
 
 /// Why a part of a request was refused, in the shape that the API answers with.

@@ -116,8 +116,8 @@ const TEXTS: [(&str, TextField); 5] = [
     ("response_content_type", TextField::ResponseContentType),
 ];
 
-/// Reads a query, given as decoded names and values in order (see
-/// [`query_pairs`](super::query_pairs)). Names that it does not know are passed over.
+/// Reads a query, given as decoded names and values in order. Names that it does not know are passed
+/// over.
 pub fn read(pairs: &[(String, String)], verb: Verb) -> Result<ListQuery, Vec<FieldError>> {
     let mut query = ListQuery {
         filter: Filter::default(),

@@ -1,48 +1,6 @@
-//! A query's names and values, and the filters that are spread over several of them.
+//! Filters that are spread over several parameters of a query.
 
 use super::{FieldError, RawFilter, RawValue};
-
-/// Most parameters of one query; what is more is not looked at, and no filter needs as many.
-const PAIRS_MAX: usize = 1024;
-
-/// Takes a query apart (`a=1&b=x%20y`): decoded names and values in order. `+` is a blank. What
-/// is not UTF-8 is replaced.
-pub fn query_pairs(query: &str) -> Vec<(String, String)> {
-    query
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .take(PAIRS_MAX)
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(name), decode(value))
-        })
-        .collect()
-}
-
-fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        rest = after;
-        match first {
-            b'+' => bytes.push(b' '),
-            b'%' => match after.split_first_chunk::<2>().and_then(|(two, left)| {
-                let digit = |byte: u8| char::from(byte).to_digit(16);
-                let byte = digit(two[0])? * 16 + digit(two[1])?;
-                Some((u8::try_from(byte).ok()?, left))
-            }) {
-                Some((byte, left)) => {
-                    bytes.push(byte);
-                    rest = left;
-                }
-                None => bytes.push(b'%'),
-            },
-            other => bytes.push(*other),
-        }
-    }
-    String::from_utf8(bytes)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
-}
 
 /// Finds the filters that are written as repeated dotted names.
 ///

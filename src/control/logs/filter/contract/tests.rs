@@ -8,7 +8,7 @@ use super::{
     *,
 };
 use crate::{
-    control::logs::filter::Said,
+    control::{api::request::query_pairs, logs::filter::Said},
     domain::record::{ArchivedRecord, Record, TEXTS, Text, Texts, flag},
 };
 
@@ -439,19 +439,6 @@ fn there_is_a_bound_on_filters_and_values() {
         "query.filters",
         "filters may have at most 256 values together",
     );
-}
-
-#[test]
-fn a_query_is_decoded_once() {
-    let pairs = query_pairs("a=x%20y+z&b&%41=%2525&bad=%zz%4&&c=%ff");
-    let expected = [
-        ("a", "x y z"),
-        ("b", ""),
-        ("A", "%25"),
-        ("bad", "%zz%4"),
-        ("c", "\u{fffd}"),
-    ];
-    assert_eq!(pairs, expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
 }
 
 proptest! {

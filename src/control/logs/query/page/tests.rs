@@ -6,6 +6,7 @@ use crate::{
         folder::LogDir,
         frame::{self, FrameBuffer, Kind},
         query::{
+            figures::{Figures, figures},
             group::{GroupKey, Wanted},
             sums::{GroupOf, GroupOrder, group},
         },
@@ -222,6 +223,53 @@ proptest! {
     }
 
     #[test]
+    fn figures_are_those_of_rows_that_pass_any_filter_each_once(
+        journals in vec(vec(row(), 1..40), 1..4),
+        filters in vec(select(vec!["model:a", "cost:>=2", "duration:<3us", "feedback:up"]), 0..3),
+        thumbs in vec((0..100u128, -1..=1i64), 0..30),
+    ) {
+        let (_dir, snapshot, all) = store(&journals);
+        let mut said = Said::default();
+        for (number, thumb) in thumbs {
+            said.add_feedback(number.to_be_bytes(), thumb);
+        }
+        let said = std::sync::Arc::new(said);
+        let told = |filter: &str| {
+            let filter = Filter::parse(filter, NOW).unwrap();
+            filter.with_said(std::sync::Arc::clone(&said))
+        };
+        let filters: Vec<_> = filters.into_iter().map(told).collect();
+        let base = told("-model:c");
+        let mut expected = Figures::default();
+        let mut greatest = None;
+        for record in &all {
+            let bytes = rkyv::to_bytes::<rkyv::rancor::Failure>(record).unwrap();
+            let archived = rkyv::access::<
+                crate::domain::record::ArchivedRecord,
+                rkyv::rancor::Failure,
+            >(&bytes);
+            let archived = archived.unwrap();
+            if !base.matches(archived) {
+                continue;
+            }
+            greatest = greatest.max(Some(record.id()));
+            if !filters.iter().any(|filter| filter.matches(archived)) {
+                continue;
+            }
+            expected.rows += 1;
+            expected.duration_micros += u128::from(record.duration_micros);
+            expected.cost += u128::from(record.cost.unwrap_or(0));
+            expected.priced += u64::from(record.cost.is_some());
+            expected.judged += u64::from(matches!(said.feedback(&record.id), Some(1 | -1)));
+            expected.up += u64::from(said.feedback(&record.id) == Some(1));
+        }
+        let (found, report) = figures(&snapshot, &base, &filters, Limit::default());
+        prop_assert!(report.damages.is_empty());
+        prop_assert_eq!(found, expected);
+        prop_assert_eq!(greatest_id(&snapshot, &base).0, greatest);
+    }
+
+    #[test]
     fn a_record_is_found_by_its_id_unless_it_may_not_be_served(
         journals in vec(vec(row(), 1..20), 1..4),
     ) {
@@ -236,19 +284,49 @@ proptest! {
     }
 }
 
+fn plain(ago: u64) -> Row {
+    Row {
+        ago,
+        model: "a",
+        cost: None,
+        duration: 0,
+        tokens: None,
+        ok: true,
+        logged: true,
+    }
+}
+
+#[test]
+fn rows_are_put_in_order_by_what_people_said() {
+    let rows: Vec<Row> = (0..4).map(plain).collect();
+    let (_dir, snapshot, _) = store(&[rows[..2].to_vec(), rows[2..].to_vec()]);
+    let mut said = Said::default();
+    for (number, thumb) in [(1u128, 1), (2, -1), (3, 0)] {
+        said.add_feedback(number.to_be_bytes(), thumb);
+    }
+    let filter = Filter::default().with_said(std::sync::Arc::new(said));
+    let by_feedback = PageOf {
+        order_by: OrderBy::Feedback,
+        direction: OrderDirection::Ascending,
+        ..PageOf::newest(10)
+    };
+    let page = page(&snapshot, &filter, &by_feedback, Limit::default()).unwrap();
+    let found: Vec<_> = page.records.iter().map(|record| record.id[15]).collect();
+    assert_eq!(found, [0, 2, 3, 1]);
+}
+
+#[test]
+fn more_rows_than_can_be_put_in_order_are_taken_if_they_are_all() {
+    let rows: Vec<Row> = (0..4).map(plain).collect();
+    let (_dir, snapshot, _) = store(&[rows]);
+    let newest = PageOf::newest(0);
+    let (found, _) = ids(&snapshot, &Filter::default(), &newest, Some(u64::MAX)).unwrap();
+    assert_eq!(found.len(), 4);
+}
+
 #[test]
 fn an_end_of_the_time_gives_a_part() {
-    let rows: Vec<Row> = (0..10)
-        .map(|ago| Row {
-            ago,
-            model: "a",
-            cost: None,
-            duration: 0,
-            tokens: None,
-            ok: true,
-            logged: true,
-        })
-        .collect();
+    let rows: Vec<Row> = (0..10).map(plain).collect();
     let (_dir, snapshot, _) = store(&[rows.clone(), rows]);
     let over = Limit {
         end: Some(std::time::Instant::now()),
@@ -260,16 +338,7 @@ fn an_end_of_the_time_gives_a_part() {
 
 #[test]
 fn a_page_too_deep_for_its_order_is_refused() {
-    let rows = vec![Row {
-        ago: 0,
-        model: "a",
-        cost: None,
-        duration: 0,
-        tokens: None,
-        ok: true,
-        logged: true,
-    }];
-    let (_dir, snapshot, _) = store(&[rows]);
+    let (_dir, snapshot, _) = store(&[vec![plain(0)]]);
     let deep = PageOf {
         order_by: OrderBy::Model,
         offset: 1_000_000,
