@@ -59,7 +59,9 @@ const DATASETS_MAX: u64 = 1000;
 /// Reads the filters, and gives them as they are kept.
 fn filters(given: &Value, report: &mut Report) -> Option<Value> {
     if let Err(errors) = contract::of_json(given, Purpose::Dataset, &[]) {
-        errors.into_iter().for_each(|error| report.wrong_at(error));
+        for error in errors {
+            report.wrong_at(error);
+        }
         return None;
     }
     let kept = |item: &Value| {
