@@ -127,5 +127,5 @@ fn the_full_example_becomes_these_values() {
     assert_eq!(providers["openai"].credentials[0].weight, 2);
     assert_eq!(providers["custom-local"].credentials.len(), 1);
     assert_eq!(custom_providers["local"].headers.len(), 2);
-    assert_eq!(prices.len(), 2);
+    assert_eq!(prices.len(), 5);
 }
