@@ -4,9 +4,12 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -329,6 +332,12 @@ impl Running {
         (self.child.wait().unwrap().code(), rest)
     }
 
+    /// Closes the other end of its stderr.
+    fn stop_reading(&mut self) {
+        let null = fs::File::open("/dev/null").unwrap();
+        self.lines = BufReader::new(OwnedFd::from(null).into());
+    }
+
     /// Reads lines until one has `text` in it.
     fn wait_for(&mut self, text: &str) {
         let mut line = String::new();
@@ -446,6 +455,29 @@ fn a_delayed_drain_still_accepts() {
     // Ctrl-C by hand is the second signal.
     running.signal(Signal::INT);
     assert_eq!(running.end().0, Some(1));
+}
+
+#[test]
+fn it_obeys_signals_although_nobody_reads_what_it_says() {
+    let home = tempfile::tempdir().unwrap();
+    let mut running = Running::start(&home, &[], &[]);
+    running.stop_reading();
+    // Each has something to say.
+    running.signal(Signal::HUP);
+    running.signal(Signal::HUP);
+    running.signal(Signal::TERM);
+    let (ended, end) = mpsc::channel();
+    let code = thread::scope(|scope| {
+        let child = &mut running.child;
+        let id = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        scope.spawn(move || ended.send(child.wait().unwrap().code()).unwrap());
+        let code = end.recv_timeout(Duration::from_secs(20));
+        if code.is_err() {
+            kill_process(id, Signal::KILL).unwrap();
+        }
+        code
+    });
+    assert_eq!(code, Ok(Some(0)));
 }
 
 #[test]

@@ -141,7 +141,10 @@ pub fn start_diagnostics(filter: Option<&str>, form: Form) -> Result<(), CliErro
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
-        .with_ansi(colours);
+        .with_ansi(colours)
+        // It would tell of a broken stderr on stderr, and panic there: the thread that had something
+        // to say, the one that waits for signals too, would be gone.
+        .log_internal_errors(false);
     // A second start in one process keeps what is there.
     let _ = match form {
         Form::Text => builder.with_target(false).try_init(),
