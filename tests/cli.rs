@@ -4,7 +4,6 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,6 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -334,8 +334,8 @@ impl Running {
 
     /// Closes the other end of its stderr.
     fn stop_reading(&mut self) {
-        let null = fs::File::open("/dev/null").unwrap();
-        self.lines = BufReader::new(OwnedFd::from(null).into());
+        let null = rustix::fs::open("/dev/null", OFlags::RDONLY, Mode::empty()).unwrap();
+        self.lines = BufReader::new(null.into());
     }
 
     /// Reads lines until one has `text` in it.
