@@ -113,7 +113,7 @@ Environment (a flag wins over a variable, a variable over the file):
   TIDEGATE_SHARDS          How many cores to use
   TIDEGATE_DRIVER          auto, uring or epoll
   TIDEGATE_API_TOKEN       The management token (or TIDEGATE_API_TOKEN_FILE: a file that holds it)
-  TIDEGATE_MASTER_KEY      Opens stored provider keys (or TIDEGATE_MASTER_KEY_FILE: a file that holds it)
+  TIDEGATE_MASTER_KEY      Opens stored provider keys (or TIDEGATE_MASTER_KEY_FILE: a file with it)
   TIDEGATE_LOG             What to tell on stderr: error, warn, info, debug, or module=level
   TIDEGATE_LOG_FORMAT      text or json
   OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY and so on
