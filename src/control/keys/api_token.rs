@@ -1,16 +1,17 @@
 //! The management token: given by the operator, or made at first start and kept in a file.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    io,
     path::{Path, PathBuf},
 };
 
 use super::{KeyError, Token};
-use crate::config::{
-    Config,
-    secret::{self, Secret, SecretError, TOKEN_BYTES_MAX},
+use crate::{
+    config::{
+        Config,
+        secret::{self, Secret, SecretError},
+    },
+    control::secret_file,
 };
 
 /// Name of the file in the data folder.
@@ -70,7 +71,7 @@ pub fn api_token(config: &Config, data_dir: &Path) -> Result<(Secret, Source), A
         return Ok((token, Source::File));
     }
     let Token(token) = Token::random().map_err(ApiTokenError::Random)?;
-    match keep(&path, &token) {
+    match secret_file::keep(&path, &token) {
         Ok(()) => Ok((token, Source::MadeNow)),
         Err(source) => Err(ApiTokenError::Write { path, source }),
     }
@@ -78,46 +79,20 @@ pub fn api_token(config: &Config, data_dir: &Path) -> Result<(Secret, Source), A
 
 /// The token of the file; `None` if there is no file.
 fn read(path: &Path) -> Result<Option<Secret>, ApiTokenError> {
-    let error = |source| ApiTokenError::Read {
+    let text = secret_file::read(path).map_err(|source| ApiTokenError::Read {
         path: path.into(),
         source,
-    };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(error(source)),
-    };
-    let mut text = String::new();
-    file.take(TOKEN_BYTES_MAX as u64 + 2)
-        .read_to_string(&mut text)
-        .map_err(error)?;
-    match secret::token(text) {
-        Ok(token) => Ok(Some(token)),
-        Err(source) => Err(ApiTokenError::Content {
-            path: path.into(),
-            source,
-        }),
-    }
-}
-
-/// Makes the file; one that is there is never replaced. A crash in between leaves an empty file,
-/// which the next start complains of.
-fn keep(path: &Path, token: &Secret) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    let written = writeln!(file, "{}", token.expose()).and_then(|()| file.sync_all());
-    if written.is_err() {
-        let _ = fs::remove_file(path);
-    }
-    written
+    })?;
+    let secret = text.map(secret::token).transpose();
+    secret.map_err(|source| ApiTokenError::Content {
+        path: path.into(),
+        source,
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use super::*;
 
@@ -177,7 +152,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE);
         fs::write(&path, "first\n").unwrap();
-        let error = keep(&path, &Secret::new("second".to_owned())).unwrap_err();
+        let error = secret_file::keep(&path, &Secret::new("second".to_owned())).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(&path).unwrap(), "first\n");
     }

@@ -1,16 +1,17 @@
 //! The master key: given by the operator, or made at first start and kept in a file.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    io,
     path::{Path, PathBuf},
 };
 
 use super::text::base64url;
-use crate::config::{
-    Config,
-    secret::{self, Secret, SecretError, TOKEN_BYTES_MAX},
+use crate::{
+    config::{
+        Config,
+        secret::{self, Secret, SecretError},
+    },
+    control::secret_file,
 };
 
 /// Name of the file in the data folder.
@@ -64,52 +65,27 @@ pub fn master_key(
     let mut bits = zeroize::Zeroizing::new([0u8; 32]);
     getrandom::fill(&mut *bits).map_err(|error| MasterKeyError::Random(error.to_string()))?;
     let key = Secret::new(base64url(&*bits).to_string());
-    match keep(&path, &key) {
+    match secret_file::keep(&path, &key) {
         Ok(()) => Ok((key, Some(path))),
         Err(source) => Err(MasterKeyError::Write { path, source }),
     }
 }
 
 fn read(path: &Path) -> Result<Option<Secret>, MasterKeyError> {
-    let error = |source| MasterKeyError::Read {
+    let text = secret_file::read(path).map_err(|source| MasterKeyError::Read {
         path: path.into(),
         source,
-    };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(error(source)),
-    };
-    let mut text = String::new();
-    file.take(TOKEN_BYTES_MAX as u64 + 2)
-        .read_to_string(&mut text)
-        .map_err(error)?;
-    match secret::token(text) {
-        Ok(key) => Ok(Some(key)),
-        Err(source) => Err(MasterKeyError::Content {
-            path: path.into(),
-            source,
-        }),
-    }
-}
-
-/// Makes the file; one that is there is never replaced.
-fn keep(path: &Path, key: &Secret) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    let written = writeln!(file, "{}", key.expose()).and_then(|()| file.sync_all());
-    if written.is_err() {
-        let _ = fs::remove_file(path);
-    }
-    written
+    })?;
+    let secret = text.map(secret::token).transpose();
+    secret.map_err(|source| MasterKeyError::Content {
+        path: path.into(),
+        source,
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use super::*;
 
