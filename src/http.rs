@@ -4,8 +4,8 @@
 //! learns what it means. Every reader is incremental and gives the same answer however the bytes
 //! were cut. Reading order: [`head`] (request and response heads and what frames their bodies),
 //! [`target`] (where a request wants to go), [`body`] (content-length and chunked framing),
-//! [`header`] (names we know, which of them stay on one connection), [`event_stream`]
-//! (server-sent events, read for metering).
+//! [`header`] (names we know, which of them stay on one connection), [`retry_after`] (how long
+//! to wait), [`event_stream`] (server-sent events, read for metering).
 //!
 //! Readers are strict on purpose: what two lenient readers could understand differently is
 //! refused, never repaired. A head is always written anew from its parsed form.
@@ -15,4 +15,5 @@ pub mod head;
 pub mod target;
 pub mod body;
 pub mod header;
+pub mod retry_after;
 pub mod event_stream;

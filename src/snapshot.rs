@@ -14,6 +14,8 @@ use crate::{
     provider::price::PriceTable,
 };
 
+pub use crate::config::gateway::Backoff;
+
 pub use self::{
     key_table::{Key, KeyTable, Proof},
     providers::{DEFAULT_ALIAS, Provider, Providers, Secret},
@@ -75,8 +77,21 @@ pub struct Gateway {
     pub collect_logs: bool,
     /// Only credentials of the caller or stored ones, never shared ones.
     pub byok_only: bool,
+    /// How often its requests are tried.
+    pub retry: Retry,
     /// Credentials that were stored for this gateway.
     pub credentials: Vec<StoredCredential>,
+}
+
+/// How often requests are tried, where they do not say so themselves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Retry {
+    /// Attempts in all; `None` makes one.
+    pub attempts: Option<u8>,
+    /// The wait before the second attempt.
+    pub delay: Option<Duration>,
+    /// How the wait grows.
+    pub backoff: Option<Backoff>,
 }
 
 /// A provider credential that was stored for one gateway.
@@ -179,6 +194,11 @@ impl Gateway {
             authentication: gateway.authentication,
             collect_logs: gateway.collect_logs,
             byok_only: gateway.byok_only,
+            retry: Retry {
+                attempts: gateway.retry_max_attempts,
+                delay: gateway.retry_delay,
+                backoff: gateway.retry_backoff,
+            },
             credentials: mine
                 .map(|stored| StoredCredential {
                     provider: stored.provider.as_str().into(),

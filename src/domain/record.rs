@@ -171,7 +171,8 @@ pub struct Record {
     pub first_token_micros: Option<u64>,
     /// Time that tidegate itself added.
     pub overhead_micros: u64,
-    /// Status sent to the caller; 0 if none was sent.
+    /// Status sent to the caller; 0 if none was sent. Of an attempt that another one followed, the
+    /// status that it would have had.
     pub status: u16,
     /// [`Outcome`] as its number.
     pub outcome: u8,
@@ -229,6 +230,8 @@ pub mod flag {
     pub const USAGE_UNKNOWN: u32 = 1 << 9;
     /// Logging was off for the exchange: the record counts in rollups and is never served.
     pub const UNLOGGED: u32 = 1 << 10;
+    /// Another attempt followed this one: the exchange ended there.
+    pub const FOLLOWED: u32 = 1 << 11;
 }
 
 impl Record {

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::domain::{outcome::Outcome, record::Record};
+use crate::domain::{outcome::Outcome, record::{Record, flag}};
 
 /// Models that get a series of their own.
 pub const MODELS_MAX: usize = 200;
@@ -322,7 +322,9 @@ impl Counters {
             outcome: record.outcome(),
         };
         let counts = self.exchanges.entry(key).or_default();
-        counts.requests += 1;
+        // An exchange counts once, where it ended; what its attempts used counts each time.
+        let ended_here = record.flags & flag::FOLLOWED == 0;
+        counts.requests += u64::from(ended_here);
         let usage = record.usage();
         let kinds = [
             usage.input,

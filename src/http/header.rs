@@ -77,6 +77,7 @@ field_names! {
     ServerTiming = "server-timing",
     Location = "location",
     RetryAfter = "retry-after",
+    RetryAfterMs = "retry-after-ms",
     LastEventId = "last-event-id",
     StrictTransportSecurity = "strict-transport-security",
     AltSvc = "alt-svc",
@@ -294,7 +295,7 @@ pub fn list_items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Says whether `byte` may stand in a token: a header name or a method (RFC 9110 section 5.6.2).
 #[inline]
-pub(super) fn is_token_byte(byte: u8) -> bool {
+pub fn is_token_byte(byte: u8) -> bool {
     const TOKEN: [bool; 256] = token_bytes();
     TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
 }

@@ -97,6 +97,35 @@ pub fn authenticate<'s>(
     Ok(caller)
 }
 
+/// The caller of one step: who asked for the exchange, with the step's own fields.
+pub fn of_step<'s>(
+    snapshot: &Snapshot,
+    caller: &Caller<'s>,
+    kind: &Kind,
+    head: &RequestHead<'_>,
+    rest: &[u8],
+) -> Caller<'s> {
+    let mut of_step = Caller {
+        key: caller.key,
+        tokens: 0,
+        has_credential: false,
+    };
+    for (place, field) in head.fields.iter().enumerate() {
+        let Some(secret) = read_slot(Some(kind), field) else {
+            continue;
+        };
+        if snapshot.keys.find(secret).is_some() {
+            of_step.tokens |= 1 << place;
+        } else {
+            of_step.has_credential = true;
+        }
+    }
+    if let Kind::BuiltIn { id, .. } = kind {
+        of_step.has_credential |= credential::read_query(*id, rest).is_some();
+    }
+    of_step
+}
+
 fn read_slot<'v>(kind: Option<&Kind>, field: &Field<'v>) -> Option<&'v [u8]> {
     match kind {
         Some(Kind::BuiltIn { id, .. }) => credential::read(*id, field.name, field.value),

@@ -1,39 +1,35 @@
-//! One request on one screen: the stages below, in order.
+//! One request on one screen: the stages below, in order. What it asks of a provider, and how often, is
+//! in `step`; several steps one after another in `steps`; the answer's way to the caller in `answer`.
 
 use std::{rc::Rc, time::Duration};
 
+mod answer;
+mod step;
+mod steps;
+
+use self::step::Step;
 use super::{
     Shard,
     authenticate::{self, Caller},
     body::{self, Body, BodyError, Bounds},
     clock::Moment,
     connection::Downstream,
-    emit::{self, DownstreamHead, Framing, UpstreamHead},
     management,
-    parse::{self, Call, Face, Wishes},
+    parse::{self, Call, Face, Place, Wishes},
     record::{Costed, Draft},
-    relay::{self, After, Pace, Passage},
+    relay::After,
     reply::{self, Refusal},
     route::{self, Route},
-    tunnel,
-    upstream::attempt::{self, Answer, Ask, AttemptError, Carrier},
 };
 use crate::{
-    domain::{money::parse_dollars, outcome::Outcome, record::flag},
+    domain::{outcome::Outcome, record::flag},
     handoff::counters::Plain,
     http::{
-        head::{
-            Field, Method, RequestFraming, RequestHead, ResponseHead, Version, parse_request,
-            parse_response,
-        },
+        head::{Method, RequestFraming, RequestHead, parse_request},
         header::FieldName,
         target::has_dot_segment,
     },
-    provider::{
-        dialect::{Dialect, Shape},
-        meter::{Encoding, Meter},
-        scanner::RequestScan,
-    },
+    provider::scanner::RequestScan,
     snapshot::{Gateway, Snapshot},
 };
 
@@ -151,6 +147,16 @@ async fn answer(
 /// Longest time for a caller to take a refusal.
 const REPLY_LIMIT: Duration = Duration::from_secs(10);
 
+/// The parties of an exchange: who serves it, who asks, and by which rules.
+struct Errand<'e, 'a> {
+    shard: &'e Rc<Shard>,
+    peer: &'e mut Downstream,
+    snapshot: &'a Snapshot,
+    gateway: &'a Gateway,
+    /// The request as the caller sent it.
+    request: &'a RequestHead<'a>,
+}
+
 /// One line, one stage. What a stage learns is noted in the draft, so that a refusal is as well
 /// documented as an answer.
 async fn exchange<'a>(
@@ -168,31 +174,39 @@ async fn exchange<'a>(
     if peer.admin {
         return Err(Refusal::no_route().into());
     }
-    let call = provider_call(snapshot, face, draft)?;
-    let gateway = find_gateway(snapshot, &call)?;
-    let provider = snapshot.providers.find(call.provider);
-    let kind = provider.map(|provider| &provider.kind);
+    let (place, call) = place_and_call(snapshot, face, draft)?;
+    let gateway = find_gateway(snapshot, place.gateway)?;
+    let provider = call.and_then(|call| snapshot.providers.find(call.provider));
     let caller = authenticate::authenticate(
         snapshot,
         gateway,
-        kind,
+        provider.map(|provider| &provider.kind),
         head,
-        call.rest,
+        call.map_or(&[], |call| call.rest),
         peer.loopback,
         &mut peer.proof,
     )?;
     if gateway.implied {
-        shard.note_implied(call.place.gateway);
+        shard.note_implied(place.gateway);
     }
-
-    let wishes = open_draft(gateway, &caller, &call, head, draft);
+    let wishes = open_draft(gateway, &caller, place, head, draft);
     if snapshot.log_required && draft.logged && shard.health.refuses_records() {
         return Err(Refusal::log_unavailable().into());
     }
+    let mut errand = Errand {
+        shard,
+        peer,
+        snapshot,
+        gateway,
+        request: head,
+    };
+    let Some(call) = call else {
+        return Box::pin(steps::carry(&mut errand, &caller, &wishes, place, draft, body_read)).await;
+    };
     let provider = provider.ok_or_else(|| Refusal::unknown_provider(call.provider))?;
     draft.provider = &provider.slug;
     if parse::is_probe(head.method, &call) {
-        return probe(peer, draft).await;
+        return probe(errand.peer, draft).await;
     }
     let mut route = route::plan(
         snapshot,
@@ -202,88 +216,54 @@ async fn exchange<'a>(
         &call,
         &wishes,
         head,
-        peer.loopback,
+        errand.peer.loopback,
     )?;
-    draft.path = std::mem::take(&mut route.recorded_path);
-    if route.stored_credential {
-        draft.flags |= flag::STORED_CREDENTIAL;
-    }
-
-    let bounds = bounds(snapshot);
-    let mut body = read_body(shard, peer, head, &route, &bounds, draft).await?;
+    note_route(&mut route, draft);
+    let mut body = read_body(&mut errand, &route, draft).await?;
     *body_read = matches!(body, Body::Whole(_));
     scan_body(&route, &body, head, draft);
-
-    let host = shard.hosts.find(&route.origin, shard.clock.now());
-    let mut out = shard.buffers.small();
-    write_request(&mut out, head, &route, &host.authority, &caller, &body);
-    let end =
-        (!provider.total_timeout.is_zero()).then(|| draft.received.after(provider.total_timeout));
-    let ask = Ask {
-        method: head.method,
-        head: &out,
-        http2: provider.http2 && route.upgrade.is_none(),
-        connect: provider.connect_timeout,
-        first_byte: provider.first_byte_timeout,
-        end,
-        bounds: &bounds,
-        interim: head.version == Version::Http11,
+    let step = Step {
+        number: 0,
+        last: true,
+        provider,
+        head,
+        caller: &caller,
+        wishes: &wishes,
+        route: &route,
     };
-    let answer = attempt::attempt(shard, peer, &host, &ask, &mut body, draft).await;
-    draft.end_scan();
-    let answer = answer.map_err(stopped)?;
-    shard.buffers.give_back(out);
-    if let Body::Whole(body) = body {
-        shard.buffers.give_back(body);
-    }
-    let pace = Pace {
-        idle: provider.idle_timeout,
-        end,
-    };
-    *body_read |= answer.request_whole;
-    let answered =
-        relay_answer(shard, peer, head, &route, answer, &pace, draft, *body_read).await?;
-    let Answered {
-        relayed,
-        host_keeps,
-        meter,
-    } = answered;
-    if let Some(connection) = host_keeps {
-        host.keep(connection, shard.clock.now());
-    }
-    let cost = cost(shard, snapshot, &provider.slug, &wishes, draft, meter);
-    Ok(Ended {
-        outcome: relayed
-            .outcome
-            .unwrap_or_else(|| Outcome::of_status(draft.status)),
-        after: relayed.after,
-        cost,
-    })
+    let ended = step::run(&mut errand, &step, &mut body, draft, body_read).await?;
+    ended.ok_or_else(|| Refusal::internal("the only step had another one after it").into())
 }
 
-fn provider_call<'a>(
+/// Where a request leads: an account and a gateway, and a provider unless its body names one.
+fn place_and_call<'a>(
     snapshot: &Snapshot,
     face: Face<'a>,
     draft: &mut Draft<'a>,
-) -> Result<Call<'a>, Refusal> {
-    let place = match face {
-        Face::Provider(call) => call.place,
-        Face::Universal(place) | Face::Unified(place) => place,
+) -> Result<(Place<'a>, Option<Call<'a>>), Refusal> {
+    let (place, call) = match face {
+        Face::Provider(call) => (call.place, Some(call)),
+        Face::Universal(place) | Face::Unified(place) => (place, None),
         Face::Health | Face::Management | Face::None => return Err(Refusal::no_route()),
     };
     if !snapshot.knows_account(place.account) {
         return Err(Refusal::unknown_account());
     }
     draft.gateway = place.gateway;
-    match face {
-        Face::Provider(call) => Ok(call),
-        Face::Universal(_) => Err(Refusal::not_yet("the universal endpoint")),
-        _ => Err(Refusal::not_yet("the unified endpoint")),
+    if matches!(face, Face::Unified(_)) {
+        return Err(Refusal::not_yet("the unified endpoint"));
+    }
+    Ok((place, call))
+}
+
+fn note_route(route: &mut Route<'_>, draft: &mut Draft<'_>) {
+    draft.path = std::mem::take(&mut route.recorded_path);
+    if route.stored_credential {
+        draft.flags |= flag::STORED_CREDENTIAL;
     }
 }
 
-fn find_gateway<'s>(snapshot: &'s Snapshot, call: &Call<'_>) -> Result<&'s Gateway, Refusal> {
-    let id = call.place.gateway;
+fn find_gateway<'s>(snapshot: &'s Snapshot, id: &str) -> Result<&'s Gateway, Refusal> {
     snapshot
         .gateway(id)
         .ok_or_else(|| Refusal::unknown_gateway(id))
@@ -293,26 +273,33 @@ fn find_gateway<'s>(snapshot: &'s Snapshot, call: &Call<'_>) -> Result<&'s Gatew
 fn open_draft<'a>(
     gateway: &Gateway,
     caller: &Caller<'a>,
-    call: &Call<'a>,
+    place: Place<'a>,
     head: &RequestHead<'a>,
     draft: &mut Draft<'a>,
 ) -> Wishes<'a> {
-    let mut wishes = Wishes::read(head);
-    draft.gateway = call.place.gateway;
+    let wishes = Wishes::read(head);
+    draft.gateway = place.gateway;
     draft.event_id = wishes.event_id;
-    draft.metadata = std::mem::take(&mut wishes.metadata);
     draft.user_agent = head.field(FieldName::UserAgent).unwrap_or_default();
     draft.request_type = head.field(FieldName::ContentType).unwrap_or_default();
     if let Some(key) = caller.key {
         draft.key = &key.name;
         draft.flags |= flag::AUTHENTICATED;
     }
-    draft.logged = wishes.collect_log.unwrap_or(gateway.collect_logs);
     draft.counted = true;
+    note_wishes(gateway, &wishes, draft);
+    wishes
+}
+
+/// Whether and how a request, or one step of it, is recorded.
+fn note_wishes(gateway: &Gateway, wishes: &Wishes<'_>, draft: &mut Draft<'_>) {
+    draft.metadata.clone_from(&wishes.metadata);
+    draft.logged = wishes.collect_log.unwrap_or(gateway.collect_logs);
     if draft.logged && wishes.collect_payload.unwrap_or(true) {
         draft.store_bodies();
+    } else {
+        draft.leave_bodies();
     }
-    wishes
 }
 
 /// Some coding agents ask whether anybody is there before they send their first request.
@@ -340,35 +327,47 @@ fn bounds(snapshot: &Snapshot) -> Bounds {
 }
 
 async fn read_body(
-    shard: &Shard,
-    peer: &mut Downstream,
-    head: &RequestHead<'_>,
+    errand: &mut Errand<'_, '_>,
     route: &Route<'_>,
-    bounds: &Bounds,
     draft: &mut Draft<'_>,
 ) -> Result<Body, Stopped> {
     if route.upgrade.is_some() {
         return Ok(Body::Whole(Vec::new()));
     }
-    let started = shard.clock.now();
-    if head.expects_continue && peer.inlet.input().is_empty() {
-        let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
-        peer.writer.send(go_on).await.map_err(|_| Stopped::Gone)?;
-    }
-    let body = body::gather(peer, &shard.clock, &shard.buffers, head.framing, bounds).await;
-    let body = body.map_err(|error| match error {
-        BodyError::Refused(refusal) => Stopped::Refused(refusal),
-        BodyError::Gone => Stopped::Gone,
-    })?;
-    draft.waited_micros += shard.clock.now().micros_since(started);
+    let body = gather_body(errand, draft).await?;
     match &body {
-        Body::Whole(bytes) => draft.request_piece(shard, bytes),
+        Body::Whole(bytes) => draft.request_piece(errand.shard, bytes),
         Body::Passing { first, .. } => {
             draft.drop_request_body();
-            draft.request_piece(shard, first);
+            draft.request_piece(errand.shard, first);
         }
     }
     Ok(body)
+}
+
+async fn gather_body(
+    errand: &mut Errand<'_, '_>,
+    draft: &mut Draft<'_>,
+) -> Result<Body, Stopped> {
+    let Errand {
+        shard,
+        peer,
+        snapshot,
+        request,
+        ..
+    } = errand;
+    let started = shard.clock.now();
+    if request.expects_continue && peer.inlet.input().is_empty() {
+        let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
+        peer.writer.send(go_on).await.map_err(|_| Stopped::Gone)?;
+    }
+    let bounds = bounds(snapshot);
+    let body = body::gather(peer, &shard.clock, &shard.buffers, request.framing, &bounds).await;
+    draft.waited_micros += shard.clock.now().micros_since(started);
+    body.map_err(|error| match error {
+        BodyError::Refused(refusal) => Stopped::Refused(refusal),
+        BodyError::Gone => Stopped::Gone,
+    })
 }
 
 /// Notes the model by path, else by body. Of a body that passes through, what is here is scanned
@@ -392,236 +391,4 @@ fn scan_body(route: &Route<'_>, body: &Body, head: &RequestHead<'_>, draft: &mut
     if matches!(body, Body::Whole(_)) {
         draft.end_scan();
     }
-}
-
-fn write_request(
-    out: &mut Vec<u8>,
-    head: &RequestHead<'_>,
-    route: &Route<'_>,
-    authority: &str,
-    caller: &Caller<'_>,
-    body: &Body,
-) {
-    let framing = match (body, head.framing) {
-        (Body::Whole(bytes), framing) if !bytes.is_empty() || framing != RequestFraming::None => {
-            Framing::Length(bytes.len() as u64)
-        }
-        (Body::Whole(_), _) => Framing::None,
-        (
-            Body::Passing {
-                rest: body::Rest::Length { total, .. },
-                ..
-            },
-            _,
-        ) => Framing::Length(*total),
-        (Body::Passing { .. }, _) => Framing::Chunked,
-    };
-    let upstream = UpstreamHead {
-        path: &route.path,
-        authority,
-        framing,
-        added: &route.added,
-        upgrade: route.upgrade.as_ref().map(route::UpgradeRoute::as_emit),
-    };
-    let keep = |field: &Field<'_>| {
-        // A field's place tells whether it held a token of ours.
-        let place = head
-            .fields
-            .iter()
-            .position(|other| std::ptr::eq(other, field));
-        place.is_some_and(|place| !caller.is_token(place)) && !route.replaces(field)
-    };
-    emit::request(out, head, &upstream, &keep);
-}
-
-fn stopped(error: AttemptError) -> Stopped {
-    match error {
-        AttemptError::Gone => Stopped::Gone,
-        AttemptError::Body(refusal) => Stopped::Refused(refusal),
-        AttemptError::Timeout { .. } => Stopped::Refused(Refusal::upstream_timeout(&error)),
-        AttemptError::Connect(ref connect) if connect.is_timeout() => {
-            Stopped::Refused(Refusal::upstream_timeout(&error))
-        }
-        error => Stopped::Refused(Refusal::upstream_failed(&error)),
-    }
-}
-
-struct Answered {
-    relayed: relay::Relayed,
-    /// The connection, if it can carry another exchange.
-    host_keeps: Option<super::upstream::connect::Connection>,
-    meter: Option<Box<Meter>>,
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the parties of a relay, each once"
-)]
-async fn relay_answer(
-    shard: &Rc<Shard>,
-    peer: &mut Downstream,
-    request: &RequestHead<'_>,
-    route: &Route<'_>,
-    answer: Answer,
-    pace: &Pace,
-    draft: &mut Draft<'_>,
-    body_read: bool,
-) -> Result<Answered, Stopped> {
-    let Answer {
-        mut carrier,
-        buffer,
-        head_bytes,
-        request_whole,
-    } = answer;
-    let bytes = buffer.get(..head_bytes).unwrap_or_default();
-    let head = parse_response(bytes, request.method).map_err(|error| {
-        Refusal::upstream_failed(&format_args!(
-            "the provider answered with a malformed head: {error}"
-        ))
-    })?;
-    if head.status == 101 && route.upgrade.is_none() {
-        let why = "the provider switched protocols without being asked to";
-        return Err(Refusal::upstream_failed(&why).into());
-    }
-    let (passage, framing) = Passage::of(head.framing, request.version);
-    let keep = request.keep_alive && body_read && framing != Framing::Close && !shard.is_draining();
-    let mut out = shard.buffers.small();
-    emit::response(
-        &mut out,
-        &head,
-        request.method,
-        &DownstreamHead {
-            framing,
-            keep,
-            ids: draft.ids(),
-            overhead_micros: shard
-                .clock
-                .now()
-                .micros_since(draft.received)
-                .saturating_sub(draft.waited_micros),
-            subprotocol: route.subprotocol(&head),
-        },
-    );
-    let keep_alive = head.keep_alive;
-    let upgraded = head.upgrade.is_some();
-    let mut meter = note_answer(route, &head, draft);
-    if upgraded && let Carrier::Http1(connection) = &mut carrier {
-        draft.flags |= flag::WEB_SOCKET;
-        let relayed = Box::pin(tunnel::tunnel(
-            shard, peer, connection, out, buffer, head_bytes, draft, pace.idle,
-        ))
-        .await;
-        return Ok(Answered {
-            relayed,
-            host_keeps: None,
-            meter: None,
-        });
-    }
-    let _stream = (draft.flags & flag::STREAM != 0).then(|| shard.stream_open());
-    let relayed = relay::relay(
-        shard,
-        peer,
-        &mut carrier,
-        passage,
-        out,
-        buffer,
-        head_bytes,
-        &mut meter,
-        draft,
-        pace,
-    )
-    .await?;
-    let clean = relayed.upstream_clean && keep_alive && request_whole;
-    let after = match relayed.after {
-        After::Keep if !keep => After::Close,
-        after => after,
-    };
-    Ok(Answered {
-        relayed: relay::Relayed { after, ..relayed },
-        host_keeps: carrier.finish(shard, clean),
-        meter,
-    })
-}
-
-/// Notes what the answer's head says, and opens the meter if there may be something to meter.
-fn note_answer(
-    route: &Route<'_>,
-    head: &ResponseHead<'_>,
-    draft: &mut Draft<'_>,
-) -> Option<Box<Meter>> {
-    draft.status = head.status;
-    let mut encoding = Encoding::Identity;
-    let mut shape = Shape::Opaque;
-    for field in &head.fields {
-        match field.id {
-            FieldName::ContentType => {
-                draft.response_type.extend_from_slice(field.value);
-                shape = Shape::of_content_type(field.value);
-            }
-            FieldName::ContentEncoding => {
-                draft.response_encoding.extend_from_slice(field.value);
-                encoding = Encoding::of_header(field.value);
-            }
-            FieldName::XRequestId | FieldName::RequestId | FieldName::XAmznRequestId => {
-                draft.upstream_id.clear();
-                draft.upstream_id.extend_from_slice(field.value);
-            }
-            _ => {}
-        }
-    }
-    if matches!(shape, Shape::EventStream | Shape::AmazonEventStream) {
-        draft.flags |= flag::STREAM;
-    }
-    if route.dialect == Dialect::Unknown || !(200..300).contains(&head.status) {
-        return None;
-    }
-    let mut meter = Box::new(Meter::new(route.dialect, shape, encoding));
-    for field in &head.fields {
-        if matches!(
-            field.id,
-            FieldName::XAmznBedrockInputTokenCount | FieldName::XAmznBedrockOutputTokenCount
-        ) {
-            meter.note_header(field.name, field.value);
-        }
-    }
-    Some(meter)
-}
-
-/// What the exchange used, and what that costs.
-fn cost(
-    shard: &Shard,
-    snapshot: &Snapshot,
-    slug: &str,
-    wishes: &Wishes<'_>,
-    draft: &Draft<'_>,
-    meter: Option<Box<Meter>>,
-) -> Costed {
-    let metered = meter.map(|mut meter| meter.finish()).unwrap_or_default();
-    let raw = match &metered.model {
-        Some(reported) if draft.model.is_empty() => reported.as_bytes(),
-        _ => &draft.model,
-    };
-    let mut cost = Costed {
-        model: Some(shard.models.find(&snapshot.prices, slug, raw)),
-        ..Costed::default()
-    };
-    let priced = || {
-        let place = cost.model.as_ref()?.price?;
-        snapshot.prices.at(place, &metered.usage)
-    };
-    if let Some(custom) = &wishes.custom_cost {
-        cost.cost = custom.of(&metered.usage).map(|cost| cost.0);
-        cost.flags |= flag::CUSTOM_COST;
-    } else if let Some(reported) = metered.cost_reported.as_deref().and_then(parse_dollars) {
-        // The provider's own bill is better than any table.
-        cost.cost = Some(reported.0);
-    } else if !metered.usage.is_unknown()
-        && let Some(priced) = priced()
-    {
-        cost.cost = priced.prices.cost(&metered.usage).map(|cost| cost.0);
-        cost.price_key = priced.key.into();
-        cost.price_table = snapshot.prices.hash();
-    }
-    cost.metered = metered;
-    cost
 }

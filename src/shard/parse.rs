@@ -3,6 +3,9 @@
 //! A field that cannot be read counts as absent and never fails the request (contract
 //! `data-plane.md` section 4).
 
+use std::time::Duration;
+
+use super::retry::{ATTEMPTS_MAX, HEADER_DELAY_MAX};
 use crate::{
     domain::{
         money::{PicoDollars, Prices, Rate, parse_dollars},
@@ -12,6 +15,7 @@ use crate::{
         head::{Method, RequestHead},
         header::FieldName,
     },
+    snapshot::Backoff,
 };
 
 /// Where a request leads.
@@ -116,6 +120,20 @@ pub struct Wishes<'a> {
     pub custom_cost: Option<CustomCost>,
     /// `cf-aig-byok-alias`.
     pub alias: Option<&'a str>,
+    /// `cf-aig-request-timeout`: from the request to the first part of the answer.
+    pub request_timeout: Option<Duration>,
+    /// `cf-aig-max-attempts`, or its alias `cf-aig-retry-count`.
+    pub max_attempts: Option<u8>,
+    /// `cf-aig-retry-delay`.
+    pub retry_delay: Option<Duration>,
+    /// `cf-aig-backoff`, or its alias `cf-aig-retry-backoff`.
+    pub backoff: Option<Backoff>,
+    /// `cf-aig-cache-ttl`, or its old name; zero is off.
+    pub cache_ttl: Option<Duration>,
+    /// `cf-aig-skip-cache`, or its old name.
+    pub skip_cache: Option<bool>,
+    /// `cf-aig-cache-key`.
+    pub cache_key: Option<&'a [u8]>,
 }
 
 /// A caller's own prices (contract `data-plane.md` section 10).
@@ -140,11 +158,23 @@ const EVENT_ID_BYTES_MAX: usize = 256;
 /// Entries of metadata that are kept.
 const METADATA_ENTRIES_MAX: usize = 5;
 
+/// Longest `cf-aig-cache-key` that is taken; a longer one is none.
+const CACHE_KEY_BYTES_MAX: usize = 1024;
+
+/// Bounds of a time for which an answer is cached, zero aside.
+pub const CACHE_TTL: std::ops::RangeInclusive<u64> = 60..=2_592_000;
+
+/// Longest `cf-aig-request-timeout`: nobody waits for a day.
+const REQUEST_TIMEOUT_MAX_MS: u64 = 24 * 60 * 60 * 1_000;
+
 impl<'a> Wishes<'a> {
-    /// Reads the fields of a request.
+    /// Reads the fields of a request. Of a name and its alias the name counts, in whatever order
+    /// they come.
     pub fn read(head: &RequestHead<'a>) -> Self {
         let mut wishes = Self::default();
+        let mut aliases = Self::default();
         for field in &head.fields {
+            let value = field.value;
             match field.id {
                 FieldName::CfAigEventId => {
                     let fits = (1..=EVENT_ID_BYTES_MAX).contains(&field.value.len())
@@ -156,14 +186,105 @@ impl<'a> Wishes<'a> {
                 FieldName::CfAigMetadata => wishes.metadata = metadata(field.value),
                 FieldName::CfAigCustomCost => wishes.custom_cost = custom_cost(field.value),
                 FieldName::CfAigByokAlias => wishes.alias = std::str::from_utf8(field.value).ok(),
+                FieldName::CfAigRequestTimeout => wishes.request_timeout = timeout(value),
+                FieldName::CfAigMaxAttempts => wishes.max_attempts = attempts(value),
+                FieldName::CfAigRetryCount => aliases.max_attempts = attempts(value),
+                FieldName::CfAigRetryDelay => wishes.retry_delay = delay(value),
+                FieldName::CfAigBackoff => wishes.backoff = backoff(value),
+                FieldName::CfAigRetryBackoff => aliases.backoff = backoff(value),
+                FieldName::CfAigCacheTtl => wishes.cache_ttl = ttl(value),
+                FieldName::CfCacheTtl => aliases.cache_ttl = ttl(value),
+                FieldName::CfAigSkipCache => wishes.skip_cache = boolean(value),
+                FieldName::CfSkipCache => aliases.skip_cache = boolean(value),
+                FieldName::CfAigCacheKey => {
+                    let fits = (1..=CACHE_KEY_BYTES_MAX).contains(&value.len());
+                    wishes.cache_key = fits.then_some(value);
+                }
                 _ => {}
             }
         }
-        wishes
+        wishes.over(&aliases)
+    }
+
+    /// These wishes where they say something, else those of `below`: a step's own go before the
+    /// request's (contract `data-plane.md` section 4).
+    #[must_use]
+    pub fn over(mut self, below: &Self) -> Self {
+        if self.metadata.is_empty() {
+            self.metadata.clone_from(&below.metadata);
+        }
+        if self.custom_cost.is_none() {
+            self.custom_cost.clone_from(&below.custom_cost);
+        }
+        Self {
+            event_id: self.event_id.or(below.event_id),
+            collect_log: self.collect_log.or(below.collect_log),
+            collect_payload: self.collect_payload.or(below.collect_payload),
+            metadata: self.metadata,
+            custom_cost: self.custom_cost,
+            alias: self.alias.or(below.alias),
+            request_timeout: self.request_timeout.or(below.request_timeout),
+            max_attempts: self.max_attempts.or(below.max_attempts),
+            retry_delay: self.retry_delay.or(below.retry_delay),
+            backoff: self.backoff.or(below.backoff),
+            cache_ttl: self.cache_ttl.or(below.cache_ttl),
+            skip_cache: self.skip_cache.or(below.skip_cache),
+            cache_key: self.cache_key.or(below.cache_key),
+        }
     }
 }
 
-fn boolean(value: &[u8]) -> Option<bool> {
+/// A whole number; one beyond its width is the greatest.
+pub fn number(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let grown = value.iter().fold(0u64, |number, digit| {
+        let digit = u64::from(digit - b'0');
+        number.saturating_mul(10).saturating_add(digit)
+    });
+    Some(grown)
+}
+
+/// Milliseconds to wait for the first part of an answer; zero is no limit.
+pub fn timeout(value: &[u8]) -> Option<Duration> {
+    let millis = number(value)?.min(REQUEST_TIMEOUT_MAX_MS);
+    (millis > 0).then(|| Duration::from_millis(millis))
+}
+
+/// Attempts in all, clamped to what is allowed.
+pub fn attempts(value: &[u8]) -> Option<u8> {
+    let most = u64::from(ATTEMPTS_MAX);
+    u8::try_from(number(value)?.clamp(1, most)).ok()
+}
+
+/// Milliseconds between attempts, clamped to what a request may ask for.
+pub fn delay(value: &[u8]) -> Option<Duration> {
+    Some(Duration::from_millis(number(value)?).min(HEADER_DELAY_MAX))
+}
+
+/// How the wait grows.
+pub fn backoff(value: &[u8]) -> Option<Backoff> {
+    let words = [
+        ("constant", Backoff::Constant),
+        ("linear", Backoff::Linear),
+        ("exponential", Backoff::Exponential),
+    ];
+    let found = |(word, _): &&(&str, Backoff)| value.eq_ignore_ascii_case(word.as_bytes());
+    words.iter().find(found).map(|(_, backoff)| *backoff)
+}
+
+/// Seconds for which an answer is cached, clamped to what is allowed; zero is off.
+pub fn ttl(value: &[u8]) -> Option<Duration> {
+    let seconds = match number(value)? {
+        0 => 0,
+        seconds => seconds.clamp(*CACHE_TTL.start(), *CACHE_TTL.end()),
+    };
+    Some(Duration::from_secs(seconds))
+}
+
+/// `true`, `false`, `1` or `0`.
+pub fn boolean(value: &[u8]) -> Option<bool> {
     match value {
         _ if value.eq_ignore_ascii_case(b"true") || value == b"1" => Some(true),
         _ if value.eq_ignore_ascii_case(b"false") || value == b"0" => Some(false),
@@ -299,6 +420,35 @@ mod tests {
             r#"{"per_token_in":null}"#,
         ] {
             assert_eq!(custom_cost(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_clamped_and_what_is_none_is_absent() {
+        assert_eq!(attempts(b"9"), Some(5));
+        assert_eq!(attempts(b"0"), Some(1));
+        assert_eq!(attempts(b"-1"), None);
+        assert_eq!(delay(b"60000"), Some(HEADER_DELAY_MAX));
+        assert_eq!(timeout(b"0"), None);
+        assert_eq!(timeout(b"2500"), Some(Duration::from_millis(2500)));
+        assert_eq!(ttl(b"0"), Some(Duration::ZERO));
+        assert_eq!(ttl(b"5"), Some(Duration::from_secs(60)));
+        let month = Duration::from_secs(2_592_000);
+        assert_eq!(ttl(b"99999999999999999999999"), Some(month));
+        assert_eq!(ttl(b"1e3"), None);
+        assert_eq!(backoff(b"Linear"), Some(Backoff::Linear));
+        assert_eq!(backoff(b"quadratic"), None);
+    }
+
+    #[test]
+    fn a_name_counts_before_its_alias_in_either_order() {
+        for (first, second) in [
+            ("cf-aig-max-attempts: 2", "cf-aig-retry-count: 4"),
+            ("cf-aig-retry-count: 4", "cf-aig-max-attempts: 2"),
+        ] {
+            let head = format!("GET / HTTP/1.1\r\nhost: a\r\n{first}\r\n{second}\r\n\r\n");
+            let head = crate::http::head::parse_request(head.as_bytes()).unwrap();
+            assert_eq!(Wishes::read(&head).max_attempts, Some(2));
         }
     }
 

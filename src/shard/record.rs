@@ -20,8 +20,18 @@ const STORED_BYTES_MAX: u64 = 10 * 1024 * 1024;
 
 /// What is known of an exchange so far.
 pub struct Draft<'a> {
-    /// The exchange's id: also its record's and, unless the caller named one, its event's.
+    /// The id of this attempt's record.
     pub id: RequestId,
+    /// The exchange's id: that of its first attempt and, unless the caller named one, its event's.
+    pub request: RequestId,
+    /// Which step this is, from 0.
+    pub step: u8,
+    /// Which attempt at the step, from 0.
+    pub attempt: u8,
+    /// The answer says which step it came from.
+    pub shows_step: bool,
+    /// When the attempt came to nothing, if what followed was a wait for another one.
+    pub ended: Option<Moment>,
     /// When its head was complete.
     pub received: Moment,
     /// Time until now that was spent waiting for the caller or the provider.
@@ -90,8 +100,14 @@ pub struct Bodies {
 impl<'a> Draft<'a> {
     /// Opens the draft of the exchange whose head was complete at `received`.
     pub fn open(shard: &Shard, received: Moment) -> Self {
+        let id = shard.next_id(received);
         Self {
-            id: shard.next_id(received),
+            id,
+            request: id,
+            step: 0,
+            attempt: 0,
+            shows_step: false,
+            ended: None,
             received,
             waited_micros: 0,
             sent: None,
@@ -126,9 +142,10 @@ impl<'a> Draft<'a> {
     /// The ids that the answer carries.
     pub fn ids(&self) -> Ids<'a> {
         Ids {
-            request: self.id,
+            request: self.request,
             event: self.event_id,
-            logged: self.logged,
+            log: self.logged.then_some(self.id),
+            step: self.shows_step.then_some(self.step),
         }
     }
 
@@ -139,6 +156,48 @@ impl<'a> Draft<'a> {
             request: BodyCursor::new(self.id, Direction::Request),
             response: BodyCursor::new(self.id, Direction::Response),
         });
+    }
+
+    /// Stores no bodies.
+    pub fn leave_bodies(&mut self) {
+        self.flags &= !flag::PAYLOAD;
+        self.bodies = None;
+    }
+
+    /// Closes the draft of an attempt that came to nothing, and becomes the one of what follows:
+    /// `next` is its step and attempt.
+    pub fn pass_on(&mut self, shard: &Shard, outcome: Outcome, cost: &Costed, next: (u8, u8)) {
+        let (step, attempt) = next;
+        let mut kept = flag::AUTHENTICATED | flag::PAYLOAD;
+        let mut following = Draft {
+            request: self.request,
+            step,
+            attempt,
+            shows_step: self.shows_step,
+            logged: self.logged,
+            counted: self.counted,
+            gateway: self.gateway,
+            event_id: self.event_id,
+            key: self.key,
+            method: self.method,
+            user_agent: self.user_agent,
+            request_type: self.request_type,
+            metadata: self.metadata.clone(),
+            ..Self::open(shard, shard.clock.now())
+        };
+        if step == self.step {
+            kept |= flag::STORED_CREDENTIAL;
+            following.provider = self.provider;
+            following.path.clone_from(&self.path);
+            following.model.clone_from(&self.model);
+        }
+        following.flags = self.flags & kept;
+        if following.flags & flag::PAYLOAD != 0 {
+            following.store_bodies();
+        }
+        let mut done = std::mem::replace(self, following);
+        done.flags |= flag::FOLLOWED;
+        done.close(shard, outcome, cost);
     }
 
     /// A piece of the request's body passes.
@@ -189,7 +248,7 @@ impl<'a> Draft<'a> {
     /// Closes the draft: counts the exchange and hands its record to the log. One that is not
     /// wanted there goes without what the caller sent: rollups count it.
     pub fn close(mut self, shard: &Shard, outcome: Outcome, cost: &Costed) {
-        let ended = shard.clock.now();
+        let ended = self.ended.unwrap_or_else(|| shard.clock.now());
         let micros = |from: Option<Moment>, to: Option<Moment>| Some(to?.micros_since(from?));
         if let Some(bodies) = &mut self.bodies {
             let mut log = shard.log.borrow_mut();
@@ -214,6 +273,8 @@ impl<'a> Draft<'a> {
                 .unwrap_or_else(|| duration.saturating_sub(self.waited_micros)),
             status: self.status,
             outcome: outcome as u8,
+            step: self.step,
+            attempt: self.attempt,
             flags: self.flags | cost.flags,
             request_bytes: self.request_bytes,
             response_bytes: self.response_bytes,
@@ -245,6 +306,9 @@ impl<'a> Draft<'a> {
         } else {
             &self.model
         };
+        // What follows a first attempt says whose event it is part of.
+        let event = (self.id != self.request).then(|| self.request.text());
+        let event = event.as_ref().map(|id| &id[..]);
         let mut texts: [&[u8]; TEXTS] = [b""; TEXTS];
         for (text, value) in [
             (Text::Gateway, self.gateway.as_bytes()),
@@ -255,7 +319,7 @@ impl<'a> Draft<'a> {
             (Text::Path, &self.path),
             (Text::UserAgent, self.user_agent),
             (Text::Metadata, &self.metadata),
-            (Text::EventId, self.event_id.unwrap_or_default()),
+            (Text::EventId, self.event_id.or(event).unwrap_or_default()),
             (Text::Key, self.key.as_bytes()),
             (Text::RequestContentType, self.request_type),
             (Text::ResponseContentType, &self.response_type),

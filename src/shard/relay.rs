@@ -4,7 +4,7 @@
 //! done, which is the back-pressure. Bytes pass as they are; the reader of their framing only
 //! watches, and decides where the answer ends.
 
-use std::{future::poll_fn, io};
+use std::{future::poll_fn, io, time::Duration};
 
 use super::{
     Shard,
@@ -219,7 +219,7 @@ impl Relayed {
 /// Time limits of a relay.
 pub struct Pace {
     /// Longest pause between two reads from upstream, and between two sends downstream.
-    pub idle: std::time::Duration,
+    pub idle: Duration,
     /// When the whole exchange must be over.
     pub end: Option<Moment>,
 }
@@ -327,6 +327,60 @@ pub async fn relay(
         input = match read {
             Ok((Ok(1..), buffer)) => buffer,
             ended => return Ok(end(shard, peer, &passage, ended, draft).await),
+        };
+    }
+}
+
+/// Longest time for the rest of an answer that goes to nobody.
+const TAKE_IN_LIMIT: Duration = Duration::from_secs(2);
+
+/// Most bytes of such an answer that are read.
+const TAKE_IN_BYTES_MAX: usize = 64 * 1024;
+
+/// Reads an answer that goes to nobody, as far as it is small and comes soon. `true`: it was read
+/// to its end, so that its connection can carry another exchange. An error: the caller went away.
+pub async fn take_in(
+    shard: &Shard,
+    peer: &mut Downstream,
+    upstream: &mut Carrier,
+    mut passage: Passage,
+    mut input: Vec<u8>,
+    from: usize,
+    draft: &mut Draft<'_>,
+) -> Result<bool, Interrupt> {
+    peer.limit(&shard.clock, TAKE_IN_LIMIT);
+    let mut from = from;
+    let mut total = 0;
+    let mut out = Vec::new();
+    loop {
+        let read = input.get(from..).unwrap_or_default();
+        total += read.len();
+        let taken = passage.take(read, &mut out, |payload| {
+            draft.response_piece(shard, payload);
+        });
+        out.clear();
+        let Ok(taken) = taken else {
+            return Ok(false);
+        };
+        if taken.done || passage.is_done() {
+            let surplus = from + taken.consumed < input.len();
+            shard.buffers.give_back(input);
+            return Ok(!surplus);
+        }
+        if total > TAKE_IN_BYTES_MAX {
+            return Ok(false);
+        }
+        from = 0;
+        input.clear();
+        let refused = upstream.arm(input);
+        debug_assert!(refused.is_none(), "a read was in flight");
+        let read = poll_fn(|cx| upstream.poll_read(cx));
+        let read =
+            Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, read);
+        input = match read.await {
+            Ok((Ok(1..), buffer)) => buffer,
+            Ok(_) | Err(Interrupt::Late) => return Ok(false),
+            Err(Interrupt::Gone) => return Err(Interrupt::Gone),
         };
     }
 }

@@ -95,6 +95,34 @@ impl Refusal {
         }
     }
 
+    /// A method that the endpoint does not have.
+    pub fn only_post(what: &str) -> Self {
+        Self::request(
+            405,
+            "Method not allowed",
+            format!("{what} takes POST requests only"),
+        )
+    }
+
+    /// A body that does not say what it must.
+    pub fn bad_body(why: &dyn std::fmt::Display) -> Self {
+        Self::request(400, "Invalid request body", why.to_string())
+    }
+
+    /// A body that has to be held whole and is too large for that.
+    pub fn not_gathered(limit: u64) -> Self {
+        Self {
+            close: true,
+            ..Self::request(
+                413,
+                "Request body too large",
+                format!(
+                    "the request's body is larger than limits.gather_bytes, which is {limit} bytes, and this endpoint has to hold it whole"
+                ),
+            )
+        }
+    }
+
     /// A body over the limit.
     pub fn body_too_large(limit: u64) -> Self {
         Self {
@@ -324,8 +352,10 @@ pub struct Ids<'a> {
     pub request: RequestId,
     /// The caller's event id, if it named one.
     pub event: Option<&'a [u8]>,
-    /// A record is made.
-    pub logged: bool,
+    /// The record, if one is made.
+    pub log: Option<RequestId>,
+    /// The step that the answer is of, where there may be several.
+    pub step: Option<u8>,
 }
 
 impl Ids<'_> {
@@ -336,9 +366,17 @@ impl Ids<'_> {
         out.extend_from_slice(&id);
         out.extend_from_slice(b"\r\ncf-aig-event-id: ");
         out.extend_from_slice(self.event.unwrap_or(&id));
-        if self.logged {
+        if let Some(log) = self.log {
             out.extend_from_slice(b"\r\ncf-aig-log-id: ");
-            out.extend_from_slice(&id);
+            if log == self.request {
+                out.extend_from_slice(&id);
+            } else {
+                out.extend_from_slice(&log.text());
+            }
+        }
+        if let Some(step) = self.step {
+            // Writing to a Vec cannot fail.
+            let _ = write!(out, "\r\ncf-aig-step: {step}");
         }
         out.extend_from_slice(b"\r\n");
     }
@@ -491,11 +529,13 @@ mod tests {
         let ids = Ids {
             request: RequestId([1; 16]),
             event: Some(b"mine"),
-            logged: false,
+            log: None,
+            step: Some(2),
         };
         let text =
             String::from_utf8(response(&Refusal::no_route(), Some(ids), true, false)).unwrap();
         assert!(text.contains("cf-aig-request-id: 01010101-0101-0101-0101-010101010101\r\n"));
         assert!(text.contains("cf-aig-event-id: mine\r\n") && !text.contains("cf-aig-log-id"));
+        assert!(text.contains("cf-aig-step: 2\r\n"));
     }
 }

@@ -1,0 +1,350 @@
+//! One step of an exchange: asked as often as its settings allow, until an answer is relayed.
+//!
+//! Each attempt has a record of its own; what follows an attempt that failed begins a new one under
+//! the same event. Nothing is repeated once a byte of an answer went to the caller.
+
+use std::{future::pending, time::Duration};
+
+use super::{
+    Ended, Errand, Stopped,
+    answer::{self, Answered},
+};
+use crate::{
+    domain::outcome::Outcome,
+    http::{
+        head::{Field, RequestFraming, RequestHead, ResponseHead, Version, parse_response},
+        header::FieldName,
+    },
+    shard::{
+        authenticate::Caller,
+        body::{self, Body},
+        connection::{Downstream, Interrupt},
+        emit::{self, Framing, UpstreamHead},
+        parse::Wishes,
+        record::{Costed, Draft},
+        relay::{self, Pace, Passage},
+        reply::Refusal,
+        retry::{self, Tries},
+        route::{self, Route},
+        upstream::{
+            attempt::{self, Answer, Ask, AttemptError},
+            host::Host,
+        },
+    },
+    snapshot::Provider,
+};
+
+/// What one step asks, and of whom.
+pub(super) struct Step<'s, 'a> {
+    /// Its place among the steps of the exchange, from 0.
+    pub number: u8,
+    /// No other step follows it.
+    pub last: bool,
+    /// Whom it asks.
+    pub provider: &'a Provider,
+    /// Its head, as a request of its own would have it.
+    pub head: &'s RequestHead<'s>,
+    /// Who asks, and with which of the head's fields.
+    pub caller: &'s Caller<'a>,
+    /// What it asks of the gateway.
+    pub wishes: &'s Wishes<'s>,
+    /// Where it goes.
+    pub route: &'s Route<'s>,
+}
+
+/// Asks until there is an answer that goes to the caller, whatever it says. `None`: it failed, and
+/// another step follows; the draft is that step's then.
+pub(super) async fn run<'a>(
+    errand: &mut Errand<'_, 'a>,
+    step: &Step<'_, 'a>,
+    body: &mut Body,
+    draft: &mut Draft<'a>,
+    body_read: &mut bool,
+) -> Result<Option<Ended>, Stopped> {
+    let shard = errand.shard;
+    let Step {
+        provider, route, ..
+    } = *step;
+    let bounds = super::bounds(errand.snapshot);
+    let repeatable = matches!(body, Body::Whole(_)) && route.upgrade.is_none();
+    let tries = Tries::of(step.wishes, &errand.gateway.retry, repeatable);
+    let host = shard.hosts.find(&route.origin, shard.clock.now());
+    let mut out = shard.buffers.small();
+    write_request(&mut out, step.head, route, &host.authority, step.caller, body);
+    let end =
+        (!provider.total_timeout.is_zero()).then(|| draft.received.after(provider.total_timeout));
+    let mut number = 0;
+    loop {
+        let last_try = number + 1 >= tries.max;
+        let limit = tries.limit(number, step.last);
+        let limited = |usual: Duration| limit.map_or(usual, |limit| limit.min(usual));
+        let own_end = limit.map(|limit| shard.clock.now().after(limit));
+        let ask = Ask {
+            method: step.head.method,
+            head: &out,
+            http2: provider.http2 && route.upgrade.is_none(),
+            connect: limited(provider.connect_timeout),
+            first_byte: limited(provider.first_byte_timeout),
+            end: earlier(end, own_end),
+            bounds: &bounds,
+            interim: errand.request.version == Version::Http11,
+        };
+        let answer = attempt::attempt(shard, errand.peer, &host, &ask, body, draft).await;
+        draft.end_scan();
+        let failed = if last_try && step.last {
+            Err(answer.map_err(stopped)?)
+        } else {
+            // Boxed, like everything rare.
+            Box::pin(judge(errand, step, &tries, number, answer, draft)).await?
+        };
+        let failed = match failed {
+            Ok(failed) => failed,
+            Err(answer) => {
+                shard.buffers.give_back(out);
+                if let Body::Whole(body) = body {
+                    shard.buffers.give_back(std::mem::take(body));
+                }
+                *body_read |= answer.request_whole;
+                let pace = Pace {
+                    idle: provider.idle_timeout,
+                    end,
+                };
+                let answered =
+                    answer::relay_answer(errand, route, answer, &pace, draft, *body_read).await?;
+                return Ok(Some(ended(errand, step, answered, &host, draft)));
+            }
+        };
+        draft.ended = Some(shard.clock.now());
+        let cost = Costed {
+            model: Some(answer::model(errand, &provider.slug, draft)),
+            ..Costed::nothing()
+        };
+        let Some(wait) = failed.wait.filter(|_| !last_try) else {
+            shard.buffers.give_back(out);
+            draft.pass_on(shard, failed.outcome, &cost, (step.number + 1, 0));
+            return Ok(None);
+        };
+        Box::pin(pause(errand, wait)).await?;
+        number += 1;
+        draft.pass_on(shard, failed.outcome, &cost, (step.number, number));
+        // The request's body goes into the record of each attempt.
+        if let Body::Whole(bytes) = body {
+            draft.request_piece(shard, bytes);
+        }
+    }
+}
+
+/// An attempt that came to nothing.
+struct Failed {
+    outcome: Outcome,
+    /// How long to wait before another one; `None`: the same place is not asked again.
+    wait: Option<Duration>,
+}
+
+/// Says whether an attempt after which another one can follow has failed; else its answer is to be
+/// relayed (the inner error).
+async fn judge(
+    errand: &mut Errand<'_, '_>,
+    step: &Step<'_, '_>,
+    tries: &Tries,
+    number: u8,
+    answer: Result<Answer, AttemptError>,
+    draft: &mut Draft<'_>,
+) -> Result<Result<Failed, Answer>, Stopped> {
+    let shard = errand.shard;
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error @ (AttemptError::Gone | AttemptError::Body(_))) => return Err(stopped(error)),
+        Err(error) => {
+            let refusal = refusal(&error);
+            draft.status = refusal.status;
+            draft.error = refusal.description.into_owned();
+            return Ok(Ok(Failed {
+                outcome: refusal.outcome,
+                wait: tries.wait(number, None),
+            }));
+        }
+    };
+    let bytes = answer.buffer.get(..answer.head_bytes).unwrap_or_default();
+    let head = match parse_response(bytes, step.head.method) {
+        Ok(head) => head,
+        Err(error) => {
+            draft.status = 502;
+            draft.error = format!("the provider answered with a malformed head: {error}");
+            return Ok(Ok(Failed {
+                outcome: Outcome::UpstreamFailed,
+                wait: tries.wait(number, None),
+            }));
+        }
+    };
+    let seconds = shard.clock.unix_micros(shard.clock.now()) / 1_000_000;
+    let asked = retry::asked_wait(&head, seconds);
+    let wait = retry::is_retried(head.status)
+        .then(|| tries.wait(number, asked))
+        .flatten();
+    let again = number + 1 < tries.max && wait.is_some();
+    let onwards = !step.last && retry::is_failure(head.status);
+    if !again && !onwards {
+        return Ok(Err(answer));
+    }
+    let status = head.status;
+    draft.status = status;
+    draft.error = format!("the provider answered with status {status}");
+    note_head(&head, draft);
+    let (passage, _) = Passage::of(head.framing, Version::Http11);
+    let keep_alive = head.keep_alive && answer.request_whole;
+    take_in(errand, step, answer, passage, keep_alive, draft).await?;
+    Ok(Ok(Failed {
+        outcome: Outcome::of_status(status),
+        wait,
+    }))
+}
+
+fn note_head(head: &ResponseHead<'_>, draft: &mut Draft<'_>) {
+    for (name, text) in [
+        (FieldName::ContentType, &mut draft.response_type),
+        (FieldName::ContentEncoding, &mut draft.response_encoding),
+    ] {
+        text.extend_from_slice(head.field(name).unwrap_or_default());
+    }
+}
+
+/// Reads an answer that goes to nobody, for its record and for the sake of its connection.
+async fn take_in(
+    errand: &mut Errand<'_, '_>,
+    step: &Step<'_, '_>,
+    answer: Answer,
+    passage: Passage,
+    keep_alive: bool,
+    draft: &mut Draft<'_>,
+) -> Result<(), Stopped> {
+    let shard = errand.shard;
+    let Answer {
+        mut carrier,
+        buffer,
+        head_bytes,
+        ..
+    } = answer;
+    let clean = relay::take_in(
+        shard,
+        errand.peer,
+        &mut carrier,
+        passage,
+        buffer,
+        head_bytes,
+        draft,
+    )
+    .await
+    .map_err(|_gone| Stopped::Gone)?;
+    if let Some(connection) = carrier.finish(shard, clean && keep_alive) {
+        let host = shard.hosts.find(&step.route.origin, shard.clock.now());
+        host.keep(connection, shard.clock.now());
+    }
+    Ok(())
+}
+
+/// Waits, unless the caller goes away.
+async fn pause(errand: &mut Errand<'_, '_>, wait: Duration) -> Result<(), Stopped> {
+    if wait.is_zero() {
+        return Ok(());
+    }
+    let Errand { shard, peer, .. } = errand;
+    peer.limit(&shard.clock, wait);
+    let nothing = pending::<()>();
+    let waited =
+        Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, nothing).await;
+    match waited {
+        Err(Interrupt::Late) | Ok(()) => Ok(()),
+        Err(Interrupt::Gone) => Err(Stopped::Gone),
+    }
+}
+
+fn ended(
+    errand: &Errand<'_, '_>,
+    step: &Step<'_, '_>,
+    answered: Answered,
+    host: &Host,
+    draft: &Draft<'_>,
+) -> Ended {
+    let Answered {
+        relayed,
+        host_keeps,
+        meter,
+    } = answered;
+    let shard = errand.shard;
+    if let Some(connection) = host_keeps {
+        host.keep(connection, shard.clock.now());
+    }
+    let slug = &step.provider.slug;
+    let cost = answer::cost(errand, slug, step.wishes, draft, meter);
+    Ended {
+        outcome: relayed
+            .outcome
+            .unwrap_or_else(|| Outcome::of_status(draft.status)),
+        after: relayed.after,
+        cost,
+    }
+}
+
+fn earlier<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+fn write_request(
+    out: &mut Vec<u8>,
+    head: &RequestHead<'_>,
+    route: &Route<'_>,
+    authority: &str,
+    caller: &Caller<'_>,
+    body: &Body,
+) {
+    let framing = match (body, head.framing) {
+        (Body::Whole(bytes), framing) if !bytes.is_empty() || framing != RequestFraming::None => {
+            Framing::Length(bytes.len() as u64)
+        }
+        (Body::Whole(_), _) => Framing::None,
+        (
+            Body::Passing {
+                rest: body::Rest::Length { total, .. },
+                ..
+            },
+            _,
+        ) => Framing::Length(*total),
+        (Body::Passing { .. }, _) => Framing::Chunked,
+    };
+    let upstream = UpstreamHead {
+        path: &route.path,
+        authority,
+        framing,
+        added: &route.added,
+        upgrade: route.upgrade.as_ref().map(route::UpgradeRoute::as_emit),
+    };
+    let keep = |field: &Field<'_>| {
+        // A field's place tells whether it held a token of ours.
+        let place = head
+            .fields
+            .iter()
+            .position(|other| std::ptr::eq(other, field));
+        place.is_some_and(|place| !caller.is_token(place)) && !route.replaces(field)
+    };
+    emit::request(out, head, &upstream, &keep);
+}
+
+fn refusal(error: &AttemptError) -> Refusal {
+    match error {
+        AttemptError::Timeout { .. } => Refusal::upstream_timeout(error),
+        AttemptError::Connect(connect) if connect.is_timeout() => Refusal::upstream_timeout(error),
+        error => Refusal::upstream_failed(error),
+    }
+}
+
+fn stopped(error: AttemptError) -> Stopped {
+    match error {
+        AttemptError::Gone => Stopped::Gone,
+        AttemptError::Body(refusal) => Stopped::Refused(refusal),
+        error => Stopped::Refused(refusal(&error)),
+    }
+}
