@@ -5,7 +5,10 @@
 
 use std::collections::HashMap;
 
-use crate::domain::{outcome::Outcome, record::{Record, flag}};
+use crate::domain::{
+    outcome::Outcome,
+    record::{Record, flag},
+};
 
 /// Models that get a series of their own.
 pub const MODELS_MAX: usize = 200;

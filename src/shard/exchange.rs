@@ -201,7 +201,15 @@ async fn exchange<'a>(
         request: head,
     };
     let Some(call) = call else {
-        return Box::pin(steps::carry(&mut errand, &caller, &wishes, place, draft, body_read)).await;
+        return Box::pin(steps::carry(
+            &mut errand,
+            &caller,
+            &wishes,
+            place,
+            draft,
+            body_read,
+        ))
+        .await;
     };
     let provider = provider.ok_or_else(|| Refusal::unknown_provider(call.provider))?;
     draft.provider = &provider.slug;
@@ -345,10 +353,7 @@ async fn read_body(
     Ok(body)
 }
 
-async fn gather_body(
-    errand: &mut Errand<'_, '_>,
-    draft: &mut Draft<'_>,
-) -> Result<Body, Stopped> {
+async fn gather_body(errand: &mut Errand<'_, '_>, draft: &mut Draft<'_>) -> Result<Body, Stopped> {
     let Errand {
         shard,
         peer,

@@ -160,7 +160,14 @@ mod tests {
             ..Wishes::default()
         };
         assert_eq!(Tries::of(&wishes, &gateway, true).max, 4);
-        assert_eq!(Tries::of(&wishes, &gateway, false).max, 1, "a body that passed");
-        assert_eq!(Tries::of(&Wishes::default(), &Retry::default(), true).max, 1);
+        assert_eq!(
+            Tries::of(&wishes, &gateway, false).max,
+            1,
+            "a body that passed"
+        );
+        assert_eq!(
+            Tries::of(&Wishes::default(), &Retry::default(), true).max,
+            1
+        );
     }
 }

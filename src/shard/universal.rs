@@ -111,7 +111,8 @@ fn malformed(why: &dyn std::fmt::Display) -> Refusal {
 fn step_of(step: &RawValue) -> Result<WrittenStep<'_>, String> {
     let form: Form<'_> = serde_json::from_str(step.get()).map_err(|error| error.to_string())?;
     let endpoint = form.endpoint.strip_prefix('/').unwrap_or(&form.endpoint);
-    if endpoint.len() > ENDPOINT_BYTES_MAX || !endpoint.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if endpoint.len() > ENDPOINT_BYTES_MAX || !endpoint.bytes().all(|byte| byte.is_ascii_graphic())
+    {
         return Err("endpoint is too long or has characters that no path has".to_owned());
     }
     if has_dot_segment(endpoint.as_bytes()) {
@@ -160,7 +161,9 @@ fn field(name: &str, value: &str) -> Result<(Vec<u8>, Vec<u8>), String> {
     let fits = !name.is_empty()
         && name.len() <= NAME_BYTES_MAX
         && name.bytes().all(is_token_byte)
-        && value.bytes().all(|byte| byte == b'\t' || byte >= 0x20 && byte != 0x7f);
+        && value
+            .bytes()
+            .all(|byte| byte == b'\t' || byte >= 0x20 && byte != 0x7f);
     if fits {
         Ok((name.as_bytes().to_vec(), value.as_bytes().to_vec()))
     } else {
@@ -239,7 +242,10 @@ mod tests {
             assert_eq!(wishes.backoff, Some(Backoff::Linear));
             assert_eq!(wishes.cache_ttl, Some(Duration::ZERO));
             let head = step.head();
-            assert_eq!(head.field(FieldName::ContentType), Some(&b"application/json"[..]));
+            assert_eq!(
+                head.field(FieldName::ContentType),
+                Some(&b"application/json"[..])
+            );
         }
     }
 
@@ -256,14 +262,21 @@ mod tests {
         let check = |body: &str, said: &str| {
             let refusal = parse(body.as_bytes()).unwrap_err();
             assert_eq!((refusal.status, refusal.close), (400, false), "{body}");
-            assert!(refusal.description.contains(said), "{}", refusal.description);
+            assert!(
+                refusal.description.contains(said),
+                "{}",
+                refusal.description
+            );
         };
         check("", "neither");
         check("3", "neither");
         check("[]", "no step");
         check("[", "EOF");
         check(r#"{"providers":[]}"#, "no step");
-        check(r#"[{"provider":"a","endpoint":"b"}]"#, "step 0: missing field `query`");
+        check(
+            r#"[{"provider":"a","endpoint":"b"}]"#,
+            "step 0: missing field `query`",
+        );
         check(&format!("[{STEP},7]"), "step 1: ");
         check(
             r#"[{"provider":"a","endpoint":"../b","query":{}}]"#,

@@ -36,6 +36,7 @@ mod bad_upstream;
 mod relay;
 mod hangup;
 mod timeouts;
+mod retries;
 mod auth;
 mod secrets;
 mod totals;

@@ -43,6 +43,7 @@ pub(crate) const LOCKED: &str = "/v1/me/locked";
 pub(crate) struct Setup {
     top: String,
     tables: String,
+    gateway: String,
     environment: Vec<(String, String)>,
     wrapper: Vec<String>,
     listen: Option<String>,
@@ -68,6 +69,13 @@ impl Setup {
     /// OpenAI at a scripted provider, without a path of its own.
     pub(crate) fn scripted(upstream: SocketAddr) -> Self {
         Self::new().provider("openai", &format!("base_url = \"http://{upstream}\""))
+    }
+
+    /// Settings of the gateway `default`.
+    pub(crate) fn gateway(mut self, lines: &str) -> Self {
+        self.gateway.push_str(lines);
+        self.gateway.push('\n');
+        self
     }
 
     /// A provider with a stored credential and these lines.
@@ -181,10 +189,12 @@ impl Setup {
             }
         }
         let tables = self.tables;
+        let open = "authentication = false\n";
+        let standing = STANDING.replace(open, &format!("{open}{}", self.gateway));
         let file = folder.join("tidegate.toml");
         let text = self
             .whole_file
-            .unwrap_or_else(|| format!("listen = \"{listen}\"\n{top}\n{STANDING}\n{tables}"));
+            .unwrap_or_else(|| format!("listen = \"{listen}\"\n{top}\n{standing}\n{tables}"));
         fs::write(&file, text).unwrap();
         let mut words = self.wrapper;
         words.push(binary());

@@ -77,20 +77,6 @@ impl Checker<'_, '_> {
             ],
         );
         self.unbuilt(
-            "retries",
-            &[
-                (
-                    "retry_max_attempts",
-                    asked(
-                        gateway.retry_max_attempts > Some(1),
-                        span(&file.retry_max_attempts),
-                    ),
-                ),
-                ("retry_delay", span(&file.retry_delay)),
-                ("retry_backoff", span(&file.retry_backoff)),
-            ],
-        );
-        self.unbuilt(
             "spend limits",
             &[("spend_limits", span(&file.spend_limits))],
         );

@@ -70,7 +70,14 @@ pub(super) async fn run<'a>(
     let tries = Tries::of(step.wishes, &errand.gateway.retry, repeatable);
     let host = shard.hosts.find(&route.origin, shard.clock.now());
     let mut out = shard.buffers.small();
-    write_request(&mut out, step.head, route, &host.authority, step.caller, body);
+    write_request(
+        &mut out,
+        step.head,
+        route,
+        &host.authority,
+        step.caller,
+        body,
+    );
     let end =
         (!provider.total_timeout.is_zero()).then(|| draft.received.after(provider.total_timeout));
     let mut number = 0;
@@ -252,7 +259,8 @@ async fn pause(errand: &mut Errand<'_, '_>, wait: Duration) -> Result<(), Stoppe
     peer.limit(&shard.clock, wait);
     let nothing = pending::<()>();
     let waited =
-        Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, nothing).await;
+        Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, nothing)
+            .await;
     match waited {
         Err(Interrupt::Late) | Ok(()) => Ok(()),
         Err(Interrupt::Gone) => Err(Stopped::Gone),

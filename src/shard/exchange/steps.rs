@@ -64,7 +64,10 @@ pub(super) async fn carry<'a>(
     Err(Refusal::internal("the last step had another one after it").into())
 }
 
-#[expect(clippy::too_many_arguments, reason = "what a step depends on, each once")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what a step depends on, each once"
+)]
 async fn one<'a>(
     errand: &mut Errand<'_, 'a>,
     caller: &Caller<'a>,
@@ -78,9 +81,7 @@ async fn one<'a>(
 ) -> Result<Option<Ended>, Stopped> {
     let (snapshot, gateway) = (errand.snapshot, errand.gateway);
     let head = written.head();
-    let wishes = Wishes::read(&head)
-        .over(&written.config())
-        .over(wishes);
+    let wishes = Wishes::read(&head).over(&written.config()).over(wishes);
     super::note_wishes(gateway, &wishes, draft);
     draft.request_piece(errand.shard, written.body);
     if &*written.provider == "compat" {
