@@ -8,6 +8,8 @@ use serde::Serialize;
 use crate::config::unit::size_text;
 use crate::config::upstream::AddressOverride;
 use crate::config::{Config, Driver, Permissions, limit::Limits};
+use crate::domain::cache;
+use crate::sys::affinity;
 
 /// What a configuration comes to.
 #[derive(Debug, Serialize)]
@@ -26,6 +28,7 @@ pub struct Summary {
     custom_providers: Vec<CustomProvider>,
     prices: usize,
     limits: LimitsShown,
+    cache: CacheShown,
     log_required: bool,
 }
 
@@ -55,6 +58,13 @@ struct CustomProvider {
     slug: String,
     base_url: String,
     enable: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct CacheShown {
+    memory_bytes: u64,
+    /// Depends on the number of shards; `None` where the cores of this machine cannot be counted.
+    answer_bytes_max: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -90,6 +100,7 @@ impl Summary {
             custom_providers: custom_providers(config),
             prices: config.prices.len(),
             limits: LimitsShown::of(&config.limits),
+            cache: CacheShown::of(config),
             log_required: config.log_required,
         }
     }
@@ -134,7 +145,8 @@ impl Summary {
         if self.prices > 0 {
             line("prices", &format!("{} of your own", self.prices))?;
         }
-        self.limits.print(&mut line)
+        self.limits.print(&mut line)?;
+        line("response cache", &self.cache.text())
     }
 }
 
@@ -260,6 +272,31 @@ impl CustomProvider {
     fn text(&self) -> String {
         let state = if self.enable { "" } else { " (disabled)" };
         format!("{}: {}{state}", self.slug, self.base_url)
+    }
+}
+
+impl CacheShown {
+    fn of(config: &Config) -> Self {
+        let shards = config.shards.map(usize::from);
+        let shards = shards.or_else(|| affinity::cores().ok().map(|cores| cores.len()));
+        let share = shards.map(|shards| cache::share(config.cache_memory, shards));
+        Self {
+            memory_bytes: config.cache_memory,
+            answer_bytes_max: share.map(cache::answer_bytes_max),
+        }
+    }
+
+    fn text(&self) -> String {
+        match (self.memory_bytes, self.answer_bytes_max) {
+            (0, _) => "off".to_owned(),
+            (memory, None) => size_text(memory),
+            (memory, Some(0)) => format!("off: {} is too little", size_text(memory)),
+            (memory, Some(answer)) => format!(
+                "{}, greatest answer {}",
+                size_text(memory),
+                size_text(answer)
+            ),
+        }
     }
 }
 
