@@ -3,15 +3,32 @@ use std::{cell::Cell, sync::Arc};
 use super::*;
 use crate::{
     config::Config,
-    handoff::{log_health::LogHealth, log_queue::log_queue, mailbox::letterbox},
+    handoff::{
+        log_health::LogHealth,
+        log_queue::log_queue,
+        mailbox::letterbox,
+        mesh::{MeshEnd, mesh},
+    },
     shard::{
         Parts,
+        cache::{CacheParts, key::KeySecret},
+        mesh::Message,
         runtime::{self, Choice},
     },
     snapshot::{KeyTable, Snapshot},
 };
 
 fn shard() -> Rc<Shard> {
+    Rc::new(Shard::new(parts(0, lone_end())))
+}
+
+/// The mesh of a server with one shard.
+pub(in crate::shard) fn lone_end() -> MeshEnd<Message> {
+    mesh(&[Arc::new(Bell::new().unwrap())]).pop().unwrap()
+}
+
+/// What a shard is made of that nobody stands behind.
+pub(in crate::shard) fn parts(number: usize, mesh: MeshEnd<Message>) -> Parts {
     let snapshot = Snapshot::compile(&Config::default(), KeyTable::new([7; 32])).unwrap();
     let (mut senders, _receiver) = log_queue(1).unwrap();
     let (resolve, _names) = letterbox().unwrap();
@@ -24,18 +41,23 @@ fn shard() -> Rc<Shard> {
     .with_root_certificates(rustls::RootCertStore::empty())
     .with_no_client_auth();
     let tls = Arc::new(tls);
-    Rc::new(Shard::new(Parts {
-        number: 0,
+    Parts {
+        number,
         snapshot: Arc::new(snapshot),
         worn: crossbeam_channel::unbounded().0,
         seed: [1; 6],
+        mesh,
+        cache: CacheParts {
+            share: 16 << 20,
+            secret: KeySecret::derive(b"a secret of tests"),
+        },
         log: senders.pop().unwrap(),
         health: Arc::new(LogHealth::default()),
         resolve,
         api,
         tls: Arc::clone(&tls),
         tls_h2: tls,
-    }))
+    }
 }
 
 /// Panics when it is dropped, as well as when it is polled.
