@@ -9,7 +9,6 @@ use crate::config::unit::size_text;
 use crate::config::upstream::AddressOverride;
 use crate::config::{Config, Driver, Permissions, limit::Limits};
 use crate::domain::cache;
-use crate::sys::affinity;
 
 /// What a configuration comes to.
 #[derive(Debug, Serialize)]
@@ -63,7 +62,7 @@ struct CustomProvider {
 #[derive(Debug, Serialize)]
 struct CacheShown {
     memory_bytes: u64,
-    /// Depends on the number of shards; `None` where the cores of this machine cannot be counted.
+    /// Depends on the number of shards; `None` where that is left to the machine.
     answer_bytes_max: Option<u64>,
 }
 
@@ -278,7 +277,6 @@ impl CustomProvider {
 impl CacheShown {
     fn of(config: &Config) -> Self {
         let shards = config.shards.map(usize::from);
-        let shards = shards.or_else(|| affinity::cores().ok().map(|cores| cores.len()));
         let share = shards.map(|shards| cache::share(config.cache_memory, shards));
         Self {
             memory_bytes: config.cache_memory,
@@ -287,15 +285,12 @@ impl CacheShown {
     }
 
     fn text(&self) -> String {
-        match (self.memory_bytes, self.answer_bytes_max) {
-            (0, _) => "off".to_owned(),
-            (memory, None) => size_text(memory),
-            (memory, Some(0)) => format!("off: {} is too little", size_text(memory)),
-            (memory, Some(answer)) => format!(
-                "{}, greatest answer {}",
-                size_text(memory),
-                size_text(answer)
-            ),
+        let memory = size_text(self.memory_bytes);
+        match self.answer_bytes_max {
+            _ if self.memory_bytes == 0 => "off".to_owned(),
+            Some(0) => format!("off: {memory} is too little for so many shards"),
+            Some(answer) => format!("{memory}, greatest answer {}", size_text(answer)),
+            None => format!("{memory}, greatest answer 25MiB or a quarter of a shard's part"),
         }
     }
 }
