@@ -244,6 +244,10 @@ impl Control {
 }
 
 /// Starts a server; it serves when this returns.
+#[expect(
+    clippy::too_many_lines,
+    reason = "every part is built here once, in the order in which they need each other"
+)]
 pub fn start(options: Options) -> Result<Server, StartError> {
     let Options {
         config,

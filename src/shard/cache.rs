@@ -330,8 +330,8 @@ fn tell(shard: &Rc<Shard>, owner: usize, notice: Notice) {
 }
 
 /// Answers a question, here at the owner.
-pub fn answer(shard: &Shard, asker: Asker, question: Question) -> Answer {
-    let Question::Find { hash, intent } = question;
+pub fn answer(shard: &Shard, asker: Asker, question: &Question) -> Answer {
+    let Question::Find { hash, intent } = *question;
     let now = shard.clock.now();
     let cache = &shard.cache;
     let mut store = cache.store.borrow_mut();
@@ -426,8 +426,8 @@ fn announce(
 }
 
 /// An answer that came too late for its asker. A lead is handed on.
-pub fn unclaimed(shard: &Rc<Shard>, owner: usize, answer: Answer) {
-    if let Answer::Lead { hash, flight, .. } = answer {
+pub fn unclaimed(shard: &Rc<Shard>, owner: usize, answer: &Answer) {
+    if let Answer::Lead { hash, flight, .. } = *answer {
         let ending = Ending::Gone;
         let notice = Notice::Ended {
             hash,

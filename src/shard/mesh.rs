@@ -343,10 +343,11 @@ pub fn retry(shard: &Rc<Shard>) {
         let Some((to, notice)) = mesh.unsent.borrow_mut().pop_front() else {
             return;
         };
-        let refused = match full.contains(&to) {
+        let refused = if full.contains(&to) {
             // What is for one peer stays in order.
-            true => Some(Unsent::Full(notice)),
-            false => mesh.offer(to, notice).err(),
+            Some(Unsent::Full(notice))
+        } else {
+            mesh.offer(to, notice).err()
         };
         match refused {
             None => {}
@@ -427,10 +428,14 @@ fn receive(shard: &Rc<Shard>, from: usize, message: Message) {
 }
 
 /// Answers a question, here at its owner. `None`: it is answered later, by [`reply`].
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "an owner that has to wait for something answers later"
+)]
 fn answer(shard: &Rc<Shard>, asker: Asker, question: Question) -> Option<Answer> {
     match question {
         Question::Cache(question) => {
-            let answer = cache::answer(shard, asker, question);
+            let answer = cache::answer(shard, asker, &question);
             Some(Answer::Cache(answer))
         }
     }
@@ -478,7 +483,7 @@ fn deliver(shard: &Rc<Shard>, from: usize, ticket: u64, answer: Answer) {
 /// An answer of the shard `from` that nobody took. Some were a charge that has to be given back.
 fn unclaimed(shard: &Rc<Shard>, from: usize, answer: Answer) {
     match answer {
-        Answer::Cache(answer) => cache::unclaimed(shard, from, answer),
+        Answer::Cache(answer) => cache::unclaimed(shard, from, &answer),
         Answer::Failed => {}
     }
 }

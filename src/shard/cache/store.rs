@@ -13,7 +13,7 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, Hash, Hasher},
+    hash::{BuildHasher, Hasher},
     sync::Arc,
 };
 
@@ -384,12 +384,6 @@ impl BuildHasher for ByHash {
 
     fn build_hasher(&self) -> Low {
         Low(0)
-    }
-
-    fn hash_one<T: Hash>(&self, key: T) -> u64 {
-        let mut low = self.build_hasher();
-        key.hash(&mut low);
-        low.finish()
     }
 }
 

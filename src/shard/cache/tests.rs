@@ -262,7 +262,7 @@ fn a_lead_that_comes_too_late_is_given_back_to_its_owner() {
     let mesh::Question::Cache(question) = question;
     // What another owner would answer, this one does.
     let asker = Asker { shard: 0, ticket };
-    let lead = answer(&shard, asker, question);
+    let lead = answer(&shard, asker, &question);
     let Answer::Lead { flight, .. } = lead else {
         panic!("{lead:?}");
     };
@@ -300,8 +300,8 @@ fn a_follower_that_goes_away_says_so_to_its_owner() {
     let asker = Asker { shard: 0, ticket };
     // The flight's id is any: it takes one to lead first.
     let Question::Find { hash, intent } = question;
-    answer(&shard, asker, Question::Find { hash, intent });
-    let follow = answer(&shard, asker, Question::Find { hash, intent });
+    answer(&shard, asker, &Question::Find { hash, intent });
+    let follow = answer(&shard, asker, &Question::Find { hash, intent });
     let message = Message::Answer {
         ticket,
         answer: mesh::Answer::Cache(follow),

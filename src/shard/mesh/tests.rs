@@ -79,7 +79,7 @@ fn alone(shard: &Shard) -> Answer {
         ticket: 0,
     };
     let Question::Cache(question) = question(0);
-    Answer::Cache(cache::answer(shard, asker, question))
+    Answer::Cache(cache::answer(shard, asker, &question))
 }
 
 #[test]
@@ -227,6 +227,7 @@ fn a_promised_answer_comes_on_the_same_ticket() {
 
 #[test]
 fn notices_that_find_no_room_are_sent_later_and_in_order() {
+    const MANY: u64 = 3_000;
     let (shard, mut peers) = staged(2);
     let ended = |ticket| {
         Notice::Cache(cache::Notice::Leave {
@@ -244,7 +245,6 @@ fn notices_that_find_no_room_are_sent_later_and_in_order() {
         }
         heard
     };
-    const MANY: u64 = 3_000;
     for ticket in 0..MANY {
         tell(&shard, 1, ended(ticket));
     }

@@ -121,7 +121,7 @@ fn a_leader_that_reports_nothing_ends_by_the_limit_whoever_led() {
     let told = end(&mut flights, first, Ending::Gone);
     assert_eq!(told.len(), 1);
     let mut expired = Vec::new();
-    let before = start().after(FLIGHT_LIMIT - Duration::from_nanos(1));
+    let before = start().after(Duration::from_millis(599_999));
     flights.expire(before, 9, &mut expired);
     assert_eq!(expired, []);
     flights.expire(start().after(FLIGHT_LIMIT), 9, &mut expired);
