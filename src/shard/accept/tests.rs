@@ -1,5 +1,7 @@
 use std::{cell::Cell, sync::Arc};
 
+use monoio::io::{AsyncReadRentExt, AsyncWriteRentExt};
+
 use super::*;
 use crate::{
     config::Config,
@@ -97,6 +99,46 @@ fn check(choice: Choice) {
 fn a_panic_ends_its_own_task_and_nothing_else() {
     check(Choice::Auto);
     check(Choice::Epoll);
+}
+
+/// Sends a byte and waits for it to come back, again and again.
+async fn play(mut socket: UnixStream, serves: bool, rounds: usize) {
+    for _ in 0..rounds {
+        if serves {
+            socket.write_all(vec![7]).await.0.unwrap();
+        }
+        socket.read_exact(vec![0]).await.0.unwrap();
+        if !serves {
+            socket.write_all(vec![7]).await.0.unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_shard_that_always_has_more_messages_still_does_its_io() {
+    for choice in [Choice::Auto, Choice::Epoll] {
+        let (mut runtime, _, _) = runtime::build(choice).unwrap();
+        runtime.block_on(async {
+            let shard = shard();
+            let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
+            let done = Rc::new(Cell::new(0));
+            for (socket, serves) in [(one, true), (other, false)] {
+                socket.set_nonblocking(true).unwrap();
+                let socket = UnixStream::from_std(socket).unwrap();
+                let done = Rc::clone(&done);
+                spawn(&shard, async move {
+                    play(socket, serves, 100).await;
+                    done.set(done.get() + 1);
+                });
+            }
+            let bell = Bell::new().unwrap();
+            let stream = bell.try_clone_fd().unwrap().into();
+            let stream = UnixStream::from_std(stream).unwrap();
+            while done.get() < 2 {
+                step_aside(&bell, &stream).await.unwrap();
+            }
+        });
+    }
 }
 
 #[test]

@@ -280,19 +280,33 @@ impl Town {
         W: Fn(Rc<Shard>) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + 'static,
     {
+        Self::start_with_guests(choice, shards, 0, work).0
+    }
+
+    /// The same, with so many ends of the mesh that are no shard's.
+    fn start_with_guests<W, F>(
+        choice: Choice,
+        shards: usize,
+        guests: usize,
+        work: W,
+    ) -> (Self, Vec<MeshEnd<Message>>)
+    where
+        W: Fn(Rc<Shard>) -> F + Clone + Send + 'static,
+        F: Future<Output = ()> + 'static,
+    {
         let mut town = Self {
             posts: Vec::new(),
             addresses: Vec::new(),
             threads: Vec::new(),
         };
         let letterboxes: Vec<_> = (0..shards).map(|_| letterbox().unwrap()).collect();
-        let bells: Vec<_> = letterboxes
+        let guest_bells = (0..guests).map(|_| Arc::new(Bell::new().unwrap()));
+        let bells = letterboxes
             .iter()
-            .map(|(_, letters)| Arc::clone(&letters.bell))
-            .collect();
-        for (number, (end, (post, letters))) in
-            mesh(&bells).into_iter().zip(letterboxes).enumerate()
-        {
+            .map(|(_, letters)| Arc::clone(&letters.bell));
+        let mut ends = mesh(&bells.chain(guest_bells).collect::<Vec<_>>());
+        let guests = ends.split_off(shards);
+        for (number, (end, (post, letters))) in ends.into_iter().zip(letterboxes).enumerate() {
             let socket = listen_shared("127.0.0.1:0".parse().unwrap(), 1)
                 .unwrap()
                 .remove(0);
@@ -316,7 +330,7 @@ impl Town {
                 ended.unwrap();
             }));
         }
-        town
+        (town, guests)
     }
 
     pub(in crate::shard) fn order(&self, order: impl Fn() -> Order) {
@@ -424,6 +438,38 @@ fn requests_are_answered_while_messages_pass_without_end() {
         }
         wait_for(&answered, 100_000);
         enough.store(true, Ordering::Relaxed);
+        town.order(|| Order::Stop);
+        town.join();
+    });
+}
+
+#[test]
+fn requests_are_answered_by_a_shard_whose_rings_are_never_empty() {
+    on_both_drivers(|choice| {
+        let (town, mut guests) = Town::start_with_guests(choice, 1, 1, |_| async {});
+        let (passed, enough) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+        let (counter, end) = (Arc::clone(&passed), Arc::clone(&enough));
+        let flood = std::thread::spawn(move || {
+            let mut number = 0;
+            while !end.load(Ordering::Relaxed) {
+                let ticket = number;
+                let question = question(number);
+                let sent = guests[0]
+                    .offer(0, Message::Ask { ticket, question })
+                    .is_ok();
+                number += u64::from(sent);
+                counter.store(number, Ordering::Relaxed);
+                while guests[0].take().is_some() {}
+            }
+        });
+        wait_for(&passed, 1_000);
+        // The flood goes on until these have their answers.
+        for _ in 0..20 {
+            assert!(request(town.addresses[0]).starts_with("HTTP/1.1 40"));
+        }
+        wait_for(&passed, 100_000);
+        enough.store(true, Ordering::Relaxed);
+        flood.join().unwrap();
         town.order(|| Order::Stop);
         town.join();
     });
