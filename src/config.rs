@@ -76,6 +76,8 @@ pub struct Config {
     pub log_retention: Duration,
     /// How many bytes the log may have on disk; zero is no bound.
     pub log_bytes_max: u64,
+    /// How many bytes the response cache may fill, all shards together; zero is off.
+    pub cache_memory: u64,
     /// Further names accepted in `Host`, in lower case.
     pub hosts: Vec<String>,
     /// Whether requests are refused when they cannot be recorded.
@@ -146,6 +148,7 @@ impl Default for Config {
             log_compress_after: limit::LOG_COMPRESS_AFTER.default,
             log_retention: limit::LOG_RETENTION.default,
             log_bytes_max: limit::LOG_BYTES_MAX.default,
+            cache_memory: limit::CACHE_MEMORY.default,
             hosts: Vec::new(),
             log_required: false,
             limits: Limits::default(),

@@ -1,10 +1,13 @@
 //! The nouns that every zone shares: ids, usage, money, outcomes, records.
 //!
 //! Values only: nothing here opens a socket or a file, or reads a clock.
-//! Reading order: [`id`], [`usage`], [`money`], [`outcome`], [`record`].
+//! Reading order: [`id`], [`usage`], [`money`], [`outcome`], [`record`],
+//! [`cache`] (what
+//! every zone knows of the response cache).
 
 pub mod id;
 pub mod usage;
 pub mod money;
 pub mod outcome;
 pub mod record;
+pub mod cache;

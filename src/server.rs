@@ -41,14 +41,17 @@ use crate::{
         },
         tls::{self, ClientConfigs, TlsError},
     },
+    domain::cache,
     handoff::{
         log_health::LogHealth,
         log_queue::{LogCounters, LogSender},
         mailbox::{Letterbox, Order, Post, Question, letterbox},
+        mesh::mesh,
     },
     shard::{
         Parts, Shard,
         accept::{self, Listener},
+        cache::{CacheParts, key::KeySecret},
         connection::Door,
         runtime::{self, Choice, Driver},
     },
@@ -241,6 +244,10 @@ impl Control {
 }
 
 /// Starts a server; it serves when this returns.
+#[expect(
+    clippy::too_many_lines,
+    reason = "every part is built here once, in the order in which they need each other"
+)]
 pub fn start(options: Options) -> Result<Server, StartError> {
     let Options {
         config,
@@ -259,6 +266,7 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         vault,
         master_key_made,
         table_secret,
+        cache_secret,
         compiled,
     } = State::open(&config, &data_dir)?;
     let snapshot = Arc::new(compiled.snapshot);
@@ -277,6 +285,10 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         resolve,
         api,
         clients,
+        cache: CacheParts {
+            share: cache::share(config.cache_memory, shards),
+            secret: cache_secret,
+        },
     };
     let crew = start_shards(&common, senders)?;
     let thread = || system("start a thread");
@@ -385,6 +397,7 @@ struct State {
     vault: Vault,
     master_key_made: Option<PathBuf>,
     table_secret: [u8; 32],
+    cache_secret: KeySecret,
     compiled: Compiled,
 }
 
@@ -395,6 +408,7 @@ impl State {
         let mut store = Store::open(data_dir.path())?;
         let (master, master_key_made) = master_key::master_key(config, data_dir.path())?;
         let vault = Vault::new(&master);
+        let cache_secret = KeySecret::derive(master.expose().as_bytes());
         store.change(|connection| vault.check(connection))?;
         let table_secret = random()?;
         let secret = &api_token.secret;
@@ -406,6 +420,7 @@ impl State {
             vault,
             master_key_made,
             table_secret,
+            cache_secret,
             compiled,
         })
     }
@@ -420,6 +435,7 @@ struct Common<'a> {
     resolve: Post<Question>,
     api: Post<Question>,
     clients: ClientConfigs,
+    cache: CacheParts,
 }
 
 /// The shards' threads, which report and wait for their listeners.
@@ -439,8 +455,14 @@ fn start_shards(common: &Common<'_>, logs: Vec<LogSender>) -> Result<Crew, Start
         reports,
         go: Vec::new(),
     };
-    for (number, log) in logs.into_iter().enumerate() {
-        let (post, letters) = letterbox().map_err(system("make an eventfd"))?;
+    let letterboxes: io::Result<Vec<_>> = logs.iter().map(|_| letterbox()).collect();
+    let letterboxes = letterboxes.map_err(system("make an eventfd"))?;
+    let bells = letterboxes
+        .iter()
+        .map(|(_, letters)| Arc::clone(&letters.bell));
+    let ends = mesh(&bells.collect::<Vec<_>>());
+    let parts = logs.into_iter().zip(letterboxes).zip(ends);
+    for (number, ((log, (post, letters)), mesh)) in parts.enumerate() {
         let (go, wait) = bounded(1);
         crew.orders.push(post);
         crew.go.push(go);
@@ -452,6 +474,8 @@ fn start_shards(common: &Common<'_>, logs: Vec<LogSender>) -> Result<Crew, Start
                 snapshot: Arc::clone(&common.snapshot),
                 worn: common.worn.clone(),
                 seed: random()?,
+                mesh,
+                cache: common.cache.clone(),
                 log,
                 health: Arc::clone(&common.health),
                 resolve: common.resolve.clone(),

@@ -2,9 +2,10 @@
 //!
 //! In the order in which a request meets it: [`accept`], [`connection`], [`exchange`] (one
 //! request on one screen) and its stages [`parse`], [`authenticate`], [`body`], [`route`],
-//! [`upstream`] (as often as [`retry`] says), [`relay`] or [`tunnel`], [`record`]; [`reply`] where tidegate itself answers,
+//! [`cache`], [`upstream`] (as often as [`retry`] says), [`relay`] or [`tunnel`], [`record`];
+//! [`reply`] where tidegate itself answers,
 //! [`management`] where a side thread does. Below them: [`models`] (what it remembers), [`emit`] (heads written anew),
-//! [`stream`] and [`tls`] (bytes on sockets), [`buffer`], [`clock`], [`runtime`].
+//! [`stream`] and [`tls`] (bytes on sockets), [`mesh`] (what it says to other shards), [`buffer`], [`clock`], [`runtime`].
 
 pub mod accept;
 pub mod connection;
@@ -15,6 +16,7 @@ pub mod body;
 pub mod universal;
 pub mod route;
 pub mod retry;
+pub mod cache;
 pub mod upstream;
 pub mod relay;
 pub mod tunnel;
@@ -25,6 +27,7 @@ pub mod models;
 pub mod emit;
 pub mod stream;
 pub mod tls;
+pub mod mesh;
 pub mod buffer;
 pub mod clock;
 pub mod runtime;
@@ -41,7 +44,9 @@ use crossbeam_channel::Sender;
 
 use self::{
     buffer::Buffers,
+    cache::{Cache, CacheParts},
     clock::{Clock, Deadlines, Moment},
+    mesh::{Mesh, Message},
     models::Models,
     upstream::host::Hosts,
 };
@@ -52,6 +57,7 @@ use crate::{
         log_health::LogHealth,
         log_queue::LogSender,
         mailbox::{ApiAnswer, Post, Question},
+        mesh::MeshEnd,
     },
     snapshot::Snapshot,
 };
@@ -70,6 +76,10 @@ pub struct Shard {
     pub hosts: Hosts,
     /// The models that it has seen.
     pub models: Models,
+    /// What it says to other shards and hears from them.
+    pub mesh: Mesh,
+    /// Its part of the response cache.
+    pub cache: Cache,
     /// What it counts.
     pub counters: RefCell<Counters>,
     /// Its way into the log.
@@ -106,6 +116,10 @@ pub struct Parts {
     pub worn: Sender<Arc<Snapshot>>,
     /// Random, and different for each shard.
     pub seed: [u8; 6],
+    /// Its end of the mesh.
+    pub mesh: MeshEnd<Message>,
+    /// What its cache is made of.
+    pub cache: CacheParts,
     /// Its way into the log.
     pub log: LogSender,
     /// How the log is.
@@ -175,6 +189,8 @@ impl Shard {
             buffers: Buffers::default(),
             hosts: Hosts::default(),
             models: Models::default(),
+            mesh: Mesh::new(parts.mesh),
+            cache: Cache::new(parts.cache),
             counters: RefCell::default(),
             log: RefCell::new(parts.log),
             health: parts.health,

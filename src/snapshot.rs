@@ -9,7 +9,7 @@ pub mod providers;
 use std::{collections::HashMap, time::Duration};
 
 use crate::{
-    config::{self, Config, DEFAULT_GATEWAY},
+    config::{self, Config, DEFAULT_GATEWAY, gateway::CacheScope},
     domain::id::is_gateway_id,
     provider::price::PriceTable,
 };
@@ -79,6 +79,8 @@ pub struct Gateway {
     pub byok_only: bool,
     /// How often its requests are tried.
     pub retry: Retry,
+    /// What of its answers is cached.
+    pub cache: CacheRules,
     /// Credentials that were stored for this gateway.
     pub credentials: Vec<StoredCredential>,
 }
@@ -92,6 +94,17 @@ pub struct Retry {
     pub delay: Option<Duration>,
     /// How the wait grows.
     pub backoff: Option<Backoff>,
+}
+
+/// What of a gateway's answers is cached, where requests do not say so themselves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheRules {
+    /// For how long; zero is off.
+    pub ttl: Duration,
+    /// Callers with different credentials share answers.
+    pub shared: bool,
+    /// Streams are cached too.
+    pub streams: bool,
 }
 
 /// A provider credential that was stored for one gateway.
@@ -198,6 +211,11 @@ impl Gateway {
                 attempts: gateway.retry_max_attempts,
                 delay: gateway.retry_delay,
                 backoff: gateway.retry_backoff,
+            },
+            cache: CacheRules {
+                ttl: gateway.cache_ttl,
+                shared: gateway.cache_scope == CacheScope::Gateway,
+                streams: gateway.cache_streams,
             },
             credentials: mine
                 .map(|stored| StoredCredential {

@@ -138,6 +138,7 @@ impl Checker<'_, '_> {
             self.duration(&file.log_compress_after, &limit::LOG_COMPRESS_AFTER);
         config.log_retention = self.duration(&file.log_retention, &limit::LOG_RETENTION);
         config.log_bytes_max = self.size(&file.log_bytes_max, &limit::LOG_BYTES_MAX);
+        config.cache_memory = self.size(&file.cache_memory, &limit::CACHE_MEMORY);
         config.hosts = self.hosts(file.hosts.as_deref().unwrap_or_default());
         config.log_required = flag(&file.log_required, false);
         self.unbuilt(

@@ -31,6 +31,7 @@ pub(super) struct File {
     pub(super) log_compress_after: Field<DurationText>,
     pub(super) log_retention: Field<DurationText>,
     pub(super) log_bytes_max: Field<SizeText>,
+    pub(super) cache_memory: Field<SizeText>,
     pub(super) hosts: Option<Vec<Spanned<String>>>,
     pub(super) log_required: Field<bool>,
     #[serde(default)]

@@ -186,6 +186,14 @@ pub const LOG_BYTES_MAX: Bound<u64> = Bound {
     max: 1 << 50,
 };
 
+/// Memory of the response cache, all shards together: some ten thousand answers of a usual size.
+/// Zero switches it off. A tebibyte is more than a machine has to spare.
+pub const CACHE_MEMORY: Bound<u64> = Bound {
+    default: 256 * MIB,
+    min: 0,
+    max: 1 << 40,
+};
+
 /// How long a stream can be resumed; the contract keeps a run for 330 s. It is memory, so the
 /// maximum is an hour; zero switches it off.
 pub const RESUME_FOR: Bound<Duration> = Bound {
@@ -262,6 +270,7 @@ mod tests {
             GATHER_BYTES,
             LOG_SYNC_MS,
             LOG_BYTES_MAX,
+            CACHE_MEMORY,
         ] {
             assert!(bound.holds(&bound.default), "{bound:?}");
         }

@@ -370,6 +370,7 @@ impl Keeper {
         config.log_compress_after = running.log_compress_after;
         config.log_retention = running.log_retention;
         config.log_bytes_max = running.log_bytes_max;
+        config.cache_memory = running.cache_memory;
         if config.tls.is_some() != running.tls.is_some() {
             config.tls.clone_from(&running.tls);
         }
@@ -510,6 +511,7 @@ fn fixed_settings(running: &Config, new: &Config) -> Vec<&'static str> {
         ),
         ("log_retention", running.log_retention != new.log_retention),
         ("log_bytes_max", running.log_bytes_max != new.log_bytes_max),
+        ("cache_memory", running.cache_memory != new.cache_memory),
         (
             "tls (on or off)",
             running.tls.is_some() != new.tls.is_some(),

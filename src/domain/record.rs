@@ -50,10 +50,13 @@ pub enum Text {
     /// What was consumed beyond the tokens that have columns of their own, as [`Usage::detail`]
     /// writes it; empty if nothing was.
     UsageDetail = 16,
+    /// Digests of the parts of the cache key ([`PartDigests`](super::cache::PartDigests)); empty
+    /// where the cache did not concern the exchange.
+    CacheKey = 17,
 }
 
 /// How many texts a record has.
-pub const TEXTS: usize = 17;
+pub const TEXTS: usize = 18;
 
 impl Text {
     /// Every text, in the order of its number.
@@ -75,6 +78,7 @@ impl Text {
         Self::PriceKey,
         Self::UpstreamRequestId,
         Self::UsageDetail,
+        Self::CacheKey,
     ];
 
     /// Says whether a record keeps the text although its caller wanted no log: what rollups group
@@ -97,7 +101,8 @@ impl Text {
             | Self::ResponseContentType
             | Self::ResponseContentEncoding
             | Self::Error
-            | Self::UpstreamRequestId => false,
+            | Self::UpstreamRequestId
+            | Self::CacheKey => false,
         }
     }
 }
@@ -243,6 +248,16 @@ impl Record {
     /// How it ended.
     pub fn outcome(&self) -> Outcome {
         Outcome::from_number(self.outcome).unwrap_or(Outcome::Internal)
+    }
+
+    /// Input and output tokens that a provider was asked for: none if the cache answered, whatever
+    /// that saved (contract `observability.md` section 1).
+    pub fn tokens_used(&self) -> (Option<u64>, Option<u64>) {
+        if self.flags & flag::CACHED == 0 {
+            (self.tokens_input, self.tokens_output)
+        } else {
+            (Some(0), Some(0))
+        }
     }
 
     /// The tokens, brought back to one value.

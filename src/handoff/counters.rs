@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use crate::domain::{
     outcome::Outcome,
     record::{Record, flag},
+    usage::Usage,
 };
 
 /// Models that get a series of their own.
@@ -328,7 +329,12 @@ impl Counters {
         // An exchange counts once, where it ended; what its attempts used counts each time.
         let ended_here = record.flags & flag::FOLLOWED == 0;
         counts.requests += u64::from(ended_here);
-        let usage = record.usage();
+        // What the cache answered used nothing.
+        let usage = if record.flags & flag::CACHED == 0 {
+            record.usage()
+        } else {
+            Usage::UNKNOWN
+        };
         let kinds = [
             usage.input,
             usage.output,

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, sync::Arc};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::counters::Counters;
-use crate::{snapshot::Snapshot, sys::bell::Bell};
+use crate::{domain::cache::Purge, snapshot::Snapshot, sys::bell::Bell};
 
 /// What side threads tell a shard.
 pub enum Order {
@@ -36,6 +36,8 @@ pub enum Order {
     },
     /// Send a copy of the counters there.
     Count(Sender<Box<Counters>>),
+    /// Forget cached answers.
+    Forget(Purge),
     /// Say there that the shard's loop turns.
     Echo(Sender<()>),
 }

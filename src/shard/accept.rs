@@ -5,7 +5,7 @@ use std::{
     io,
     net::TcpListener as StdListener,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
@@ -20,9 +20,10 @@ use monoio::{
 use rustls::ServerConfig;
 
 use super::{
-    Shard,
+    Shard, cache,
     clock::Moment,
     connection::{self, Door},
+    mesh,
     stream::Stream,
     tls,
 };
@@ -31,7 +32,7 @@ use crate::{
         counters::{Load, Plain},
         mailbox::{Letterbox, Order},
     },
-    sys::processor,
+    sys::{bell::Bell, processor},
 };
 
 /// A listener of one shard.
@@ -44,8 +45,10 @@ pub struct Listener {
     pub tls: Option<Arc<ServerConfig>>,
 }
 
-/// Orders taken in one turn; a shard that gets more rings its own bell and lets others run.
+/// Orders, and messages of other shards, taken in one turn; a shard that gets more rings its own
+/// bell and lets its connections run.
 const ORDERS_A_TURN: usize = 256;
+const MESSAGES_A_TURN: usize = 256;
 
 /// The tick: how exact deadlines are.
 const TICK: Duration = Duration::from_millis(20);
@@ -68,10 +71,20 @@ pub async fn run(
     listeners: Vec<Listener>,
     orders: Letterbox<Order>,
 ) -> io::Result<()> {
+    let _leaving = Leaving(&shard);
     let ended = obey(&shard, listeners, orders).await;
     // The shard itself is never dropped: its tasks hold it.
     shard.log.borrow_mut().tick();
     ended
+}
+
+/// Tells the other shards that this one has ended, however it ended.
+struct Leaving<'s>(&'s Shard);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.mesh.close();
+    }
 }
 
 async fn obey(
@@ -94,20 +107,17 @@ async fn obey(
             accept(Rc::clone(shard), socket, listener.door, certificate, handle),
         );
     }
-    spawn(shard, tick(Rc::clone(shard)));
+    spawn(shard, tick(Rc::clone(shard), Arc::clone(&orders.bell)));
 
     let bell = UnixStream::from_std(std::os::unix::net::UnixStream::from(
         orders.bell.try_clone_fd()?,
     ))?;
     loop {
-        for taken in 0.. {
-            if taken == ORDERS_A_TURN {
-                orders.bell.ring_always();
-                break;
-            }
-            let Some(order) = orders.take() else {
-                break;
-            };
+        let mut taken = 0;
+        while taken < ORDERS_A_TURN
+            && let Some(order) = orders.take()
+        {
+            taken += 1;
             match order {
                 Order::Snapshot(snapshot) => shard.replace_snapshot(snapshot),
                 Order::Certificate(config) => *certificates.borrow_mut() = Some(config),
@@ -127,25 +137,47 @@ async fn obey(
                     // Who asked may have given up.
                     let _ = reply.try_send(counters);
                 }
+                Order::Forget(what) => shard.cache.purge(what),
                 Order::Echo(reply) => {
                     let _ = reply.try_send(());
                 }
             }
         }
-        if shard.is_draining() && shard.connections() == 0 {
+        mesh::retry(shard);
+        let heard = mesh::listen(shard, MESSAGES_A_TURN);
+        // The others may still need what this shard owns.
+        if shard.is_draining() && shard.connections() == 0 && shard.mesh.leave() {
             return Ok(());
         }
+        if taken == ORDERS_A_TURN || heard == MESSAGES_A_TURN {
+            step_aside(&orders.bell, &bell).await?;
+            continue;
+        }
         orders.bell.prepare_sleep();
-        if orders.is_empty() {
-            // A drain ends with its last connection, which rings no bell.
-            if shard.is_draining() {
-                sleep(TICK).await;
-            } else {
-                bell.readable(false).await?;
-            }
+        if orders.is_empty() && shard.mesh.is_quiet() {
+            bell.readable(false).await?;
         }
         orders.bell.awake();
     }
+}
+
+/// Lets the driver and the other tasks run once: what wakes this task again is its own bell, rung
+/// when it already waits for it. A bell that was rung before would be found readable at once, by
+/// epoll without a look at any other descriptor.
+async fn step_aside(bell: &Bell, stream: &UnixStream) -> io::Result<()> {
+    bell.drain();
+    let mut rung = pin!(stream.readable(false));
+    let mut waits = false;
+    let rung = poll_fn(|cx| {
+        let polled = rung.as_mut().poll(cx);
+        if !std::mem::replace(&mut waits, true) {
+            bell.ring_always();
+        }
+        polled
+    });
+    rung.await?;
+    bell.drain();
+    Ok(())
 }
 
 type Certificate = Rc<std::cell::RefCell<Option<Arc<ServerConfig>>>>;
@@ -235,7 +267,7 @@ impl Drop for Open {
     }
 }
 
-async fn tick(shard: Rc<Shard>) {
+async fn tick(shard: Rc<Shard>, bell: Arc<Bell>) {
     let mut ticks = 0u32;
     let mut watch = LoadWatch::start(shard.clock.now(), processor::thread_time());
     loop {
@@ -246,6 +278,12 @@ async fn tick(shard: Rc<Shard>) {
         let now = shard.clock.now();
         watch.tick(now.micros_since(due));
         shard.deadlines.tick(now);
+        cache::tick(&shard, now);
+        mesh::retry(&shard);
+        if shard.is_draining() {
+            // A drain ends with the last connection, of this shard or another: none rings a bell.
+            bell.ring_always();
+        }
         shard.log.borrow_mut().tick();
         ticks = ticks.wrapping_add(1);
         if ticks.is_multiple_of(SLOW_TICKS) {
@@ -361,4 +399,4 @@ impl Drop for Guarded {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

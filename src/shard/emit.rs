@@ -1,6 +1,9 @@
 //! Heads, written anew in both directions: nothing is copied that was not understood.
 
-use super::reply::{self, Ids};
+use super::{
+    cache::{cached::is_replayed, key::Offered},
+    reply::{self, Ids},
+};
 use crate::http::{
     head::{Field, Method, RequestHead, ResponseHead},
     header::{FieldName, connection_names, is_gateway_only},
@@ -125,7 +128,17 @@ fn write_request_field(out: &mut Vec<u8>, field: &Field<'_>) {
     if field.id != FieldName::AcceptEncoding {
         return put(out, &[field.name, b": ", field.value, b"\r\n"]);
     }
-    let gzip = field.value.split(|byte| *byte == b',').any(|item| {
+    let asked: &[u8] = if takes_gzip(field.value) {
+        b"gzip"
+    } else {
+        b"identity"
+    };
+    put(out, &[field.name, b": ", asked, b"\r\n"]);
+}
+
+/// Says whether an `accept-encoding` allows gzip.
+fn takes_gzip(value: &[u8]) -> bool {
+    value.split(|byte| *byte == b',').any(|item| {
         let item = item.trim_ascii();
         item.eq_ignore_ascii_case(b"gzip")
             || item.len() > 4
@@ -133,9 +146,7 @@ fn write_request_field(out: &mut Vec<u8>, field: &Field<'_>) {
                     .get(..4)
                     .is_some_and(|name| name.eq_ignore_ascii_case(b"gzip"))
                 && !item.ends_with(b"q=0")
-    });
-    let asked: &[u8] = if gzip { b"gzip" } else { b"identity" };
-    put(out, &[field.name, b": ", asked, b"\r\n"]);
+    })
 }
 
 /// The head of a response to downstream, apart from the provider's own fields.
@@ -186,6 +197,58 @@ pub fn response(
         out.extend_from_slice(b"connection: close\r\n");
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the provider's end-to-end fields that a cached answer keeps.
+pub fn kept_fields(out: &mut Vec<u8>, head: &ResponseHead<'_>, to: Method<'_>) {
+    for field in &head.fields {
+        if response_field_passes(head, field, to) && is_replayed(field) {
+            put(out, &[field.name, b": ", field.value, b"\r\n"]);
+        }
+    }
+}
+
+/// The head of an answer that comes from the cache.
+pub struct CachedHead<'a> {
+    /// HTTP status.
+    pub status: u16,
+    /// The fields that were kept, each with its line end.
+    pub fields: &'a [u8],
+    /// Length of the body.
+    pub body_bytes: u64,
+    /// The connection lives on.
+    pub keep: bool,
+    /// The contract's ids.
+    pub ids: Ids<'a>,
+    /// Microseconds that tidegate took.
+    pub overhead_micros: u64,
+}
+
+/// Appends the head of an answer that comes from the cache.
+pub fn cached(out: &mut Vec<u8>, head: &CachedHead<'_>) {
+    status_line(out, head.status, b"");
+    out.extend_from_slice(head.fields);
+    head.ids.write(out);
+    out.extend_from_slice(b"server-timing: tg;dur=");
+    milliseconds(out, head.overhead_micros);
+    out.extend_from_slice(b"\r\n");
+    length(out, head.body_bytes);
+    if !head.keep {
+        out.extend_from_slice(b"connection: close\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The content codings that a provider is offered for a request with these fields.
+pub fn offered(fields: &[Field<'_>]) -> Offered {
+    let field = fields
+        .iter()
+        .find(|field| field.id == FieldName::AcceptEncoding);
+    match field {
+        None => Offered::Nothing,
+        Some(field) if takes_gzip(field.value) => Offered::Gzip,
+        Some(_) => Offered::Identity,
+    }
 }
 
 /// Appends an interim response (103 and its like) as it may pass on.

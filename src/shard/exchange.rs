@@ -4,6 +4,7 @@
 use std::{rc::Rc, time::Duration};
 
 mod answer;
+mod cached;
 mod step;
 mod steps;
 
@@ -233,6 +234,7 @@ async fn exchange<'a>(
     let step = Step {
         number: 0,
         last: true,
+        account: place.account,
         provider,
         head,
         caller: &caller,
@@ -386,9 +388,6 @@ fn scan_body(route: &Route<'_>, body: &Body, head: &RequestHead<'_>, draft: &mut
         Body::Whole(bytes) => bytes,
         Body::Passing { first, .. } => first,
     };
-    if !draft.model.is_empty() {
-        return;
-    }
     let content_type = head.field(FieldName::ContentType).unwrap_or_default();
     let mut scan = RequestScan::of_content_type(content_type);
     scan.feed(bytes);

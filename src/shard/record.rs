@@ -2,9 +2,16 @@
 
 use std::rc::Rc;
 
-use super::{Shard, clock::Moment, models::Known, reply::Ids};
+use super::{
+    Shard,
+    cache::cached::Frame,
+    clock::Moment,
+    models::Known,
+    reply::{CacheStatus, Ids},
+};
 use crate::{
     domain::{
+        cache::PartDigests,
         id::RequestId,
         outcome::Outcome,
         record::{Record, TEXTS, Text, Texts, flag},
@@ -89,6 +96,49 @@ pub struct Draft<'a> {
     pub response_bytes: u64,
     /// The bodies on their way into the log, while they are stored.
     pub bodies: Option<Bodies>,
+    /// The answer's body as it passes, where the cache may keep it.
+    pub gathered: Option<Gathered>,
+    /// Whether the cache had the answer, where caching can apply.
+    pub cache: Option<CacheStatus>,
+    /// Digests of the cache key's parts, where there is a key.
+    pub key_digests: Option<Box<PartDigests>>,
+    /// The request asks for a stream.
+    pub wants_stream: bool,
+}
+
+/// An answer's body on its way into the cache.
+pub struct Gathered {
+    /// The bytes so far.
+    pub body: Vec<u8>,
+    /// Where each piece ends and when it came.
+    pub frames: Vec<Frame>,
+    since: Moment,
+    max: u64,
+}
+
+impl Gathered {
+    /// Gathers up to `max` bytes from now on.
+    pub fn new(now: Moment, max: u64) -> Self {
+        Self {
+            body: Vec::new(),
+            frames: Vec::new(),
+            since: now,
+            max,
+        }
+    }
+
+    fn add(&mut self, now: Moment, bytes: &[u8]) -> bool {
+        let grown = (self.body.len() + bytes.len()) as u64;
+        if grown > self.max {
+            return false;
+        }
+        self.body.extend_from_slice(bytes);
+        self.frames.push(Frame {
+            end: u32::try_from(self.body.len()).unwrap_or(u32::MAX),
+            micros: u32::try_from(now.micros_since(self.since)).unwrap_or(u32::MAX),
+        });
+        true
+    }
 }
 
 /// Both bodies of an exchange, as the log takes them.
@@ -136,6 +186,10 @@ impl<'a> Draft<'a> {
             request_bytes: 0,
             response_bytes: 0,
             bodies: None,
+            gathered: None,
+            cache: None,
+            key_digests: None,
+            wants_stream: false,
         }
     }
 
@@ -146,6 +200,7 @@ impl<'a> Draft<'a> {
             event: self.event_id,
             log: self.logged.then_some(self.id),
             step: self.shows_step.then_some(self.step),
+            cache: self.cache,
         }
     }
 
@@ -190,6 +245,9 @@ impl<'a> Draft<'a> {
             following.provider = self.provider;
             following.path.clone_from(&self.path);
             following.model.clone_from(&self.model);
+            following.cache = self.cache;
+            following.key_digests = self.key_digests.take();
+            following.wants_stream = self.wants_stream;
         }
         following.flags = self.flags & kept;
         if following.flags & flag::PAYLOAD != 0 {
@@ -221,14 +279,23 @@ impl<'a> Draft<'a> {
 
     /// The request's body has passed, or as much of it as ever will: its model is known now.
     pub fn end_scan(&mut self) {
-        let model = self.scan.take().and_then(|scan| scan.facts().model);
-        if let Some(model) = model {
+        let Some(scan) = self.scan.take() else {
+            return;
+        };
+        let facts = scan.facts();
+        self.wants_stream = facts.stream == Some(true);
+        if let Some(model) = facts.model.filter(|_| self.model.is_empty()) {
             self.model.extend_from_slice(model.as_bytes());
         }
     }
 
     /// A piece of the answer's body passes.
     pub fn response_piece(&mut self, shard: &Shard, bytes: &[u8]) {
+        if let Some(gathered) = &mut self.gathered
+            && !gathered.add(shard.clock.now(), bytes)
+        {
+            self.gathered = None;
+        }
         self.response_bytes += bytes.len() as u64;
         let so_far = self.request_bytes + self.response_bytes;
         if let Some(bodies) = &mut self.bodies
@@ -309,6 +376,8 @@ impl<'a> Draft<'a> {
         // What follows a first attempt says whose event it is part of.
         let event = (self.id != self.request).then(|| self.request.text());
         let event = event.as_ref().map(|id| &id[..]);
+        let digests = self.key_digests.as_ref().map(ToString::to_string);
+        let digests = digests.unwrap_or_default();
         let mut texts: [&[u8]; TEXTS] = [b""; TEXTS];
         for (text, value) in [
             (Text::Gateway, self.gateway.as_bytes()),
@@ -328,6 +397,7 @@ impl<'a> Draft<'a> {
             (Text::PriceKey, cost.price_key.as_bytes()),
             (Text::UpstreamRequestId, &self.upstream_id),
             (Text::UsageDetail, detail.as_bytes()),
+            (Text::CacheKey, digests.as_bytes()),
         ] {
             if self.logged || text.is_kept_unlogged() {
                 texts[text as usize] = value;

@@ -356,6 +356,17 @@ pub struct Ids<'a> {
     pub log: Option<RequestId>,
     /// The step that the answer is of, where there may be several.
     pub step: Option<u8>,
+    /// Whether the cache had the answer, where caching can apply.
+    pub cache: Option<CacheStatus>,
+}
+
+/// `cf-aig-cache-status`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheStatus {
+    /// `HIT`
+    Hit,
+    /// `MISS`
+    Miss,
 }
 
 impl Ids<'_> {
@@ -377,6 +388,13 @@ impl Ids<'_> {
         if let Some(step) = self.step {
             // Writing to a Vec cannot fail.
             let _ = write!(out, "\r\ncf-aig-step: {step}");
+        }
+        if let Some(status) = self.cache {
+            out.extend_from_slice(b"\r\ncf-aig-cache-status: ");
+            out.extend_from_slice(match status {
+                CacheStatus::Hit => b"HIT",
+                CacheStatus::Miss => b"MISS",
+            });
         }
         out.extend_from_slice(b"\r\n");
     }
@@ -531,11 +549,12 @@ mod tests {
             event: Some(b"mine"),
             log: None,
             step: Some(2),
+            cache: Some(CacheStatus::Miss),
         };
         let text =
             String::from_utf8(response(&Refusal::no_route(), Some(ids), true, false)).unwrap();
         assert!(text.contains("cf-aig-request-id: 01010101-0101-0101-0101-010101010101\r\n"));
         assert!(text.contains("cf-aig-event-id: mine\r\n") && !text.contains("cf-aig-log-id"));
-        assert!(text.contains("cf-aig-step: 2\r\n"));
+        assert!(text.contains("cf-aig-step: 2\r\ncf-aig-cache-status: MISS\r\n"));
     }
 }

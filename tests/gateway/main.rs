@@ -37,6 +37,7 @@ mod relay;
 mod hangup;
 mod timeouts;
 mod retries;
+mod cache;
 mod auth;
 mod secrets;
 mod totals;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::config::unit::size_text;
 use crate::config::upstream::AddressOverride;
 use crate::config::{Config, Driver, Permissions, limit::Limits};
+use crate::domain::cache;
 
 /// What a configuration comes to.
 #[derive(Debug, Serialize)]
@@ -26,6 +27,7 @@ pub struct Summary {
     custom_providers: Vec<CustomProvider>,
     prices: usize,
     limits: LimitsShown,
+    cache: CacheShown,
     log_required: bool,
 }
 
@@ -55,6 +57,13 @@ struct CustomProvider {
     slug: String,
     base_url: String,
     enable: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct CacheShown {
+    memory_bytes: u64,
+    /// Depends on the number of shards; `None` where that is left to the machine.
+    answer_bytes_max: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -90,6 +99,7 @@ impl Summary {
             custom_providers: custom_providers(config),
             prices: config.prices.len(),
             limits: LimitsShown::of(&config.limits),
+            cache: CacheShown::of(config),
             log_required: config.log_required,
         }
     }
@@ -134,7 +144,8 @@ impl Summary {
         if self.prices > 0 {
             line("prices", &format!("{} of your own", self.prices))?;
         }
-        self.limits.print(&mut line)
+        self.limits.print(&mut line)?;
+        line("response cache", &self.cache.text())
     }
 }
 
@@ -260,6 +271,27 @@ impl CustomProvider {
     fn text(&self) -> String {
         let state = if self.enable { "" } else { " (disabled)" };
         format!("{}: {}{state}", self.slug, self.base_url)
+    }
+}
+
+impl CacheShown {
+    fn of(config: &Config) -> Self {
+        let shards = config.shards.map(usize::from);
+        let share = shards.map(|shards| cache::share(config.cache_memory, shards));
+        Self {
+            memory_bytes: config.cache_memory,
+            answer_bytes_max: share.map(cache::answer_bytes_max),
+        }
+    }
+
+    fn text(&self) -> String {
+        let memory = size_text(self.memory_bytes);
+        match self.answer_bytes_max {
+            _ if self.memory_bytes == 0 => "off".to_owned(),
+            Some(0) => format!("off: {memory} is too little for so many shards"),
+            Some(answer) => format!("{memory}, greatest answer {}", size_text(answer)),
+            None => format!("{memory}, greatest answer 25MiB or a quarter of a shard's part"),
+        }
     }
 }
 

@@ -145,7 +145,7 @@ fn object(keys: &GroupKeys, group: &Group) -> Value {
 /// The named values of a group, in a fixed order.
 fn values(keys: &GroupKeys, group: &Group) -> Vec<(String, Value)> {
     let totals = &group.totals;
-    let tokens = |kind: Tokens| decimal(&totals.tokens[kind as usize].to_string());
+    let tokens = |kind: Tokens| decimal(&totals.used(kind).to_string());
     let mut values: Vec<(String, Value)> = names(keys, group)
         .map(|(name, text)| (name.to_owned(), text.into()))
         .collect();
@@ -159,6 +159,8 @@ fn values(keys: &GroupKeys, group: &Group) -> Vec<(String, Value)> {
         ("tokens_cache_read", tokens(Tokens::CacheRead)),
         ("tokens_cache_write", tokens(Tokens::CacheWrite)),
         ("tokens_reasoning", tokens(Tokens::Reasoning)),
+        ("tokens_saved_in", tokens(Tokens::CachedInput)),
+        ("tokens_saved_out", tokens(Tokens::CachedOutput)),
         ("unmetered", json!(totals.unmetered)),
         ("cost", decimal(&dollars(totals.cost))),
         ("unpriced", json!(totals.unpriced)),
@@ -241,7 +243,7 @@ fn print_table<'a>(
 
 fn cells(group: &Group) -> [String; 9] {
     let totals = &group.totals;
-    let tokens = |kind: Tokens| totals.tokens[kind as usize].to_string();
+    let tokens = |kind: Tokens| totals.used(kind).to_string();
     let quantile = |per_mille| {
         let micros = group.times[Time::Duration as usize].quantile(per_mille);
         micros.map_or_else(|| "-".into(), |micros| (micros / 1000).to_string())

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use crate::config::file;
-use crate::config::gateway::{BillingMode, CacheScope, Gateway, OnDisconnect};
+use crate::config::gateway::{BillingMode, Gateway, OnDisconnect};
 
 use super::Checker;
 use super::field::{set, span};
@@ -36,27 +36,6 @@ impl Checker<'_, '_> {
     /// comes.
     pub(super) fn unbuilt_of_gateway(&mut self, file: &file::Gateway, gateway: &Gateway) {
         let asked = |is: bool, at: Option<Range<usize>>| at.filter(|_| is);
-        self.unbuilt(
-            "the response cache",
-            &[
-                (
-                    "cache_ttl",
-                    asked(!gateway.cache_ttl.is_zero(), span(&file.cache_ttl)),
-                ),
-                (
-                    "cache_invalidate_on_update",
-                    set(&file.cache_invalidate_on_update),
-                ),
-                (
-                    "cache_scope",
-                    asked(
-                        gateway.cache_scope == CacheScope::Gateway,
-                        span(&file.cache_scope),
-                    ),
-                ),
-                ("cache_streams", set(&file.cache_streams)),
-            ],
-        );
         self.unbuilt(
             "rate limits",
             &[

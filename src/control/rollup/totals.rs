@@ -168,6 +168,20 @@ impl Totals {
         self.classes[Class::Cached as usize]
     }
 
+    /// Tokens of a kind that providers were asked for: without those of answers from the cache.
+    pub fn used(&self, kind: Tokens) -> u128 {
+        let all = self.tokens[kind as usize];
+        match kind {
+            Tokens::Input => all - self.tokens[Tokens::CachedInput as usize],
+            Tokens::Output => all - self.tokens[Tokens::CachedOutput as usize],
+            Tokens::CacheRead
+            | Tokens::CacheWrite
+            | Tokens::Reasoning
+            | Tokens::CachedInput
+            | Tokens::CachedOutput => all,
+        }
+    }
+
     fn sum_of(&self, wanted: fn(Class) -> bool) -> u64 {
         let classes = Class::ALL.into_iter().filter(|class| wanted(*class));
         classes.map(|class| self.classes[class as usize]).sum()

@@ -1,17 +1,36 @@
 use std::{cell::Cell, sync::Arc};
 
+use monoio::io::{AsyncReadRentExt, AsyncWriteRentExt};
+
 use super::*;
 use crate::{
     config::Config,
-    handoff::{log_health::LogHealth, log_queue::log_queue, mailbox::letterbox},
+    handoff::{
+        log_health::LogHealth,
+        log_queue::log_queue,
+        mailbox::letterbox,
+        mesh::{MeshEnd, mesh},
+    },
     shard::{
         Parts,
+        cache::{CacheParts, key::KeySecret},
+        mesh::Message,
         runtime::{self, Choice},
     },
     snapshot::{KeyTable, Snapshot},
 };
 
 fn shard() -> Rc<Shard> {
+    Rc::new(Shard::new(parts(0, lone_end())))
+}
+
+/// The mesh of a server with one shard.
+pub(in crate::shard) fn lone_end() -> MeshEnd<Message> {
+    mesh(&[Arc::new(Bell::new().unwrap())]).pop().unwrap()
+}
+
+/// What a shard is made of that nobody stands behind.
+pub(in crate::shard) fn parts(number: usize, mesh: MeshEnd<Message>) -> Parts {
     let snapshot = Snapshot::compile(&Config::default(), KeyTable::new([7; 32])).unwrap();
     let (mut senders, _receiver) = log_queue(1).unwrap();
     let (resolve, _names) = letterbox().unwrap();
@@ -24,18 +43,23 @@ fn shard() -> Rc<Shard> {
     .with_root_certificates(rustls::RootCertStore::empty())
     .with_no_client_auth();
     let tls = Arc::new(tls);
-    Rc::new(Shard::new(Parts {
-        number: 0,
+    Parts {
+        number,
         snapshot: Arc::new(snapshot),
         worn: crossbeam_channel::unbounded().0,
         seed: [1; 6],
+        mesh,
+        cache: CacheParts {
+            share: 16 << 20,
+            secret: KeySecret::derive(b"a secret of tests"),
+        },
         log: senders.pop().unwrap(),
         health: Arc::new(LogHealth::default()),
         resolve,
         api,
         tls: Arc::clone(&tls),
         tls_h2: tls,
-    }))
+    }
 }
 
 /// Panics when it is dropped, as well as when it is polled.
@@ -75,6 +99,46 @@ fn check(choice: Choice) {
 fn a_panic_ends_its_own_task_and_nothing_else() {
     check(Choice::Auto);
     check(Choice::Epoll);
+}
+
+/// Sends a byte and waits for it to come back, again and again.
+async fn play(mut socket: UnixStream, serves: bool, rounds: usize) {
+    for _ in 0..rounds {
+        if serves {
+            socket.write_all(vec![7]).await.0.unwrap();
+        }
+        socket.read_exact(vec![0]).await.0.unwrap();
+        if !serves {
+            socket.write_all(vec![7]).await.0.unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_shard_that_always_has_more_messages_still_does_its_io() {
+    for choice in [Choice::Auto, Choice::Epoll] {
+        let (mut runtime, _, _) = runtime::build(choice).unwrap();
+        runtime.block_on(async {
+            let shard = shard();
+            let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
+            let done = Rc::new(Cell::new(0));
+            for (socket, serves) in [(one, true), (other, false)] {
+                socket.set_nonblocking(true).unwrap();
+                let socket = UnixStream::from_std(socket).unwrap();
+                let done = Rc::clone(&done);
+                spawn(&shard, async move {
+                    play(socket, serves, 100).await;
+                    done.set(done.get() + 1);
+                });
+            }
+            let bell = Bell::new().unwrap();
+            let stream = bell.try_clone_fd().unwrap().into();
+            let stream = UnixStream::from_std(stream).unwrap();
+            while done.get() < 2 {
+                step_aside(&bell, &stream).await.unwrap();
+            }
+        });
+    }
 }
 
 #[test]

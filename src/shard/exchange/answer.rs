@@ -3,7 +3,10 @@
 
 use std::rc::Rc;
 
-use super::{Errand, Stopped};
+use super::{
+    Errand, Stopped,
+    cached::{Keep, Keeping},
+};
 use crate::{
     domain::{money::parse_dollars, record::flag},
     http::{
@@ -40,7 +43,11 @@ pub(super) struct Answered {
     pub meter: Option<Box<Meter>>,
 }
 
-/// Relays an answer to the caller of `errand`.
+/// Relays an answer to the caller of `errand`. What may be kept of it goes into `keeping`.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parties of a relay, each once"
+)]
 pub(super) async fn relay_answer(
     errand: &mut Errand<'_, '_>,
     route: &Route<'_>,
@@ -48,6 +55,8 @@ pub(super) async fn relay_answer(
     pace: &Pace,
     draft: &mut Draft<'_>,
     body_read: bool,
+    keep_leave: Option<Keep>,
+    keeping: &mut Option<Keeping>,
 ) -> Result<Answered, Stopped> {
     let (shard, request) = (errand.shard, errand.request);
     let peer = &mut *errand.peer;
@@ -89,6 +98,7 @@ pub(super) async fn relay_answer(
     let keep_alive = head.keep_alive;
     let upgraded = head.upgrade.is_some();
     let mut meter = note_answer(route, &head, draft);
+    *keeping = keep_leave.and_then(|leave| leave.begin(shard, request.method, &head, draft));
     if upgraded && let Carrier::Http1(connection) = &mut carrier {
         draft.flags |= flag::WEB_SOCKET;
         let relayed = Box::pin(tunnel::tunnel(

@@ -8,6 +8,7 @@ use std::{future::pending, time::Duration};
 use super::{
     Ended, Errand, Stopped,
     answer::{self, Answered},
+    cached::{self, Looked},
 };
 use crate::{
     domain::outcome::Outcome,
@@ -40,6 +41,8 @@ pub(super) struct Step<'s, 'a> {
     pub number: u8,
     /// No other step follows it.
     pub last: bool,
+    /// The account of the path.
+    pub account: &'s str,
     /// Whom it asks.
     pub provider: &'a Provider,
     /// Its head, as a request of its own would have it.
@@ -66,6 +69,10 @@ pub(super) async fn run<'a>(
         provider, route, ..
     } = *step;
     let bounds = super::bounds(errand.snapshot);
+    let mut keep = match cached::look(errand, step, body, draft, *body_read).await? {
+        Looked::Ended(ended) => return Ok(Some(ended)),
+        Looked::Miss(keep) => keep,
+    };
     let repeatable = matches!(body, Body::Whole(_)) && route.upgrade.is_none();
     let tries = Tries::of(step.wishes, &errand.gateway.retry, repeatable);
     let host = shard.hosts.find(&route.origin, shard.clock.now());
@@ -108,7 +115,10 @@ pub(super) async fn run<'a>(
             Ok(failed) => failed,
             Err(answer) => {
                 shard.buffers.give_back(out);
-                if let Body::Whole(body) = body {
+                // The body is part of the key of what is kept.
+                if keep.is_none()
+                    && let Body::Whole(body) = body
+                {
                     shard.buffers.give_back(std::mem::take(body));
                 }
                 *body_read |= answer.request_whole;
@@ -116,9 +126,24 @@ pub(super) async fn run<'a>(
                     idle: provider.idle_timeout,
                     end,
                 };
-                let answered =
-                    answer::relay_answer(errand, route, answer, &pace, draft, *body_read).await?;
-                return Ok(Some(ended(errand, step, answered, &host, draft)));
+                let mut keeping = None;
+                let answered = answer::relay_answer(
+                    errand,
+                    route,
+                    answer,
+                    &pace,
+                    draft,
+                    *body_read,
+                    keep.take(),
+                    &mut keeping,
+                )
+                .await?;
+                let ended = ended(errand, step, answered, &host, draft);
+                if let Some(keeping) = keeping {
+                    let Ended { outcome, cost, .. } = &ended;
+                    keeping.end(step, body, draft, *outcome, cost);
+                }
+                return Ok(Some(ended));
             }
         };
         draft.ended = Some(shard.clock.now());
@@ -129,6 +154,9 @@ pub(super) async fn run<'a>(
         let Some(wait) = failed.wait.filter(|_| !last_try) else {
             shard.buffers.give_back(out);
             draft.pass_on(shard, failed.outcome, &cost, (step.number + 1, 0));
+            if let Some(keep) = keep {
+                keep.failed();
+            }
             return Ok(None);
         };
         Box::pin(pause(errand, wait)).await?;

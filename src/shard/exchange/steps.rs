@@ -112,6 +112,7 @@ async fn one<'a>(
     let step = Step {
         number,
         last,
+        account: place.account,
         provider,
         head: &head,
         caller: &caller,

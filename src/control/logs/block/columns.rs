@@ -81,7 +81,9 @@ pub fn is_coded(text: Text) -> bool {
         | Text::Error
         | Text::PriceKey
         | Text::UsageDetail => true,
-        Text::Path | Text::Metadata | Text::EventId | Text::UpstreamRequestId => false,
+        Text::Path | Text::Metadata | Text::EventId | Text::UpstreamRequestId | Text::CacheKey => {
+            false
+        }
     }
 }
 

@@ -30,7 +30,7 @@ use crate::{
     config::{self, Flags, Sources},
     handoff::{counters::Plain, log_health::LogHealth, log_queue::log_queue, mailbox::letterbox},
     shard::{
-        Parts,
+        Parts, accept,
         connection::{Door, serve},
         runtime::{self, Choice},
         stream::Stream,
@@ -148,16 +148,15 @@ fn parts(port: u16, client: ClientConfig) -> Parts {
     let mut h2 = client.clone();
     h2.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Parts {
-        number: 0,
         snapshot: Arc::new(snapshot),
         worn,
-        seed: [1; 6],
         log: senders.pop().unwrap(),
         health: Arc::new(LogHealth::default()),
         resolve,
         api,
         tls: Arc::new(client),
         tls_h2: Arc::new(h2),
+        ..accept::tests::parts(0, accept::tests::lone_end())
     }
 }
 

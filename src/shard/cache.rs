@@ -1,0 +1,456 @@
+//! Stage 5: do we know the answer? The response cache, as an exchange uses it.
+//!
+//! Each key has one owner among the shards, which keeps the entry and knows who is fetching it.
+//! Nothing here is on the path of an exchange that does not ask for the cache.
+//!
+//! **How an exchange goes through it**, in this order:
+//!
+//! 1. [`Cache::is_on`], the TTL that applies, and [`admission::may_be_answered`]: does the cache
+//!    concern this request at all? A body that passes through, or an upgrade, never.
+//! 2. [`key::CredentialDigest::of`] (unless the gateway's callers share), [`key::KeyParts`],
+//!    [`key::KeyParts::print`]: its key. [`key::KeyParts::digests`] goes into the record.
+//! 3. [`look`] with an [`Intent`]: [`Intent::Share`] usually, [`Intent::Fresh`] for
+//!    `cf-aig-skip-cache`. It awaits the owner for at most [`ASK_LIMIT`] and, as a follower, the
+//!    leader for at most the given patience. Dropping it (the caller hung up) undoes it. Its
+//!    [`Lookup::Hit`] was compared with the whole key: it is sent, its body as it is in the `Arc`,
+//!    and costs nothing.
+//! 4. On a [`Lookup::Miss`] the provider is asked, and the [`Keeper`] kept beside the attempt. If
+//!    [`admission::head_may_be_kept`] says no to the head, [`Keeper::not_kept`] at once. The body is
+//!    gathered beside the relay while it is not larger than [`Cache::answer_bytes_max`]; when it is,
+//!    [`Keeper::not_kept`].
+//! 5. At the end [`failure::reports_error`] and [`admission::may_be_kept`]; then [`Keeper::keep`]
+//!    with an exact-size [`Cached`], or [`Keeper::not_kept`], or [`Keeper::failed`] if the provider
+//!    gave nothing. A keeper that is dropped instead (the caller went away) hands the lead on.
+//!
+//! Called by others: `mesh.rs` calls [`answer`], [`hear`] and [`unclaimed`]; `accept.rs` calls
+//! [`tick`], and [`Cache::purge`] for `Order::Forget`, which every shard gets.
+//!
+//! Reading order: [`key`], [`cached`], [`admission`], [`failure`], [`store`], [`flight`].
+
+pub mod key;
+pub mod cached;
+pub mod admission;
+pub mod failure;
+pub mod store;
+pub mod flight;
+
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+
+use self::{
+    cached::Cached,
+    flight::{Ending, FlightId, Flights, Role, Verdict},
+    key::{KeyParts, KeyPrint, KeySecret},
+    store::{Stamp, Store, StoreCounts},
+};
+use super::{
+    Shard,
+    clock::Moment,
+    mesh::{self, Asker, Asking},
+};
+use crate::domain::cache::{KeyHash, Purge};
+
+/// Longest wait for an owner's word. It takes microseconds; an owner that stands still for longer
+/// costs a miss.
+pub const ASK_LIMIT: Duration = Duration::from_millis(100);
+
+/// What a shard asks the owner of a key.
+#[derive(Debug)]
+pub enum Question {
+    /// Is there an answer?
+    Find {
+        /// The key.
+        hash: KeyHash,
+        /// What the asker does if there is none.
+        intent: Intent,
+    },
+}
+
+/// What an exchange wants of the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intent {
+    /// An answer, or to fetch one for all who ask meanwhile.
+    Share,
+    /// An answer, or to fetch one by itself.
+    Alone,
+    /// A new answer, to be kept in place of the old one.
+    Fresh,
+}
+
+/// What the owner of a key answers.
+#[derive(Debug)]
+pub enum Answer {
+    /// Here it is, if the key is the same.
+    Found(Arc<Cached>),
+    /// Fetch it, others wait for it.
+    Lead {
+        /// The key.
+        hash: KeyHash,
+        /// What to report about.
+        flight: FlightId,
+        /// What to store it with.
+        stamp: Stamp,
+    },
+    /// Wait: another answer follows on the same ticket.
+    Follow {
+        /// The shard that leads.
+        leader: usize,
+        /// Its flight.
+        flight: FlightId,
+    },
+    /// Fetch it.
+    Alone {
+        /// What to store it with.
+        stamp: Stamp,
+    },
+}
+
+/// What a shard tells the owner of a key.
+#[derive(Debug)]
+pub enum Notice {
+    /// An answer to be kept.
+    Keep {
+        /// The key.
+        hash: KeyHash,
+        /// The answer.
+        cached: Arc<Cached>,
+        /// For how many seconds.
+        ttl_seconds: u32,
+        /// From the question.
+        stamp: Stamp,
+        /// The flight that ends with it.
+        flight: Option<FlightId>,
+    },
+    /// A flight ended without an answer that is kept.
+    Ended {
+        /// The key.
+        hash: KeyHash,
+        /// The flight.
+        flight: FlightId,
+        /// How.
+        ending: Ending,
+    },
+    /// A follower waits no longer.
+    Leave {
+        /// The key.
+        hash: KeyHash,
+        /// The follower.
+        asker: Asker,
+    },
+}
+
+/// What a shard's cache is made of.
+#[derive(Debug, Clone)]
+pub struct CacheParts {
+    /// Bytes that this shard may fill; 0 is off.
+    pub share: u64,
+    /// What keys are hashed with, the same on every shard.
+    pub secret: KeySecret,
+}
+
+/// The part of the cache that one shard owns.
+pub struct Cache {
+    /// What keys are hashed with.
+    pub secret: KeySecret,
+    store: RefCell<Store>,
+    flights: RefCell<Flights>,
+}
+
+/// Entries that are looked at on one tick, and flights whose limit is.
+const SWEPT_A_TICK: usize = 64;
+
+impl Cache {
+    /// An empty cache.
+    pub fn new(parts: CacheParts) -> Self {
+        Self {
+            secret: parts.secret,
+            store: RefCell::new(Store::new(parts.share)),
+            flights: RefCell::default(),
+        }
+    }
+
+    /// Says whether anything can be cached; the same on every shard.
+    pub fn is_on(&self) -> bool {
+        self.store.borrow().is_on()
+    }
+
+    /// Greatest answer that is kept, in bytes; the same on every shard.
+    pub fn answer_bytes_max(&self) -> u64 {
+        self.store.borrow().answer_bytes_max()
+    }
+
+    /// What the store has counted and holds.
+    pub fn counts(&self) -> StoreCounts {
+        self.store.borrow().counts()
+    }
+
+    /// How many flights are under way here, and how many askers follow.
+    pub fn flights(&self) -> (usize, usize) {
+        self.flights.borrow().counts()
+    }
+
+    /// Forgets answers, of which this shard may own some.
+    pub fn purge(&self, what: Purge) {
+        self.store.borrow_mut().purge(what);
+    }
+}
+
+/// What a look-up came to.
+pub enum Lookup {
+    /// The answer.
+    Hit(Arc<Cached>),
+    /// The provider has to be asked. Without a keeper the owner said nothing, and nothing is kept.
+    Miss(Option<Keeper>),
+}
+
+/// Looks for the answer to a request, and waits if another request is fetching it, up to
+/// `patience`.
+pub async fn look(
+    shard: &Rc<Shard>,
+    parts: &KeyParts<'_>,
+    print: &KeyPrint,
+    intent: Intent,
+    patience: Duration,
+) -> Lookup {
+    let hash = print.hash;
+    let owner = hash.owner(shard.mesh.shards());
+    let question = mesh::Question::Cache(Question::Find { hash, intent });
+    let mut asking = mesh::ask(shard, owner, question);
+    let mut answer = asking.answer(ASK_LIMIT).await;
+    if let Some(mesh::Answer::Cache(Answer::Follow { .. })) = answer {
+        let mut following = Following {
+            shard,
+            owner,
+            hash,
+            asking,
+            told: false,
+        };
+        answer = following.asking.answer(patience).await;
+        following.told = answer.is_some();
+    }
+    let keeper = |stamp, flight| Keeper {
+        shard: Rc::clone(shard),
+        owner,
+        hash,
+        stamp,
+        flight,
+    };
+    let Some(mesh::Answer::Cache(answer)) = answer else {
+        return Lookup::Miss(None);
+    };
+    match answer {
+        Answer::Found(cached) if parts.matches(&cached.key) => Lookup::Hit(cached),
+        // Another key of that hash, which nobody has met yet; or a promise of a promise.
+        Answer::Found(_) | Answer::Follow { .. } => Lookup::Miss(None),
+        Answer::Lead { flight, stamp, .. } => Lookup::Miss(Some(keeper(stamp, Some(flight)))),
+        Answer::Alone { stamp } => Lookup::Miss(Some(keeper(stamp, None))),
+    }
+}
+
+/// A follower that waits. Dropped before it was told anything, it says that it is gone, so that
+/// nobody makes it a leader.
+struct Following<'s> {
+    shard: &'s Rc<Shard>,
+    owner: usize,
+    hash: KeyHash,
+    asking: Asking,
+    told: bool,
+}
+
+impl Drop for Following<'_> {
+    fn drop(&mut self) {
+        if !self.told {
+            let asker = self.asking.asker();
+            let hash = self.hash;
+            tell(self.shard, self.owner, Notice::Leave { hash, asker });
+        }
+    }
+}
+
+/// Leave to keep the answer that its exchange fetches; where the exchange leads, others wait for
+/// it. Dropped, it says that the exchange went away.
+#[must_use = "whoever follows waits for its word"]
+pub struct Keeper {
+    shard: Rc<Shard>,
+    owner: usize,
+    hash: KeyHash,
+    stamp: Stamp,
+    flight: Option<FlightId>,
+}
+
+impl Keeper {
+    /// Says whether others may be waiting.
+    pub fn leads(&self) -> bool {
+        self.flight.is_some()
+    }
+
+    /// Keeps an answer, and gives it to whoever waits. A `ttl` of less than a second is for them
+    /// alone.
+    pub fn keep(mut self, cached: Arc<Cached>, ttl: Duration) {
+        let notice = Notice::Keep {
+            hash: self.hash,
+            cached,
+            ttl_seconds: u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX),
+            stamp: self.stamp,
+            flight: self.flight.take(),
+        };
+        tell(&self.shard, self.owner, notice);
+    }
+
+    /// Says that the answer is not one to keep: who waits does so in vain.
+    pub fn not_kept(mut self) {
+        self.end(Ending::NotKept);
+    }
+
+    /// Says that there is no answer.
+    pub fn failed(mut self) {
+        self.end(Ending::Failed);
+    }
+
+    fn end(&mut self, ending: Ending) {
+        if let Some(flight) = self.flight.take() {
+            let hash = self.hash;
+            let notice = Notice::Ended {
+                hash,
+                flight,
+                ending,
+            };
+            tell(&self.shard, self.owner, notice);
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.end(Ending::Gone);
+    }
+}
+
+fn tell(shard: &Rc<Shard>, owner: usize, notice: Notice) {
+    mesh::tell(shard, owner, mesh::Notice::Cache(notice));
+}
+
+/// Answers a question, here at the owner.
+pub fn answer(shard: &Shard, asker: Asker, question: &Question) -> Answer {
+    let Question::Find { hash, intent } = *question;
+    let now = shard.clock.now();
+    let cache = &shard.cache;
+    let mut store = cache.store.borrow_mut();
+    let stamp = store.stamp();
+    if intent == Intent::Fresh {
+        return Answer::Alone { stamp };
+    }
+    if let Some(cached) = store.find(hash, now) {
+        return Answer::Found(cached);
+    }
+    if intent == Intent::Alone || !store.is_on() {
+        return Answer::Alone { stamp };
+    }
+    match cache.flights.borrow_mut().join(hash, asker, stamp, now) {
+        Role::Lead(flight) => Answer::Lead {
+            hash,
+            flight,
+            stamp,
+        },
+        Role::Follow { leader, flight } => Answer::Follow { leader, flight },
+        Role::Alone => Answer::Alone { stamp },
+    }
+}
+
+/// Takes a notice, here at the owner.
+pub fn hear(shard: &Rc<Shard>, notice: Notice) {
+    let now = shard.clock.now();
+    let cache = &shard.cache;
+    match notice {
+        Notice::Keep {
+            hash,
+            cached,
+            ttl_seconds,
+            stamp,
+            flight,
+        } => {
+            let expires = now.after(Duration::from_secs(ttl_seconds.into()));
+            let mut store = cache.store.borrow_mut();
+            store.insert(hash, Arc::clone(&cached), stamp, now, expires);
+            drop(store);
+            if let Some(flight) = flight {
+                end(shard, hash, flight, Ending::Stored, Some(&cached), now);
+            }
+        }
+        Notice::Ended {
+            hash,
+            flight,
+            ending,
+        } => end(shard, hash, flight, ending, None, now),
+        Notice::Leave { hash, asker } => cache.flights.borrow_mut().leave(hash, asker),
+    }
+}
+
+fn end(
+    shard: &Rc<Shard>,
+    hash: KeyHash,
+    flight: FlightId,
+    ending: Ending,
+    cached: Option<&Arc<Cached>>,
+    now: Moment,
+) {
+    let mut verdicts = Vec::new();
+    let mut flights = shard.cache.flights.borrow_mut();
+    flights.end(hash, flight, ending, now, &mut verdicts);
+    drop(flights);
+    announce(shard, hash, &verdicts, cached);
+}
+
+fn announce(
+    shard: &Rc<Shard>,
+    hash: KeyHash,
+    verdicts: &[(Asker, Verdict)],
+    cached: Option<&Arc<Cached>>,
+) {
+    let stamp = shard.cache.store.borrow().stamp();
+    for (asker, verdict) in verdicts {
+        let answer = match (verdict, cached) {
+            (Verdict::Stored, Some(cached)) => Answer::Found(Arc::clone(cached)),
+            (Verdict::Lead(flight), _) => Answer::Lead {
+                hash,
+                flight: *flight,
+                stamp,
+            },
+            (Verdict::Alone | Verdict::Stored, _) => Answer::Alone { stamp },
+        };
+        let later = mesh::Notice::Later {
+            ticket: asker.ticket,
+            answer: mesh::Answer::Cache(answer),
+        };
+        mesh::tell(shard, asker.shard, later);
+    }
+}
+
+/// An answer that came too late for its asker. A lead is handed on.
+pub fn unclaimed(shard: &Rc<Shard>, owner: usize, answer: &Answer) {
+    if let Answer::Lead { hash, flight, .. } = *answer {
+        let ending = Ending::Gone;
+        let notice = Notice::Ended {
+            hash,
+            flight,
+            ending,
+        };
+        tell(shard, owner, notice);
+    }
+}
+
+/// Looks after what nobody touches: once a tick.
+pub fn tick(shard: &Rc<Shard>, now: Moment) {
+    let cache = &shard.cache;
+    cache.store.borrow_mut().sweep(now, SWEPT_A_TICK);
+    let mut expired = Vec::new();
+    cache
+        .flights
+        .borrow_mut()
+        .expire(now, SWEPT_A_TICK, &mut expired);
+    for (hash, asker, verdict) in expired {
+        announce(shard, hash, &[(asker, verdict)], None);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,360 @@
+//! Identity: what two requests must have in common to get one answer, and who owns it.
+//!
+//! A key is the parts of [`Part`], each with its length, in one row of bytes. Two keys are one if
+//! those rows are: a hash finds an entry, it never is the identity. Nothing is normalised, so
+//! another order of members or another white space in a body is another key.
+//!
+//! * [`KeyParts`] borrows the parts of a request. [`KeyParts::print`] hashes them, without a copy.
+//! * [`KeyParts::matches`] compares them with the bytes of an entry, [`KeyParts::to_bytes`] makes
+//!   such bytes, when an answer is stored.
+//! * [`KeyParts::digests`] is what the record keeps, for `cache explain`.
+//!
+//! **Fields.** The credential is a part, whatever field holds it; so is what content codings the
+//! provider was offered. Of the other fields those are part of the key that choose a version, a
+//! feature, an account or a form of the answer: [`is_key_field`] is the list. Fields that only
+//! tell about the caller (trace ids, telemetry, user agents) are not: with them no two requests
+//! were ever the same.
+//!
+//! **The caller's own key** (`cf-aig-cache-key`) stands for address, path, fields and body. Account,
+//! gateway, provider, method, credential and coding remain: nobody reads another's answers by
+//! guessing a word, nor gets bytes that he cannot decode.
+
+use xxhash_rust::xxh3::{Xxh3, xxh3_128_with_seed};
+
+use crate::{
+    domain::cache::{KeyHash, Part, PartDigests},
+    http::{head::Field, header::FieldName},
+    provider::address::Origin,
+};
+
+/// What makes keys of this server unlike those of another: nobody outside can foresee where a key
+/// falls, or test a guess at a credential against a digest. To be derived from a secret that
+/// outlives a restart, so that digests of records before and after can be compared.
+#[derive(Clone)]
+pub struct KeySecret {
+    seed: u64,
+    credentials: [u8; 32],
+}
+
+impl KeySecret {
+    /// Derives it from a secret of this server's.
+    pub fn derive(secret: &[u8]) -> Self {
+        let seed = blake3::derive_key("tidegate 2026 cache key seed", secret);
+        let seed = seed.first_chunk().copied().unwrap_or_default();
+        Self {
+            seed: u64::from_le_bytes(seed),
+            credentials: blake3::derive_key("tidegate 2026 cache credential digest", secret),
+        }
+    }
+}
+
+impl std::fmt::Debug for KeySecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeySecret(***)")
+    }
+}
+
+/// A request's hashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyPrint {
+    /// Of the whole key.
+    pub hash: KeyHash,
+    /// Of the body alone.
+    body: u128,
+}
+
+/// The content codings that a provider was offered, as `emit.rs` writes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Offered {
+    /// It was told nothing.
+    Nothing,
+    /// `identity`
+    Identity,
+    /// `gzip`
+    Gzip,
+}
+
+/// Stands for every credential of a request: equal only if all of them are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct CredentialDigest([u8; 32]);
+
+impl std::fmt::Debug for CredentialDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CredentialDigest(***)")
+    }
+}
+
+impl CredentialDigest {
+    /// Digests the credentials among `fields` (names and values as they go to the provider) and,
+    /// where `recorded_path` shows that `path` holds one, the path.
+    pub fn of<'f>(
+        secret: &KeySecret,
+        fields: impl IntoIterator<Item = (&'f [u8], &'f [u8])>,
+        path: &[u8],
+        recorded_path: &[u8],
+    ) -> Self {
+        let mut hasher = blake3::Hasher::new_keyed(&secret.credentials);
+        let mut add = |part: &[u8]| {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        };
+        for (name, value) in fields {
+            if is_credential_field(name) {
+                add(&name.to_ascii_lowercase());
+                add(value);
+            }
+        }
+        if path != recorded_path {
+            // No field has an empty name.
+            add(b"");
+            add(path);
+        }
+        Self(*hasher.finalize().as_bytes())
+    }
+}
+
+/// Says whether a field may hold a credential. Every provider has its own, so that the words
+/// which such names are made of decide; one too many costs a hit, one too few a secret.
+pub fn is_credential_field(name: &[u8]) -> bool {
+    const WORDS: [&[u8]; 9] = [
+        b"auth",
+        b"key",
+        b"token",
+        b"secret",
+        b"credential",
+        b"signature",
+        b"password",
+        b"cookie",
+        b"jwt",
+    ];
+    let has = |word: &[u8]| {
+        let mut windows = name.windows(word.len());
+        windows.any(|window| window.eq_ignore_ascii_case(word))
+    };
+    WORDS.into_iter().any(has) && !is(name, b"idempotency-key") && !is(name, b"x-idempotency-key")
+}
+
+/// Says whether a field is one that can change an answer. Credentials and content codings are
+/// parts of their own.
+pub fn is_key_field(field: &Field<'_>) -> bool {
+    /// Fields of one provider begin alike.
+    const FAMILIES: [&[u8]; 13] = [
+        b"anthropic-",
+        b"openai-",
+        b"x-goog-",
+        b"x-amzn-bedrock-",
+        b"cohere-",
+        b"cartesia-",
+        b"groq-",
+        b"parallel-",
+        b"x-fal-",
+        b"x-baseten-",
+        b"x-dashscope-",
+        b"x-openrouter-",
+        b"x-fireworks-",
+    ];
+    /// Names that end so choose a version or a feature, of a provider nobody has heard of too.
+    const ENDINGS: [&[u8]; 5] = [
+        b"-version",
+        b"-beta",
+        b"-organization",
+        b"-project",
+        b"-model",
+    ];
+    const NAMES: [&[u8]; 7] = [
+        b"accept-language",
+        b"prefer",
+        b"cancel-after",
+        b"x-wait-for-model",
+        b"x-use-cache",
+        b"extra-parameters",
+        b"azureml-model-deployment",
+    ];
+    /// They tell which library the caller uses.
+    const TELEMETRY: [&[u8]; 2] = [b"x-stainless-", b"x-goog-api-client"];
+
+    let name = field.name;
+    match field.id {
+        FieldName::Accept
+        | FieldName::ContentType
+        | FieldName::ContentEncoding
+        // Answers to browsers name the site that may read them.
+        | FieldName::Origin
+        | FieldName::AnthropicVersion
+        | FieldName::AnthropicBeta
+        | FieldName::CartesiaVersion => true,
+        FieldName::Other => {
+            let starts = |start: &&[u8]| name.get(..start.len()).is_some_and(|it| is(it, start));
+            let ends = |end: &&[u8]| {
+                let from = name.len().checked_sub(end.len());
+                from.and_then(|from| name.get(from..)).is_some_and(|it| is(it, end))
+            };
+            let listed = NAMES.iter().any(|listed| is(name, listed));
+            (listed || FAMILIES.iter().any(starts) || ENDINGS.iter().any(ends))
+                && !TELEMETRY.iter().any(starts)
+                && !is_credential_field(name)
+        }
+        _ => false,
+    }
+}
+
+fn is(name: &[u8], known: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(known)
+}
+
+/// The parts of one request's key, borrowed.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyParts<'a> {
+    /// The account of the path.
+    pub account: &'a [u8],
+    /// The gateway of the path.
+    pub gateway: &'a [u8],
+    /// Slug of the provider.
+    pub provider: &'a [u8],
+    /// Request method.
+    pub method: &'a [u8],
+    /// Who asks; `None` where the gateway's callers share answers (`cache_scope = "gateway"`).
+    pub credential: Option<&'a CredentialDigest>,
+    /// The content codings that the provider was offered.
+    pub offered: Offered,
+    /// The caller's own key, instead of what follows.
+    pub custom: Option<&'a [u8]>,
+    /// The provider's address.
+    pub origin: &'a Origin,
+    /// Path and query as sent to the provider, secrets replaced as in a record.
+    pub path: &'a [u8],
+    /// The request's fields; those that are part of a key are picked here.
+    pub fields: &'a [Field<'a>],
+    /// The body, whole.
+    pub body: &'a [u8],
+}
+
+/// Bytes before each part: its number and its length.
+const PART_HEAD_BYTES: usize = 9;
+
+impl KeyParts<'_> {
+    /// Hashes the parts.
+    pub fn print(&self, secret: &KeySecret) -> KeyPrint {
+        let mut hasher = Xxh3::with_seed(secret.seed);
+        self.row(false, &mut |piece| hasher.update(piece));
+        let mut body = 0;
+        if self.has(Part::Body) {
+            // One call over the body is several times faster than a stream of pieces, and its
+            // hash serves the digests too.
+            body = xxh3_128_with_seed(self.body, secret.seed);
+            hasher.update(&(self.body.len() as u64).to_le_bytes());
+            hasher.update(&body.to_le_bytes());
+        }
+        let [high, low] = halves(hasher.digest128());
+        let hash = KeyHash::new(high, low);
+        KeyPrint { hash, body }
+    }
+
+    /// The whole key as bytes, for an entry.
+    pub fn to_bytes(&self) -> Box<[u8]> {
+        let mut length = 0;
+        self.row(true, &mut |piece| length += piece.len());
+        let mut bytes = Vec::with_capacity(length);
+        self.row(true, &mut |piece| bytes.extend_from_slice(piece));
+        bytes.into_boxed_slice()
+    }
+
+    /// Says whether `key` is this request's, byte for byte.
+    pub fn matches(&self, key: &[u8]) -> bool {
+        let mut rest = Some(key);
+        self.row(true, &mut |piece| {
+            rest = rest.and_then(|rest| rest.strip_prefix(piece));
+        });
+        rest.is_some_and(<[u8]>::is_empty)
+    }
+
+    /// A digest of each part.
+    pub fn digests(&self, secret: &KeySecret, print: &KeyPrint) -> PartDigests {
+        let mut digests = PartDigests::default();
+        for part in Part::ALL {
+            if part == Part::Body && self.has(part) {
+                let [_, low] = halves(print.body);
+                digests.set(part, low);
+            } else if self.has(part) {
+                let mut hasher = Xxh3::with_seed(secret.seed);
+                self.pieces(part, &mut |piece| hasher.update(piece));
+                digests.set(part, hasher.digest());
+            }
+        }
+        digests
+    }
+
+    /// Hands the whole row of bytes to `take`, piece by piece; without the body's own bytes where
+    /// they are not wanted.
+    fn row(&self, body: bool, take: &mut dyn FnMut(&[u8])) {
+        for part in Part::ALL {
+            if !self.has(part) || part == Part::Body && !body {
+                continue;
+            }
+            let mut length = 0u64;
+            self.pieces(part, &mut |piece| length += piece.len() as u64);
+            let mut head = [0; PART_HEAD_BYTES];
+            let [number, length_bytes @ ..] = &mut head;
+            *number = part as u8;
+            *length_bytes = length.to_le_bytes();
+            take(&head);
+            self.pieces(part, take);
+        }
+    }
+
+    /// Says whether the key has such a part. One that is there and empty is another key than one
+    /// where it is not.
+    fn has(&self, part: Part) -> bool {
+        match part {
+            Part::Account | Part::Gateway | Part::Provider | Part::Method | Part::Encoding => true,
+            Part::Credential => self.credential.is_some(),
+            Part::Custom => self.custom.is_some(),
+            Part::Origin | Part::Path | Part::Fields | Part::Body => self.custom.is_none(),
+        }
+    }
+
+    /// Hands a part's bytes to `take`, in pieces that together are read in one way only.
+    fn pieces(&self, part: Part, take: &mut dyn FnMut(&[u8])) {
+        match part {
+            Part::Account => take(self.account),
+            Part::Gateway => take(self.gateway),
+            Part::Provider => take(self.provider),
+            Part::Method => take(self.method),
+            Part::Credential => take(self.credential.map_or(&[][..], |digest| &digest.0)),
+            Part::Encoding => take(&[self.offered as u8]),
+            Part::Custom => take(self.custom.unwrap_or_default()),
+            Part::Origin => {
+                let Origin { tls, host, port } = self.origin;
+                take(&[u8::from(*tls)]);
+                take(&port.to_le_bytes());
+                take(host.as_bytes());
+            }
+            Part::Path => take(self.path),
+            Part::Fields => {
+                for field in self.fields.iter().filter(|field| is_key_field(field)) {
+                    take(&(field.name.len() as u64).to_le_bytes());
+                    // A name in another case is the same field.
+                    let mut lower = [0; 32];
+                    for piece in field.name.chunks(lower.len()) {
+                        let lower = &mut lower[..piece.len()];
+                        lower.copy_from_slice(piece);
+                        lower.make_ascii_lowercase();
+                        take(lower);
+                    }
+                    take(&(field.value.len() as u64).to_le_bytes());
+                    take(field.value);
+                }
+            }
+            Part::Body => take(self.body),
+        }
+    }
+}
+
+fn halves(hash: u128) -> [u64; 2] {
+    let low = hash & u128::from(u64::MAX);
+    [hash >> 64, low].map(|half| u64::try_from(half).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,358 @@
+//! Stage 5 of an exchange: the cache is asked before the provider, and gets what that answers.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Ended, Errand, Stopped, step::Step};
+use crate::{
+    domain::{money::PicoDollars, outcome::Outcome, record::flag, usage::Usage},
+    http::head::{Method, ResponseHead},
+    provider::meter::Metered,
+    shard::{
+        Shard,
+        body::Body,
+        cache::{
+            self, Intent, Keeper, Lookup,
+            admission::{self, Candidate, Wish},
+            cached::Cached,
+            failure,
+            key::{CredentialDigest, KeyParts},
+        },
+        connection::{Downstream, Interrupt},
+        emit::{self, CachedHead},
+        record::{Costed, Draft, Gathered},
+        relay::After,
+        reply::CacheStatus,
+    },
+};
+
+/// The time for which an answer is kept whose request names a key where caching is off (contract
+/// `data-plane.md` section 11).
+const CUSTOM_KEY_TTL: Duration = Duration::from_secs(300);
+
+/// Longest time that a request waits for another one that fetches the same answer. A model that
+/// thinks for longer is asked twice.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// What the cache said.
+pub(super) enum Looked {
+    /// It had the answer, which is sent.
+    Ended(Ended),
+    /// The provider is asked. What it answers may be kept, if there is leave.
+    Miss(Option<Keep>),
+}
+
+/// Leave to keep an answer.
+pub(super) struct Keep {
+    keeper: Keeper,
+    ttl: Duration,
+    wish: Wish,
+    credential: Option<CredentialDigest>,
+}
+
+/// Asks the cache, if it concerns the request at all.
+pub(super) async fn look(
+    errand: &mut Errand<'_, '_>,
+    step: &Step<'_, '_>,
+    body: &Body,
+    draft: &mut Draft<'_>,
+    body_read: bool,
+) -> Result<Looked, Stopped> {
+    let shard = errand.shard;
+    let Some(ttl) = ttl(errand, step) else {
+        return Ok(Looked::Miss(None));
+    };
+    let rules = errand.gateway.cache;
+    let wishes = step.wishes;
+    let asked = wishes.cache_ttl.is_some() || wishes.cache_key.is_some();
+    let concerned = shard.cache.is_on()
+        && step.route.upgrade.is_none()
+        && matches!(body, Body::Whole(_))
+        && (rules.streams || !draft.wants_stream)
+        && admission::may_be_answered(step.head.method, &step.head.fields, asked);
+    if !concerned {
+        return Ok(Looked::Miss(None));
+    }
+    let credential = (!rules.shared).then(|| credential(errand, step, draft));
+    let path = draft.path.clone();
+    let parts = parts(step, body, draft.gateway, &path, credential.as_ref());
+    let print = parts.print(&shard.cache.secret);
+    draft.cache = Some(CacheStatus::Miss);
+    draft.key_digests = Some(Box::new(parts.digests(&shard.cache.secret, &print)));
+    let intent = if wishes.skip_cache == Some(true) {
+        Intent::Fresh
+    } else {
+        Intent::Share
+    };
+    let started = shard.clock.now();
+    errand.peer.deadline.set(None);
+    let look = cache::look(shard, &parts, &print, intent, PATIENCE);
+    let peer = &mut *errand.peer;
+    let looked =
+        Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, look).await;
+    draft.waited_micros += shard.clock.now().micros_since(started);
+    match looked {
+        Ok(Lookup::Hit(cached)) => {
+            let ended = Box::pin(send(errand, &cached, draft, body_read)).await?;
+            Ok(Looked::Ended(ended))
+        }
+        Ok(Lookup::Miss(keeper)) => Ok(Looked::Miss(keeper.map(|keeper| Keep {
+            keeper,
+            ttl,
+            wish: Wish {
+                asked,
+                shared: rules.shared,
+                streams: rules.streams,
+                answer_bytes_max: shard.cache.answer_bytes_max(),
+            },
+            credential,
+        }))),
+        Err(Interrupt::Gone | Interrupt::Late) => Err(Stopped::Gone),
+    }
+}
+
+/// For how long the answer is kept; `None`: the cache is off.
+fn ttl(errand: &Errand<'_, '_>, step: &Step<'_, '_>) -> Option<Duration> {
+    let of_gateway = errand.gateway.cache.ttl;
+    let ttl = match step.wishes.cache_ttl {
+        Some(ttl) => ttl,
+        None if of_gateway.is_zero() && step.wishes.cache_key.is_some() => CUSTOM_KEY_TTL,
+        None => of_gateway,
+    };
+    (!ttl.is_zero()).then_some(ttl)
+}
+
+/// Digests the credentials as they go to the provider: the caller's own, or those that are stored.
+fn credential(errand: &Errand<'_, '_>, step: &Step<'_, '_>, draft: &Draft<'_>) -> CredentialDigest {
+    let of_head = (0..)
+        .zip(&step.head.fields)
+        .filter(|(place, field)| !step.caller.is_token(*place) && !step.route.replaces(field))
+        .map(|(_, field)| (field.name, field.value));
+    let added = step.route.added.iter();
+    let added = added.map(|(name, value)| (name.as_slice(), value.as_slice()));
+    let secret = &errand.shard.cache.secret;
+    CredentialDigest::of(secret, of_head.chain(added), &step.route.path, &draft.path)
+}
+
+fn parts<'p>(
+    step: &'p Step<'_, '_>,
+    body: &'p Body,
+    gateway: &'p str,
+    path: &'p [u8],
+    credential: Option<&'p CredentialDigest>,
+) -> KeyParts<'p> {
+    KeyParts {
+        account: step.account.as_bytes(),
+        gateway: gateway.as_bytes(),
+        provider: step.provider.slug.as_bytes(),
+        method: step.head.method.as_bytes(),
+        credential,
+        offered: emit::offered(&step.head.fields),
+        custom: step.wishes.cache_key,
+        origin: &step.route.origin,
+        path,
+        fields: &step.head.fields,
+        body: match body {
+            Body::Whole(bytes) => bytes,
+            Body::Passing { .. } => &[],
+        },
+    }
+}
+
+/// Sends an answer of the cache.
+async fn send(
+    errand: &mut Errand<'_, '_>,
+    cached: &Cached,
+    draft: &mut Draft<'_>,
+    body_read: bool,
+) -> Result<Ended, Stopped> {
+    let (shard, request) = (errand.shard, errand.request);
+    let keep = request.keep_alive && body_read && !shard.is_draining();
+    draft.cache = Some(CacheStatus::Hit);
+    draft.flags |= flag::CACHED;
+    draft.status = cached.status;
+    draft.response_type.extend_from_slice(&cached.content_type);
+    if cached.is_stream() {
+        draft.flags |= flag::STREAM;
+    }
+    let overhead = shard.clock.now().micros_since(draft.received);
+    let overhead = overhead.saturating_sub(draft.waited_micros);
+    draft.overhead_micros = Some(overhead);
+    let mut out = shard.buffers.large();
+    emit::cached(
+        &mut out,
+        &CachedHead {
+            status: cached.status,
+            fields: &cached.fields,
+            body_bytes: cached.body.len() as u64,
+            keep,
+            ids: draft.ids(),
+            overhead_micros: overhead,
+        },
+    );
+    draft.response_piece(shard, &cached.body);
+    let peer = &mut *errand.peer;
+    peer.limit(&shard.clock, SEND_LIMIT);
+    let writer = &mut peer.writer;
+    let whole = out.len() + cached.body.len() <= ONE_SEND_BYTES;
+    let send = async {
+        if whole {
+            out.extend_from_slice(&cached.body);
+            return writer.send(&out).await;
+        }
+        writer.send(&out).await?;
+        writer.send(&cached.body).await
+    };
+    let sent =
+        Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send).await;
+    shard.buffers.give_back(out);
+    let cost = Costed {
+        model: Some({
+            let prices = &errand.snapshot.prices;
+            shard.models.find(prices, draft.provider, &cached.model)
+        }),
+        metered: Metered {
+            // What the hit saved; told apart by the record's flag.
+            usage: Usage {
+                input: cached.usage.input,
+                output: cached.usage.output,
+                ..Usage::UNKNOWN
+            },
+            ..Metered::default()
+        },
+        cost: Some(0),
+        ..Costed::default()
+    };
+    let sent = matches!(sent, Ok(Ok(())));
+    if !sent {
+        "the caller went away before the end of the answer".clone_into(&mut draft.error);
+    }
+    Ok(Ended {
+        outcome: if sent {
+            Outcome::Ok
+        } else {
+            Outcome::Cancelled
+        },
+        after: match (sent, keep) {
+            (true, true) => After::Keep,
+            (true, false) => After::Close,
+            (false, _) => After::Drop,
+        },
+        cost,
+    })
+}
+
+/// Longest time for a caller to take an answer of the cache.
+const SEND_LIMIT: Duration = Duration::from_secs(300);
+
+/// Answers up to this size go out in one send with their head.
+const ONE_SEND_BYTES: usize = 64 * 1024;
+
+/// What is remembered of an answer's head until its body has passed.
+pub(super) struct Keeping {
+    keep: Keep,
+    status: u16,
+    fields: Vec<u8>,
+}
+
+impl Keep {
+    /// Decides by the head whether the answer may be kept, and begins to gather its body.
+    pub(super) fn begin(
+        self,
+        shard: &Shard,
+        method: Method<'_>,
+        head: &ResponseHead<'_>,
+        draft: &mut Draft<'_>,
+    ) -> Option<Keeping> {
+        let candidate = candidate(head, draft, 0, false);
+        if admission::head_may_be_kept(&candidate, &self.wish).is_err() {
+            self.keeper.not_kept();
+            return None;
+        }
+        let mut fields = Vec::new();
+        emit::kept_fields(&mut fields, head, method);
+        let now = shard.clock.now();
+        draft.gathered = Some(Gathered::new(now, self.wish.answer_bytes_max));
+        Some(Keeping {
+            status: head.status,
+            fields,
+            keep: self,
+        })
+    }
+
+    /// There was no answer.
+    pub(super) fn failed(self) {
+        self.keeper.failed();
+    }
+}
+
+fn candidate<'h>(
+    head: &'h ResponseHead<'_>,
+    draft: &Draft<'_>,
+    body_bytes: u64,
+    failed: bool,
+) -> Candidate<'h> {
+    Candidate {
+        status: head.status,
+        fields: &head.fields,
+        framing: head.framing,
+        whole: true,
+        failed,
+        body_bytes,
+        stream: draft.flags & flag::STREAM != 0,
+    }
+}
+
+impl Keeping {
+    /// Keeps the answer, if it came whole and reports no failure.
+    pub(super) fn end(
+        self,
+        step: &Step<'_, '_>,
+        body: &Body,
+        draft: &mut Draft<'_>,
+        outcome: Outcome,
+        cost: &Costed,
+    ) {
+        let Self {
+            keep,
+            status,
+            fields,
+        } = self;
+        let gathered = draft.gathered.take();
+        match outcome {
+            Outcome::Ok => {}
+            // Dropped, the keeper says that the exchange went away: another one leads on.
+            Outcome::Cancelled => return,
+            _ => return keep.keeper.failed(),
+        }
+        let stream = draft.flags & flag::STREAM != 0;
+        let Some(gathered) = gathered else {
+            return keep.keeper.not_kept();
+        };
+        if draft.response_encoding.is_empty() && failure::reports_error(&gathered.body, stream) {
+            return keep.keeper.not_kept();
+        }
+        let digests = draft.key_digests.as_deref().copied().unwrap_or_default();
+        let credential = keep.credential.as_ref();
+        let parts = parts(step, body, draft.gateway, &draft.path, credential);
+        let cached = Cached {
+            key: parts.to_bytes(),
+            gateway: draft.gateway.into(),
+            provider: step.provider.slug.clone(),
+            status,
+            fields: fields.into(),
+            content_type: draft.response_type.as_slice().into(),
+            body: gathered.body.into(),
+            frames: if stream {
+                gathered.frames.into()
+            } else {
+                Box::default()
+            },
+            model: draft.model.as_slice().into(),
+            usage: cost.metered.usage,
+            cost: cost.cost.map(PicoDollars),
+            origin: draft.id,
+            digests,
+        };
+        keep.keeper.keep(Arc::new(cached), keep.ttl);
+    }
+}
