@@ -1,10 +1,12 @@
 //! The configuration, compiled for reading: immutable, replaced as a whole.
 //!
 //! A shard reads it on every exchange, so look-ups are by hash and borrow. Reading order: this
-//! page, [`key_table`] (who a token belongs to), [`providers`] (where a slug leads).
+//! page, [`key_table`] (who a token belongs to), [`providers`] (where a slug leads), [`limits`] (what
+//! a request counts against).
 
 pub mod key_table;
 pub mod providers;
+pub mod limits;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -16,6 +18,7 @@ use crate::{
 
 pub use self::{
     key_table::{Key, KeyTable, Proof},
+    limits::Rules,
     providers::{DEFAULT_ALIAS, Provider, Providers, Secret},
 };
 
@@ -38,6 +41,8 @@ pub struct Snapshot {
     pub providers: Providers,
     /// What tokens cost.
     pub prices: PriceTable,
+    /// Budgets of keys, by the keys' names.
+    pub budgets: HashMap<Box<str>, Rules>,
     gateways: HashMap<Box<str>, Gateway>,
     implied: Gateway,
     implies_any: bool,
@@ -77,6 +82,8 @@ pub struct Gateway {
     pub byok_only: bool,
     /// Credentials that were stored for this gateway.
     pub credentials: Vec<StoredCredential>,
+    /// Limits on its traffic and cost.
+    pub rules: Rules,
 }
 
 /// A provider credential that was stored for one gateway.
@@ -141,6 +148,7 @@ impl Snapshot {
                     .iter()
                     .map(|(key, prices)| (key.as_str(), *prices)),
             ),
+            budgets: Rules::of_budgets(&config.tokens)?,
             gateways: config
                 .gateways
                 .iter()
@@ -187,6 +195,7 @@ impl Gateway {
                     secret: stored.secret.clone(),
                 })
                 .collect(),
+            rules: Rules::of_gateway(gateway),
         }
     }
 }
@@ -201,5 +210,13 @@ pub enum CompileError {
         slug: Box<str>,
         /// What is wrong with it.
         why: Box<str>,
+    },
+    /// A time zone that the machine's tables do not have.
+    #[error("tokens.{token}.budget.time_zone: this machine knows no time zone {zone}")]
+    TimeZone {
+        /// The token.
+        token: Box<str>,
+        /// The zone.
+        zone: Box<str>,
     },
 }
