@@ -2,7 +2,7 @@
 //!
 //! In the order in which a request meets it: [`accept`], [`connection`], [`exchange`] (one
 //! request on one screen) and its stages [`parse`], [`authenticate`], [`body`], [`route`],
-//! [`upstream`], [`relay`] or [`tunnel`], [`record`]; [`reply`] where tidegate itself answers,
+//! [`ledger`], [`upstream`], [`relay`] or [`tunnel`], [`record`]; [`reply`] where tidegate itself answers,
 //! [`management`] where a side thread does. Below them: [`models`] (what it remembers), [`emit`] (heads written anew),
 //! [`stream`] and [`tls`] (bytes on sockets), [`buffer`], [`clock`], [`runtime`].
 
@@ -13,6 +13,7 @@ pub mod parse;
 pub mod authenticate;
 pub mod body;
 pub mod route;
+pub mod ledger;
 pub mod upstream;
 pub mod relay;
 pub mod tunnel;

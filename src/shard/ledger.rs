@@ -1,0 +1,3 @@
+//! Limits that hold: the owner's book of counters and reservations.
+
+pub mod window;
