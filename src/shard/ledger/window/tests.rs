@@ -31,13 +31,27 @@ fn check_takes(span: Span, limit: u128, takes: &[(u64, bool)]) {
 fn a_fixed_window_is_empty_from_its_edge_on() {
     // The epoch is a multiple of 100 µs away.
     assert_eq!(UNIX % 100, 0);
-    let takes = [(0, true), (99, true), (99, false), (100, true), (199, true), (199, false)];
+    let takes = [
+        (0, true),
+        (99, true),
+        (99, false),
+        (100, true),
+        (199, true),
+        (199, false),
+    ];
     check_takes(Span::Fixed(100), 2, &takes);
 }
 
 #[test]
 fn a_sliding_window_lets_in_what_has_been_out_for_its_length() {
-    let takes = [(5, true), (60, true), (104, false), (105, true), (159, false), (160, true)];
+    let takes = [
+        (5, true),
+        (60, true),
+        (104, false),
+        (105, true),
+        (159, false),
+        (160, true),
+    ];
     check_takes(Span::Sliding(100), 2, &takes);
 }
 
