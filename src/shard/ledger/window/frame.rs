@@ -93,6 +93,12 @@ fn around(span: Span, unix_micros: u64) -> (u64, u64) {
             (start, start.saturating_add(micros))
         }
         Span::Calendar([start, end, _]) if unix_micros < end => (start, end),
-        Span::Calendar([_, end, next]) => (end, next),
+        Span::Calendar([_, end, next]) if unix_micros < next => (end, next),
+        // Nobody has asked for long: periods as long as the last one known, until somebody does.
+        Span::Calendar([_, end, next]) => {
+            let length = next.saturating_sub(end).max(1);
+            let start = unix_micros - (unix_micros - next) % length;
+            (start, start.saturating_add(length))
+        }
     }
 }

@@ -124,6 +124,12 @@ impl Sliding {
 
     pub(super) fn wait(&self, most: u128, now: Now) -> u64 {
         let mut sum = self.sum;
+        if most == 0
+            && let Some(youngest) = self.entries.iter().rev().find(|entry| entry.amount > 0)
+        {
+            let leaves = youngest.moment.saturating_add(self.span);
+            return leaves.saturating_sub(now.micros).max(1);
+        }
         for entry in &self.entries {
             if sum <= most {
                 break;
