@@ -27,7 +27,7 @@ use self::calendar::Calendar;
 /// The limits of one gateway, or of one key.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
-    rules: Vec<Rule>,
+    list: Vec<Rule>,
     counts_tokens: bool,
     has_hard: bool,
     reads_metadata: bool,
@@ -191,7 +191,7 @@ pub struct NoBound {
 impl Rules {
     /// Says whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.list.is_empty()
     }
 
     /// Says whether any rule counts tokens, so that they must be estimated.
@@ -206,7 +206,7 @@ impl Rules {
 
     /// The rule at a place, for messages.
     pub fn rule(&self, place: u16) -> Option<&Rule> {
-        self.rules.get(usize::from(place))
+        self.list.get(usize::from(place))
     }
 
     /// Appends the claims of a request to `out`, in the order of the rules. A request that lacks
@@ -222,7 +222,7 @@ impl Rules {
         let owner = owner(scope);
         // One for all rules: what a counter's name is made of.
         let mut parts = Vec::new();
-        for (rule, place) in self.rules.iter().zip(0..) {
+        for (rule, place) in self.list.iter().zip(0..) {
             parts.clear();
             push_scope(&mut parts, scope);
             let no_bound = |unpriced| NoBound {
@@ -231,9 +231,8 @@ impl Rules {
             };
             match rule.meets(facts, metadata.as_ref(), &mut parts) {
                 Meets::Yes => {}
-                Meets::No => continue,
                 Meets::NobodyKnows if rule.hard => return Err(no_bound(false)),
-                Meets::NobodyKnows => continue,
+                Meets::No | Meets::NobodyKnows => continue,
             }
             let amount = match (rule.measure, rule.hard, facts.bound) {
                 (Measure::Requests, _, _) => 1,

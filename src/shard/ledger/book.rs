@@ -143,9 +143,9 @@ impl Book {
 
     /// Grants all claims or none. `None`: the answer comes when the reservation is written, or
     /// was not written in time.
-    pub fn reserve(&mut self, ask: Ask, now: Now) -> Option<Answer> {
+    pub fn reserve(&mut self, ask: &Ask, now: Now) -> Option<Answer> {
         let ticket = ask.ticket;
-        let result = match self.look(&ask, now) {
+        let result = match self.look(ask, now) {
             Ok(()) => self.grant(ask, now)?,
             Err(refusal) => Err(refusal),
         };
@@ -190,8 +190,8 @@ impl Book {
     }
 
     /// Adds the claims to their counters. `None`: the asker waits for the journal.
-    fn grant(&mut self, ask: Ask, now: Now) -> Option<Result<Permit, Refusal>> {
-        let keeps = keeps(&ask);
+    fn grant(&mut self, ask: &Ask, now: Now) -> Option<Result<Permit, Refusal>> {
+        let keeps = keeps(ask);
         let mut standings = Standings::default();
         let mut held = Vec::new();
         let mut charges = Vec::new();

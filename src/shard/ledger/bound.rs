@@ -45,9 +45,10 @@ pub fn bound(dearest: Option<&Dearest>, request: &Request<'_>) -> CostBound {
         return CostBound::Unpriced;
     };
     let (Some(input_rate), Some(output_rate)) = (dearest.input, dearest.output) else {
-        return match dearest.by_piece {
-            true => CostBound::Unbounded,
-            false => CostBound::Unpriced,
+        return if dearest.by_piece {
+            CostBound::Unbounded
+        } else {
+            CostBound::Unpriced
         };
     };
     let found = request.body.and_then(|body| scan(body, request.dialect));

@@ -63,12 +63,12 @@ impl Rules {
             .collect()
     }
 
-    fn of(rules: Vec<Rule>) -> Self {
+    fn of(list: Vec<Rule>) -> Self {
         Self {
-            counts_tokens: rules.iter().any(|rule| rule.measure == Measure::Tokens),
-            has_hard: rules.iter().any(|rule| rule.hard),
-            reads_metadata: rules.iter().any(|rule| !rule.metadata.is_empty()),
-            rules,
+            counts_tokens: list.iter().any(|rule| rule.measure == Measure::Tokens),
+            has_hard: list.iter().any(|rule| rule.hard),
+            reads_metadata: list.iter().any(|rule| !rule.metadata.is_empty()),
+            list,
         }
     }
 }

@@ -62,7 +62,7 @@ fn ask(claims: &[Claim]) -> Ask {
 
 /// Reserves, and lets the journal take what it must.
 fn reserve(book: &mut Book, claims: &[Claim], now: Now) -> Result<Permit, Refusal> {
-    if let Some(answer) = book.reserve(ask(claims), now) {
+    if let Some(answer) = book.reserve(&ask(claims), now) {
         return answer.result;
     }
     let mut answers = Vec::new();
@@ -233,8 +233,8 @@ fn soft_cost_is_charged_afterwards() {
 fn hard_cost_waits_for_its_journal() {
     let mut book = Book::new(5);
     let claims = [requests(9), hard(100, 60)];
-    assert_eq!(book.reserve(ask(&claims), at(0)), None);
-    assert_eq!(book.reserve(ask(&[hard(100, 40)]), at(0)), None);
+    assert_eq!(book.reserve(&ask(&claims), at(0)), None);
+    assert_eq!(book.reserve(&ask(&[hard(100, 40)]), at(0)), None);
     assert_eq!(refused(&mut book, &claims, at(0)).0, Why::Limit);
     let batch = book.take_batch(at(0)).unwrap();
     assert_eq!((batch.shard, batch.reservations.len()), (5, 2));
@@ -288,20 +288,20 @@ fn a_journal_that_fails_or_is_late_refuses_and_gives_back() {
         assert_eq!(book.outstanding(), 0);
     };
     // It says that it could not.
-    assert_eq!(book.reserve(ask(&claims), at(0)), None);
+    assert_eq!(book.reserve(&ask(&claims), at(0)), None);
     let batch = book.take_batch(at(0)).unwrap();
     book.journalled(&journalled(&batch, false), at(1), &mut answers);
     assert_eq!(why(&mut answers), [Why::Journal]);
     nothing(&mut book, at(1));
     assert_eq!(book.take_rest(), None, "the journal has nothing to forget");
     // Its queue is full.
-    assert_eq!(book.reserve(ask(&claims), at(2)), None);
+    assert_eq!(book.reserve(&ask(&claims), at(2)), None);
     let batch = book.take_batch(at(2)).unwrap();
     book.take_back(batch, at(2), &mut answers);
     assert_eq!(why(&mut answers), [Why::Journal]);
     nothing(&mut book, at(2));
     // It says nothing in time, and then that it has it.
-    assert_eq!(book.reserve(ask(&claims), at(10)), None);
+    assert_eq!(book.reserve(&ask(&claims), at(10)), None);
     let batch = book.take_batch(at(10)).unwrap();
     book.tick(at(9 + JOURNAL_WAIT_MICROS), &mut answers);
     assert_eq!(why(&mut answers), []);
@@ -336,7 +336,7 @@ fn releasing_undoes_everything() {
         undoable: true,
         ..ask(&[requests(1)])
     };
-    let permit = book.reserve(undoable, at(0)).unwrap().result.unwrap();
+    let permit = book.reserve(&undoable, at(0)).unwrap().result.unwrap();
     assert_eq!(refused(&mut book, &[requests(1)], at(1)).0, Why::Limit);
     assert!(book.release(permit.id.unwrap(), at(1)));
     assert!(reserve(&mut book, &[requests(1)], at(1)).is_ok());
@@ -611,10 +611,7 @@ proptest! {
         let span = if fixed { Span::Fixed(MINUTE) } else { Span::Sliding(MINUTE) };
         for wait in waits {
             now += wait;
-            let counts = |then: &&u64| match fixed {
-                true => (UNIX + **then) / MINUTE == (UNIX + now) / MINUTE,
-                false => now - **then < MINUTE,
-            };
+            let counts = |then: &&u64| if fixed { (UNIX + **then) / MINUTE == (UNIX + now) / MINUTE } else { now - **then < MINUTE };
             let before = admitted.iter().filter(counts).count() as u64;
             let claim = Claim { span, ..requests(limit) };
             let result = reserve(&mut book, &[claim], at(now));
