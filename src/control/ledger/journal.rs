@@ -1,11 +1,10 @@
-//! The file of the journal: read at the start, appended to, written anew when it has grown.
+//! The journal: read at the start, appended to, and what its steps come to.
 
-use std::{
-    fs::{self, File},
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+mod file;
+
+use std::{io, path::Path, sync::Arc};
+
+use file::JournalFile;
 
 use super::{
     balance::Balance,
@@ -13,36 +12,20 @@ use super::{
 };
 use crate::{
     control::logs::{
-        frame::{self, FrameBuffer, HEADER_BYTES, Header, Kind},
-        segment::{Appender, Damage, Found, Segment, WriteAt},
+        frame::{self, FrameBuffer, HEADER_BYTES, Kind},
+        segment::{Damage, Found, Segment, WriteAt},
     },
     handoff::ledger::{Batch, Charge, LedgerHealth},
 };
 
-/// Name of the file in the data folder.
-const FILE: &str = "ledger.journal";
-
-/// Name of the file that is to take its place.
-const DRAFT: &str = ".ledger.journal.new";
-
-/// A file of this length is written anew if it is twice as long as it was when new.
-const REWRITE_BYTES: u64 = 4 << 20;
-
-/// Most payload of a frame of a file that is written anew; of others, the batches that wait
-/// bound it.
-const FRAME_BYTES: usize = 4 << 20;
+/// Memory that is kept for the next frame.
+const BUFFER_BYTES: usize = 1 << 20;
 
 /// The journal of a data folder.
 pub struct Journal {
-    folder: PathBuf,
-    write_at: WriteAt,
     health: Arc<LedgerHealth>,
-    appender: Appender,
+    file: JournalFile,
     balance: Balance,
-    /// Length of the file when it was new.
-    fresh_bytes: u64,
-    /// The file lacks something that the balance has: it must be written anew.
-    behind: bool,
     /// Memory for the next frame.
     buffer: FrameBuffer,
 }
@@ -76,7 +59,7 @@ impl Journal {
         write_at: WriteAt,
         health: Arc<LedgerHealth>,
     ) -> io::Result<(Self, Recovered)> {
-        let (mut balance, notes) = match read(&folder.join(FILE)) {
+        let (mut balance, notes) = match read(&file::path_of(folder)) {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Default::default(),
             Err(error) => return Err(error),
@@ -89,15 +72,10 @@ impl Journal {
             unsettled,
             notes,
         };
-        let appender = write_anew(folder, &balance, now_micros, &write_at)?;
         let journal = Self {
-            folder: folder.into(),
-            write_at,
             health,
-            fresh_bytes: appender.offset(),
-            appender,
+            file: JournalFile::create(folder, &balance, now_micros, write_at)?,
             balance,
-            behind: false,
             buffer: FrameBuffer::new(),
         };
         journal.tell();
@@ -126,8 +104,9 @@ impl Journal {
                 (true, Err(_)) => refused += count,
             }
             *fits &= written.is_ok();
-            let keeps = !batch.settlements.is_empty() || !batch.spent.is_empty();
-            self.behind |= written.is_err() && keeps;
+            if written.is_err() && !(batch.settlements.is_empty() && batch.spent.is_empty()) {
+                self.file.fell_behind();
+            }
         }
         match written {
             Ok(true) => self.health.wrote(reserved),
@@ -145,7 +124,6 @@ impl Journal {
     /// Writes the batches; those without room without their reservations. `false`: there was
     /// nothing to write.
     fn try_write(&mut self, batches: &[Batch], room: &[bool], now_micros: u64) -> io::Result<bool> {
-        self.catch_up(now_micros)?;
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
         buffer.resize(HEADER_BYTES, 0);
@@ -164,9 +142,9 @@ impl Journal {
         let result = if steps == 0 {
             Ok(())
         } else {
-            append(&mut self.appender, &mut buffer, steps, now_micros)
+            self.file.append(&mut buffer, steps, now_micros)
         };
-        if buffer.capacity() <= FRAME_BYTES {
+        if buffer.capacity() <= BUFFER_BYTES {
             self.buffer = buffer;
         }
         result.map(|()| steps > 0)
@@ -191,28 +169,24 @@ impl Journal {
         }
     }
 
-    /// Writes the file anew if it lacks something.
-    pub fn catch_up(&mut self, now_micros: u64) -> io::Result<()> {
-        if self.behind {
-            self.write_anew(now_micros)?;
-            self.behind = false;
-        }
-        Ok(())
+    /// Says whether there is something to do soon: [`Journal::tend`].
+    pub fn is_unfinished(&self) -> bool {
+        self.file.is_unfinished()
     }
 
-    /// Says whether the file lacks something, so that [`Journal::catch_up`] is to be tried.
-    pub fn is_behind(&self) -> bool {
-        self.behind
+    /// Writes the file anew, in steps, if it has grown or lacks something. To be called when
+    /// nobody waits.
+    pub fn tend(&mut self, now_micros: u64) {
+        let tended = self.file.tend(&self.balance, now_micros);
+        self.note(&tended);
     }
 
-    /// Forgets what no longer counts, and writes the file anew if it has grown.
-    pub fn tend(&mut self, now_micros: u64) -> io::Result<()> {
-        let length = self.appender.offset();
-        if length >= REWRITE_BYTES && length >= self.fresh_bytes.saturating_mul(2) {
-            self.write_anew(now_micros)?;
-            self.behind = false;
-        }
-        Ok(())
+    /// Does all that is left to do, at the end.
+    pub fn finish(&mut self, now_micros: u64) {
+        self.file.try_now();
+        self.tend(now_micros);
+        let finished = self.file.finish();
+        self.note(&finished);
     }
 
     /// Forgets what no longer counts.
@@ -221,20 +195,16 @@ impl Journal {
         self.tell();
     }
 
-    fn write_anew(&mut self, now_micros: u64) -> io::Result<()> {
-        self.balance.sweep(now_micros);
-        let written = write_anew(&self.folder, &self.balance, now_micros, &self.write_at);
-        let appender = written.inspect_err(|_| self.health.failed(0))?;
-        self.fresh_bytes = appender.offset();
-        self.appender = appender;
-        self.health.wrote(0);
+    fn note(&self, done: &io::Result<()>) {
+        if done.is_err() {
+            self.health.failed(0);
+        }
         self.tell();
-        Ok(())
     }
 
     fn tell(&self) {
         let (charges, open) = self.balance.counts();
-        let bytes = self.appender.offset();
+        let bytes = self.file.bytes();
         self.health.holds(bytes, charges as u64, open as u64);
     }
 }
@@ -272,81 +242,4 @@ fn read(path: &Path) -> io::Result<(Balance, Vec<String>)> {
         }
     }
     Ok((balance, notes))
-}
-
-/// Writes a file of what a balance comes to, in place of the one that has the name.
-fn write_anew(
-    folder: &Path,
-    balance: &Balance,
-    now_micros: u64,
-    write_at: &WriteAt,
-) -> io::Result<Appender> {
-    let (path, draft) = (folder.join(FILE), folder.join(DRAFT));
-    let write_at = Arc::clone(write_at);
-    let made = Appender::draft(&draft, &path, Kind::Ledger, false, now_micros, write_at).and_then(
-        |mut appender| {
-            write_balance(&mut appender, balance, now_micros)?;
-            // On the disk before it takes the name: the other one was.
-            appender.file().sync_data()?;
-            fs::rename(&draft, &path)?;
-            Ok(appender)
-        },
-    );
-    let appender = made.inspect_err(|_| {
-        // It may be what fills the disk.
-        let _ = fs::remove_file(&draft);
-    })?;
-    // The new file has the name from here on, whether or not the disk knows already.
-    if let Ok(folder) = File::open(folder) {
-        let _ = folder.sync_all();
-    }
-    Ok(appender)
-}
-
-fn write_balance(appender: &mut Appender, balance: &Balance, now_micros: u64) -> io::Result<()> {
-    let spent = balance.spent().into_iter().map(Step::Spent);
-    let open = balance.open().into_iter().map(Step::Reserved);
-    let mut buffer = FrameBuffer::new();
-    let mut steps = 0;
-    for step in spent.chain(open) {
-        if buffer.is_empty() {
-            buffer.resize(HEADER_BYTES, 0);
-        }
-        step.write(&mut buffer);
-        steps += 1;
-        if buffer.len() >= FRAME_BYTES {
-            append(appender, &mut buffer, steps, now_micros)?;
-            buffer.clear();
-            steps = 0;
-        }
-    }
-    if steps > 0 {
-        append(appender, &mut buffer, steps, now_micros)?;
-    }
-    Ok(())
-}
-
-fn append(
-    appender: &mut Appender,
-    buffer: &mut FrameBuffer,
-    steps: u32,
-    now_micros: u64,
-) -> io::Result<()> {
-    let length = buffer.len() - HEADER_BYTES;
-    let header = Header {
-        kind: Kind::Ledger as u8,
-        flags: 0,
-        rows: steps,
-        length: u32::try_from(length).map_err(io::Error::other)?,
-        min_micros: now_micros,
-        max_micros: now_micros,
-        sequence: 0,
-        segment: 0,
-        payload_hash: 0,
-    };
-    if header.length > frame::PAYLOAD_BYTES_MAX {
-        return Err(io::Error::other("too much for one frame"));
-    }
-    buffer.resize(frame::padded(length), 0);
-    appender.append(buffer, header).map(|_| ())
 }

@@ -198,12 +198,14 @@ fn a_broken_disk_refuses_reservations_and_loses_no_settlement() {
     assert!(write(&mut journal, reserved(1, &[charge(1, 0, 50)])));
     broken.store(true, Ordering::Relaxed);
     assert!(!write(&mut journal, reserved(2, &[charge(1, 0, 60)])));
-    assert!(!journal.is_behind(), "nothing to make up for");
+    assert!(!journal.is_unfinished(), "nothing to make up for");
     let mut both = reserved(3, &[charge(1, 0, 70)]);
     both.settlements = settled(1, &[5]).settlements;
     both.spent = vec![charge(2, 0, 6)];
     assert!(!write(&mut journal, both));
-    assert!(journal.is_behind());
+    assert!(journal.is_unfinished());
+    journal.tend(UNIX);
+    assert!(journal.is_unfinished(), "it cannot be made up for yet");
     assert!(health.figures().failing);
     assert_eq!(health.figures().refused, 2);
     // A kill now: the settlement was in memory only.
@@ -212,9 +214,17 @@ fn a_broken_disk_refuses_reservations_and_loses_no_settlement() {
     assert_eq!(sums(&open(other.path()).1), [(1, 50)]);
     broken.store(false, Ordering::Relaxed);
     assert!(write(&mut journal, reserved(4, &[charge(1, 0, 8)])));
-    assert!(!health.figures().failing && !journal.is_behind());
+    assert!(!health.figures().failing);
+    journal.tend(UNIX + 1_000_000);
+    // Into both files, until the new one has the name.
+    assert!(write(&mut journal, reserved(5, &[charge(3, 0, 9)])));
+    let later = tempfile::tempdir().unwrap();
+    fs::copy(file(dir.path()), file(later.path())).unwrap();
+    assert_eq!(sums(&open(later.path()).1), [(1, 58), (3, 9)]);
+    journal.finish(UNIX + 1_000_000);
+    assert!(!journal.is_unfinished());
     drop(journal);
-    assert_eq!(sums(&open(dir.path()).1), [(1, 13), (2, 6)]);
+    assert_eq!(sums(&open(dir.path()).1), [(1, 13), (2, 6), (3, 9)]);
     let files: Vec<_> = fs::read_dir(dir.path()).unwrap().collect();
     assert_eq!(files.len(), 1, "{files:?}");
 }
@@ -235,7 +245,7 @@ fn the_file_stays_small_and_keeps_its_meaning() {
     let (mut journal, _) = open(dir.path());
     write(&mut journal, reserved(1, &[charge(9, 0, 77)]));
     let (mut longest, mut sum) = (0, 0);
-    for round in 0..300 {
+    for round in 0..300u64 {
         let batches = (0..4).map(|part| {
             let permits = (0..64).map(|n| 10 + round * 256 + part * 64 + n);
             Batch {
@@ -259,7 +269,7 @@ fn the_file_stays_small_and_keeps_its_meaning() {
         let settled = batches.iter().flat_map(|batch| &batch.settlements);
         sum += settled.map(|settlement| settlement.amounts[0]).sum::<u64>();
         assert_eq!(journal.write(batches, UNIX), [true; 4]);
-        journal.tend(UNIX).unwrap();
+        journal.finish(UNIX);
         longest = longest.max(fs::metadata(file(dir.path())).unwrap().len());
     }
     assert!(longest < 5 << 20, "{longest}");

@@ -30,8 +30,8 @@ const STEPS_A_FRAME: usize = 4_096;
 /// Time between two looks at what no longer counts.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
 
-/// Time between two tries to write what could not be written.
-const RETRY: Duration = Duration::from_millis(500);
+/// Time between two looks at a file that is being written anew.
+const SOON: Duration = Duration::from_millis(100);
 
 /// The ledger's thread; it ends when this is stopped or dropped.
 pub struct LedgerThread {
@@ -105,8 +105,8 @@ impl Clerk {
                 self.batches.take()
             } else {
                 let rest = SWEEP_EVERY.saturating_sub(self.swept.elapsed());
-                let longest = if self.journal.is_behind() {
-                    RETRY
+                let longest = if self.journal.is_unfinished() {
+                    SOON.min(rest)
                 } else {
                     rest
                 };
@@ -115,7 +115,7 @@ impl Clerk {
             match first {
                 Some(first) => self.write(first),
                 None if stopping => {
-                    let _ = self.journal.catch_up(unix_micros());
+                    self.journal.finish(unix_micros());
                     return;
                 }
                 None => self.tend(),
@@ -154,9 +154,8 @@ impl Clerk {
                 let _ = post.send(Order::Journalled(Journalled { permits, written }));
             }
         }
-        // Nobody waits for an answer now, so it is a good time.
-        // (A file that cannot be written anew goes on growing; the health shows it.)
-        let _ = self.journal.tend(unix_micros());
+        // They are answered: a good time.
+        self.journal.tend(unix_micros());
     }
 
     fn tend(&mut self) {
@@ -164,7 +163,7 @@ impl Clerk {
             self.journal.sweep(unix_micros());
             self.swept = Instant::now();
         }
-        let _ = self.journal.catch_up(unix_micros());
+        self.journal.tend(unix_micros());
     }
 }
 

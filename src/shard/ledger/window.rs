@@ -21,7 +21,10 @@ mod tests;
 use frame::Frame;
 use sliding::Sliding;
 
-use crate::snapshot::limits::Span;
+use crate::{
+    shard::clock::{Clock, Moment},
+    snapshot::limits::Span,
+};
 
 /// How much a sliding window remembers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +63,12 @@ pub struct Now {
 pub const MICROS_AT_START: u64 = 1 << 60;
 
 impl Now {
+    /// A moment of a shard's clock.
+    pub fn of_moment(clock: &Clock, moment: Moment) -> Self {
+        let micros = moment.micros_since(Moment::default());
+        Self::new(micros, clock.unix_micros(moment))
+    }
+
     /// The time `micros` after the owner's clock began.
     pub fn new(micros: u64, unix_micros: u64) -> Self {
         Self {
