@@ -65,7 +65,7 @@ pub mod estimate;
 pub mod bound;
 pub mod book;
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 use crate::snapshot::limits::{Claim, Measure};
 
@@ -206,6 +206,44 @@ impl Refusal {
 }
 
 impl Standings {
+    /// The values of `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10) for
+    /// requests and tokens: `"requests";q=100` and `"requests";r=99;t=60`. What a caller may
+    /// spend is not his to know.
+    pub fn rate_limit(&self) -> Option<(String, String)> {
+        let (mut policy, mut state) = (String::new(), String::new());
+        let named = [("requests", self.requests), ("tokens", self.tokens)];
+        for (name, standing) in named {
+            let Some(standing) = standing else {
+                continue;
+            };
+            if !policy.is_empty() {
+                policy.push_str(", ");
+                state.push_str(", ");
+            }
+            let seconds = standing.reset_micros.div_ceil(1_000_000);
+            // Writing to a string does not fail.
+            let _ = write!(policy, "\"{name}\";q={}", standing.limit);
+            let _ = write!(state, "\"{name}\";r={};t={seconds}", standing.remaining);
+        }
+        (!policy.is_empty()).then_some((policy, state))
+    }
+
+    /// These and those of another owner: of each measure the one of which less is left.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        let theirs = [
+            (Measure::Requests, other.requests),
+            (Measure::Tokens, other.tokens),
+            (Measure::Cost, other.cost),
+        ];
+        for (measure, standing) in theirs {
+            if let Some(standing) = standing {
+                self.note(measure, standing);
+            }
+        }
+        self
+    }
+
     fn note(&mut self, measure: Measure, standing: Standing) {
         let place = match measure {
             Measure::Requests => &mut self.requests,
@@ -215,5 +253,35 @@ impl Standings {
         if place.is_none_or(|other| standing.remaining < other.remaining) {
             *place = Some(standing);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn standings_become_header_fields() {
+        let standing = |remaining| {
+            Some(Standing {
+                limit: 100,
+                remaining,
+                reset_micros: 59_000_001,
+            })
+        };
+        assert_eq!(Standings::default().rate_limit(), None);
+        let both = Standings {
+            requests: standing(9),
+            ..Standings::default()
+        };
+        let other = Standings {
+            requests: standing(12),
+            tokens: standing(0),
+            cost: standing(7),
+        };
+        let (policy, state) = both.and(&other).rate_limit().unwrap();
+        assert_eq!(policy, r#""requests";q=100, "tokens";q=100"#);
+        assert_eq!(state, r#""requests";r=9;t=60, "tokens";r=0;t=60"#);
+        assert_eq!(other.and(&both).requests, standing(9));
     }
 }

@@ -17,12 +17,13 @@ mod compile;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use serde_json::{Map, Value};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use self::calendar::Calendar;
+use crate::domain::money::PicoDollars;
 
 /// The limits of one gateway, or of one key.
 #[derive(Debug, Clone, Default)]
@@ -272,6 +273,32 @@ impl Rules {
             Ok(Value::Object(metadata)) => Some(metadata),
             _ => None,
         }
+    }
+}
+
+impl fmt::Display for Rule {
+    /// What the limit is: `cost limit 20 per 86400s, sliding`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.measure {
+            Measure::Requests => write!(f, "request limit {}", self.limit)?,
+            Measure::Tokens => write!(f, "token limit {}", self.limit)?,
+            Measure::Cost => write!(f, "cost limit {}", PicoDollars(self.limit))?,
+        }
+        let seconds = |micros: &u64| micros / 1_000_000;
+        match &self.window {
+            RuleWindow::Fixed(micros) => write!(f, " per {}s, fixed", seconds(micros)),
+            RuleWindow::Sliding(micros) => write!(f, " per {}s, sliding", seconds(micros)),
+            RuleWindow::Calendar(calendar) => write!(f, " per {}", calendar.unit()),
+        }
+    }
+}
+
+impl Rule {
+    /// What a caller is told when a limit on cost refuses (contract `data-plane.md` section 12.2).
+    pub fn spend_message(&self, provider: &str, model: &str) -> String {
+        let id = &self.id;
+        let text = format!("Spend limit exceeded: rule '{id}' ({self}) for {provider} {model}");
+        text.trim_end().to_owned()
     }
 }
 

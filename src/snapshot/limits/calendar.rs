@@ -30,6 +30,16 @@ impl Calendar {
         })
     }
 
+    /// The word for one period.
+    pub fn unit(&self) -> &'static str {
+        match self.period {
+            Period::Hourly => "hour",
+            Period::Daily => "day",
+            Period::Weekly => "week",
+            Period::Monthly => "month",
+        }
+    }
+
     /// The period around `unix_micros`: where it begins, where it ends, and where the one after it
     /// ends, in microseconds since the Unix epoch. Beyond the years that a calendar knows, one
     /// period is all of time.

@@ -321,3 +321,76 @@ fn owners_spread_over_all_shards() {
         assert!(seen.iter().all(|count| *count > 500 / shards), "{seen:?}");
     }
 }
+
+#[test]
+fn a_refusal_says_which_limit_it_was() {
+    let rules = Rules::of_gateway(&Gateway {
+        request_limits: vec![traffic(5, LimitBy::Key)],
+        spend_limits: SpendLimits {
+            enabled: true,
+            rules: vec![SpendRule {
+                limit: PicoDollars(20_500_000_000_000),
+                ..spend("day")
+            }],
+        },
+        ..Gateway::default()
+    });
+    let texts = [0, 1].map(|place| rules.rule(place).unwrap().to_string());
+    assert_eq!(
+        texts,
+        [
+            "request limit 5 per 60s, fixed",
+            "cost limit 20.5 per 60s, sliding"
+        ]
+    );
+    let message = |model| rules.rule(1).unwrap().spend_message("openai", model);
+    let start = "Spend limit exceeded: rule 'day' (cost limit 20.5 per 60s, sliding) for openai";
+    assert_eq!(message("gpt-4o"), format!("{start} gpt-4o"));
+    assert_eq!(message(""), start);
+}
+
+#[test]
+fn budgets_are_compiled_by_the_names_of_their_tokens() {
+    use crate::{
+        config::{
+            Budget, Period, Permissions, Token,
+            secret::{Reference, Secret},
+        },
+        snapshot::CompileError,
+    };
+
+    let token = |name: &str, time_zone: &str| Token {
+        name: name.to_owned(),
+        secret: Secret::new(name.to_owned()),
+        source: Reference::Env(name.to_owned()),
+        permissions: Permissions::RUN,
+        budget: Some(Budget {
+            limit: PicoDollars(7),
+            period: Period::Monthly,
+            time_zone: time_zone.to_owned(),
+            hard: true,
+            allow_unpriced: false,
+        }),
+    };
+    let free = Token {
+        budget: None,
+        ..token("free", "UTC")
+    };
+    let budgets = Rules::of_budgets(&[token("app", "Europe/Vienna"), free]).unwrap();
+    assert_eq!(budgets.len(), 1);
+    let mut claims = Vec::new();
+    let scope = Scope::Key("app");
+    budgets["app"].claim(scope, &FACTS, &mut claims).unwrap();
+    assert_eq!((claims[0].limit, claims[0].amount), (7, 900));
+    assert!(matches!(claims[0].span, Span::Calendar(_)));
+    assert_eq!(
+        budgets["app"].rule(0).unwrap().to_string(),
+        "cost limit 0.000000000007 per month"
+    );
+    let error = Rules::of_budgets(&[token("app", "Middle/Earth")]).unwrap_err();
+    let zone = CompileError::TimeZone {
+        token: "app".into(),
+        zone: "Middle/Earth".into(),
+    };
+    assert_eq!(error, zone);
+}
