@@ -32,7 +32,7 @@
 //!
 //! # The owner's loop
 //!
-//! Each turn, after what was asked: [`Book::take_batch`], and if there is one, its
+//! At the end of each turn, and after each tick: [`Book::take_batch`], and if there is one, its
 //! [`Post`](crate::handoff::mailbox::Post) to the journal; a batch that comes back from a full
 //! queue goes to [`Book::take_back`], which answers those who wait. On
 //! [`Order::Journalled`](crate::handoff::mailbox::Order::Journalled): [`Book::journalled`]. Every

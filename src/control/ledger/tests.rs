@@ -1,7 +1,9 @@
 use std::{
-    fs, io,
+    fs,
+    io::{self, BufRead as _, BufReader, Write as _},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -505,6 +507,92 @@ fn the_thread_says_no_when_the_disk_does() {
     broken.store(false, Ordering::Relaxed);
     thread.stop();
     assert_eq!(open(dir.path()).1.charges, []);
+}
+
+/// Where a process that is to be killed keeps its journal.
+const KILLED_IN: &str = "TIDEGATE_TEST_LEDGER_FOLDER";
+
+/// What a request of that process may cost.
+const KILLED_BOUND: u64 = DOLLAR / 2_000;
+
+/// Grants, spends and settles until it is killed, and tells each grant before anything is spent, and
+/// what was spent before it is settled.
+fn spend_until_killed(folder: &Path) {
+    let (journal, recovered) = open(folder);
+    let (post, batches) = letterbox().unwrap();
+    let (orders_post, orders) = letterbox().unwrap();
+    let _thread = LedgerThread::start(journal, batches, vec![orders_post]).unwrap();
+    let (now, mut answers) = (Now::new(0, UNIX), Vec::new());
+    let mut book = Book::new(0);
+    book.recover(recovered.of_shard(0, 1));
+    let mut out = io::stdout();
+    for number in 0.. {
+        if book
+            .reserve(&ask(number, hard(KILLED_BOUND)), now)
+            .is_some()
+        {
+            return;
+        }
+        assert!(post.send(book.take_batch(now).unwrap()).is_ok());
+        let Some(Order::Journalled(journalled)) = orders.wait(Duration::from_secs(30)) else {
+            return;
+        };
+        book.journalled(&journalled, now, &mut answers);
+        for answer in answers.drain(..) {
+            let id = answer.result.unwrap().id.unwrap();
+            writeln!(out, "granted").unwrap();
+            // One of four stays under way.
+            if number % 4 != 0 {
+                let real = KILLED_BOUND / 4 * (number % 4);
+                writeln!(out, "spent {real}").unwrap();
+                book.settle(id, cost(real), now);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_leaves_at_least_what_it_let_through() {
+    const NAME: &str =
+        "control::ledger::tests::a_process_that_is_killed_leaves_at_least_what_it_let_through";
+    if let Some(folder) = std::env::var_os(KILLED_IN) {
+        return spend_until_killed(Path::new(&folder));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    // What was granted counts in full until it is known what it cost.
+    let mut let_through = 0;
+    for round in 1..=6 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", NAME, "--nocapture"])
+            .env(KILLED_IN, dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut told = 0;
+        for line in lines {
+            let line = line.unwrap();
+            if line.ends_with("granted") {
+                let_through += KILLED_BOUND;
+            } else if let Some(real) = line.strip_prefix("spent ") {
+                let_through -= KILLED_BOUND - real.parse::<u64>().unwrap();
+            } else {
+                continue;
+            }
+            told += 1;
+            if told == round * 37 {
+                // SIGKILL; what it told before that is still in the pipe.
+                child.kill().unwrap();
+            }
+        }
+        assert!(told >= round * 37, "it was killed in the middle");
+        child.wait().unwrap();
+        let copy = tempfile::tempdir().unwrap();
+        fs::copy(file(dir.path()), file(copy.path())).unwrap();
+        let kept: u64 = sums(&open(copy.path()).1).iter().map(|(_, sum)| sum).sum();
+        assert!(let_through > 0 && let_through <= kept, "round {round}");
+        assert!(kept <= DOLLAR);
+    }
 }
 
 #[derive(Debug, Clone)]

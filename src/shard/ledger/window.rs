@@ -42,7 +42,13 @@ impl Detail {
         slots: 256,
     };
 
-    /// Where counters have taken the memory that they may have.
+    /// Where counters have taken a good part of the memory that they may have.
+    pub const MEDIUM: Self = Self {
+        exact: 256,
+        slots: 256,
+    };
+
+    /// Where they have taken all of it.
     pub const COARSE: Self = Self {
         exact: 16,
         slots: 16,

@@ -13,6 +13,9 @@ use crate::{
 /// Entries of all windows together: 16 MB. Beyond this, windows that grow remember less.
 const ENTRIES_MAX: usize = 1 << 20;
 
+/// From here on windows that grow remember less already, so that there is room for more of them.
+const ENTRIES_MANY: usize = ENTRIES_MAX / 4;
+
 /// Time between two looks at a counter that could not be dropped.
 const LOOK_AGAIN_MICROS: u64 = 1_000_000;
 
@@ -125,7 +128,8 @@ impl Counters {
         change: impl FnOnce(&mut Counter, Detail),
     ) {
         let detail = match self.entries {
-            ..ENTRIES_MAX => Detail::FINE,
+            ..ENTRIES_MANY => Detail::FINE,
+            ..ENTRIES_MAX => Detail::MEDIUM,
             _ => Detail::COARSE,
         };
         let Some(counter) = self.all.get_mut(&key) else {
