@@ -43,9 +43,10 @@
 //! # What is promised
 //!
 //! * A limit of N requests admits N in a window, exactly.
-//! * Tokens reserve an estimate. What is admitted in a window exceeds its limit by at most one
-//!   request: a request greater than the whole limit passes if its window is empty, since else it
-//!   never could.
+//! * Tokens reserve an estimate, and what is reserved in a window exceeds its limit by at most one
+//!   request: one greater than the whole limit passes if its window is empty, since else it
+//!   never could. A model of which nothing is known reserves all that is left, so that it goes alone
+//!   until it is known. What is used exceeds the limit as far as answers were longer than estimated.
 //! * Cost is charged afterwards, as the contract has it, unless the rule is hard: then it is
 //!   reserved by its bound, written down before the request goes out, and never passed, also
 //!   when the process is killed: a reservation that nobody settled counts as spent in full. (A

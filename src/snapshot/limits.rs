@@ -124,6 +124,8 @@ pub struct Claim {
     /// What is reserved: 1 request; the estimate of tokens; the bound of the cost, or nothing
     /// where cost is charged afterwards.
     pub amount: u64,
+    /// What must fit. Where that is less than `amount`, as much of it is reserved as there is.
+    pub least: u64,
 }
 
 /// The window of a [`Claim`], in microseconds.
@@ -160,12 +162,21 @@ pub struct Facts<'a> {
     pub model: &'a str,
     /// The model as `provider/model` in records; empty if the request named none.
     pub model_name: &'a str,
-    /// How many tokens the exchange may use, estimated; needed where [`Rules::counts_tokens`].
-    pub tokens: u64,
+    /// How many tokens the exchange may use; needed where [`Rules::counts_tokens`].
+    pub tokens: TokenGuess,
     /// What it can cost at most; needed where [`Rules::has_hard`].
     pub bound: CostBound,
     /// Time of day: microseconds since the Unix epoch.
     pub unix_micros: u64,
+}
+
+/// How many tokens an exchange may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TokenGuess {
+    /// So many in any case: there must be room for them.
+    pub least: u64,
+    /// So many perhaps: nobody knows the model yet, and they are reserved as far as there is room.
+    pub most: u64,
 }
 
 /// What an exchange can cost.
@@ -237,7 +248,7 @@ impl Rules {
             }
             let amount = match (rule.measure, rule.hard, facts.bound) {
                 (Measure::Requests, _, _) => 1,
-                (Measure::Tokens, _, _) => facts.tokens,
+                (Measure::Tokens, _, _) => facts.tokens.most,
                 (Measure::Cost, false, _) => 0,
                 (Measure::Cost, true, CostBound::AtMost(most)) => most,
                 (Measure::Cost, true, CostBound::Unpriced) if rule.allow_unpriced => 0,
@@ -260,6 +271,10 @@ impl Rules {
                     }
                 },
                 amount,
+                least: match rule.measure {
+                    Measure::Tokens => facts.tokens.least,
+                    Measure::Requests | Measure::Cost => amount,
+                },
             });
         }
         Ok(())

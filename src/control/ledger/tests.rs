@@ -402,6 +402,7 @@ fn hard(amount: u64) -> Claim {
         limit: DOLLAR,
         span: Span::Sliding(HOUR),
         amount,
+        least: amount,
     }
 }
 

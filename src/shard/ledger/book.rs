@@ -197,12 +197,14 @@ impl Book {
         let mut charges = Vec::new();
         for claim in &ask.claims {
             let holds = keeps && (claim.hard || claim.measure == Measure::Tokens);
-            self.counters.add(claim, now, |counter| {
+            let mut reserved = 0;
+            self.counters.add(claim, now, |counter, amount| {
+                reserved = amount;
                 if keeps {
                     counter.permits += 1;
                 }
                 if holds {
-                    counter.held += u128::from(claim.amount);
+                    counter.held += u128::from(amount);
                 }
                 standings.note(claim.measure, standing(claim, Some(counter), now));
                 if claim.hard {
@@ -210,7 +212,7 @@ impl Book {
                         key: claim.key,
                         at_micros: now.unix_micros,
                         until_micros: counter.window.leaves_at(now),
-                        amount: claim.amount,
+                        amount,
                     });
                 }
             });
@@ -219,7 +221,7 @@ impl Book {
                 rule: claim.rule,
                 measure: claim.measure,
                 hard: claim.hard,
-                amount: claim.amount,
+                amount: reserved,
                 added: now.micros,
             });
         }

@@ -8,7 +8,7 @@
 
 use std::{cell::RefCell, collections::HashMap};
 
-use crate::domain::usage::Usage;
+use crate::{domain::usage::Usage, snapshot::limits::TokenGuess};
 
 /// Models that are remembered; beyond this all are forgotten, since callers can make up any
 /// number.
@@ -64,18 +64,21 @@ pub struct Request<'a> {
 
 impl Estimates {
     /// The tokens that a request will use, input and output. The output is what the request
-    /// allows, or where it sets no bound, what the model's answers were like.
-    pub fn tokens(&self, request: &Request<'_>) -> u64 {
+    /// allows, or where it sets no bound, what the model's answers were like. Where nobody knows
+    /// that, a usual answer is hoped for, but none is counted on: a shard that has not met
+    /// the model yet must not ask for more than others need.
+    pub fn tokens(&self, request: &Request<'_>) -> TokenGuess {
         let models = self.models.borrow();
         let learnt = models.get(request.model).copied().unwrap_or_default();
         let in_a_mib = learnt.input.guess().unwrap_or(INPUT_PRIOR);
         let input = u128::from(request.body_bytes) * u128::from(in_a_mib);
         let input = u64::try_from(input.div_ceil(1 << 20)).unwrap_or(u64::MAX);
-        let output = request
-            .max_tokens
-            .or_else(|| learnt.output.guess())
-            .unwrap_or(OUTPUT_PRIOR);
-        input.min(GUESS_MAX) + output.min(GUESS_MAX)
+        let input = input.min(GUESS_MAX);
+        let known = request.max_tokens.or_else(|| learnt.output.guess());
+        TokenGuess {
+            least: input + known.unwrap_or(1).min(GUESS_MAX),
+            most: input + known.unwrap_or(OUTPUT_PRIOR).min(GUESS_MAX),
+        }
     }
 
     /// Learns from what a request of this kind really used.
@@ -164,12 +167,16 @@ mod tests {
     #[test]
     fn an_unknown_model_is_guessed_by_its_bytes_and_a_usual_answer() {
         let estimates = Estimates::default();
-        assert_eq!(estimates.tokens(&request(300, None)), 100 + OUTPUT_PRIOR);
-        assert_eq!(estimates.tokens(&request(300, Some(7))), 107);
-        assert_eq!(estimates.tokens(&request(0, Some(0))), 0);
-        assert_eq!(
-            estimates.tokens(&request(u64::MAX, Some(u64::MAX))),
-            2 * GUESS_MAX
+        let check = |request: &Request<'_>, least, most| {
+            assert_eq!(estimates.tokens(request), TokenGuess { least, most });
+        };
+        check(&request(300, None), 101, 100 + OUTPUT_PRIOR);
+        check(&request(300, Some(7)), 107, 107);
+        check(&request(0, Some(0)), 0, 0);
+        check(
+            &request(u64::MAX, Some(u64::MAX)),
+            2 * GUESS_MAX,
+            2 * GUESS_MAX,
         );
     }
 
@@ -178,19 +185,21 @@ mod tests {
         let estimates = Estimates::default();
         let request = request(400, None);
         estimates.learn(&request, &used(100, 20));
-        let first = estimates.tokens(&request);
+        let first = estimates.tokens(&request).most;
         assert!((200..=260).contains(&first), "{first}");
         for _ in 0..40 {
             estimates.learn(&request, &used(100, 20));
         }
-        let last = estimates.tokens(&request);
+        let guess = estimates.tokens(&request);
+        assert_eq!(guess.least, guess.most, "the model is known");
+        let last = guess.most;
         assert!((120..=124).contains(&last), "{last}");
         // Half the body, half the input.
         let half = Request {
             body_bytes: 200,
             ..request
         };
-        assert!((70..=74).contains(&estimates.tokens(&half)));
+        assert!((70..=74).contains(&estimates.tokens(&half).most));
     }
 
     #[test]

@@ -14,7 +14,10 @@ const FACTS: Facts<'static> = Facts {
     provider: "openai",
     model: "gpt-4o-mini-2024-07-18",
     model_name: "openai/gpt-4o-mini",
-    tokens: 50,
+    tokens: TokenGuess {
+        least: 40,
+        most: 50,
+    },
     bound: CostBound::AtMost(900),
     unix_micros: 1_795_000_000_000_000,
 };
@@ -112,6 +115,11 @@ fn claims_come_in_the_order_of_the_checks_with_their_amounts() {
             (Measure::Cost, 1_000, 0, false),
         ]
     );
+    let least: Vec<_> = claims(&rules, &FACTS)
+        .iter()
+        .map(|claim| claim.least)
+        .collect();
+    assert_eq!(least, [1, 1, 40, 900, 0]);
     assert_eq!(&*rules.rule(3).unwrap().id, "hard");
     assert!(Rules::of_gateway(&Gateway::default()).is_empty());
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::COUNTERS_MAX;
+use super::{COUNTERS_MAX, verdict::granted};
 use crate::{
     handoff::ledger::Charge,
     shard::ledger::window::{Detail, Now, Window},
@@ -109,14 +109,16 @@ impl Counters {
         })
     }
 
-    /// Adds a claim to its counter, which is made if it is not there, and lets `note` see it.
-    pub(super) fn add(&mut self, claim: &Claim, now: Now, note: impl FnOnce(&mut Counter)) {
+    /// Adds what is granted of a claim to its counter, which is made if it is not there, and lets
+    /// `note` see both.
+    pub(super) fn add(&mut self, claim: &Claim, now: Now, note: impl FnOnce(&mut Counter, u64)) {
         self.make(claim, now);
         self.change(claim.key, now, |counter, detail| {
-            if claim.amount > 0 {
-                counter.window.add(claim.amount, now, detail);
+            let amount = granted(claim, counter.window.sum());
+            if amount > 0 {
+                counter.window.add(amount, now, detail);
             }
-            note(counter);
+            note(counter, amount);
         });
     }
 
@@ -127,10 +129,12 @@ impl Counters {
         now: Now,
         change: impl FnOnce(&mut Counter, Detail),
     ) {
-        let detail = match self.entries {
-            ..ENTRIES_MANY => Detail::FINE,
-            ..ENTRIES_MAX => Detail::MEDIUM,
-            _ => Detail::COARSE,
+        let detail = if self.entries < ENTRIES_MANY {
+            Detail::FINE
+        } else if self.entries < ENTRIES_MAX {
+            Detail::MEDIUM
+        } else {
+            Detail::COARSE
         };
         let Some(counter) = self.all.get_mut(&key) else {
             return;

@@ -26,6 +26,7 @@ fn claim(number: u64, measure: Measure, limit: u64, amount: u64) -> Claim {
         limit,
         span: Span::Sliding(MINUTE),
         amount,
+        least: amount,
     }
 }
 
@@ -196,6 +197,30 @@ fn a_request_greater_than_a_limit_of_tokens_goes_alone() {
         refused(&mut book, &[tokens(100, 900)], at(3)).2,
         Some(MINUTE)
     );
+}
+
+#[test]
+fn a_model_that_nobody_knows_reserves_what_is_left() {
+    let mut book = Book::new(0);
+    let guess = |least| Claim {
+        least,
+        ..tokens(100, 900)
+    };
+    let used = |tokens| Actual {
+        tokens: Some(tokens),
+        ..Actual::default()
+    };
+    let first = granted(&mut book, &[tokens(100, 40)], at(0));
+    let second = granted(&mut book, &[guess(30)], at(1));
+    assert_eq!(book.standing(key(2), at(1)), Some((100, 100)));
+    assert_eq!(refused(&mut book, &[guess(1)], at(2)).0, Why::Limit);
+    book.settle(second, used(25), at(3));
+    book.settle(first, used(40), at(3));
+    assert_eq!(book.standing(key(2), at(3)), Some((65, 0)));
+    assert_eq!(refused(&mut book, &[guess(36)], at(3)).0, Why::Limit);
+    let third = granted(&mut book, &[guess(35)], at(3));
+    book.release(third, at(4));
+    assert_eq!(book.standing(key(2), at(4)), Some((65, 0)));
 }
 
 #[test]

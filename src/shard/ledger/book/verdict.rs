@@ -9,7 +9,7 @@ use crate::{
 /// Says whether a claim can be granted where `sum` counts already.
 pub(super) fn verdict(claim: &Claim, sum: u128) -> Result<(), Why> {
     let limit = u128::from(claim.limit);
-    let amount = u128::from(claim.amount);
+    let least = u128::from(claim.least);
     if sum >= limit {
         return Err(Why::Limit);
     }
@@ -17,10 +17,17 @@ pub(super) fn verdict(claim: &Claim, sum: u128) -> Result<(), Why> {
         // Charged afterwards: what is left of the limit is enough.
         Measure::Cost if !claim.hard => Ok(()),
         Measure::Tokens if sum == 0 => Ok(()),
-        Measure::Requests | Measure::Tokens | Measure::Cost if sum + amount <= limit => Ok(()),
-        Measure::Cost if amount > limit => Err(Why::TooLarge),
+        Measure::Requests | Measure::Tokens | Measure::Cost if sum + least <= limit => Ok(()),
+        Measure::Cost if least > limit => Err(Why::TooLarge),
         Measure::Requests | Measure::Tokens | Measure::Cost => Err(Why::Limit),
     }
+}
+
+/// What is reserved of a claim that is granted where `sum` counts already.
+pub(super) fn granted(claim: &Claim, sum: u128) -> u64 {
+    let left = u128::from(claim.limit).saturating_sub(sum);
+    let left = u64::try_from(left).unwrap_or(u64::MAX);
+    claim.amount.min(left.max(claim.least))
 }
 
 /// The most that may count for the claim to be granted; `None` if it never is.
@@ -28,8 +35,8 @@ pub(super) fn room(claim: &Claim) -> Option<u128> {
     let below = claim.limit.checked_sub(1)?;
     let rest = match claim.measure {
         Measure::Cost if !claim.hard => below,
-        Measure::Tokens => claim.limit.saturating_sub(claim.amount),
-        Measure::Requests | Measure::Cost => claim.limit.checked_sub(claim.amount)?,
+        Measure::Tokens => claim.limit.saturating_sub(claim.least),
+        Measure::Requests | Measure::Cost => claim.limit.checked_sub(claim.least)?,
     };
     Some(u128::from(rest.min(below)))
 }
