@@ -16,7 +16,7 @@
 //! into a new one which takes the name. So the file stays small and is read in a moment.
 //!
 //! How a server uses it: [`Journal::open`] before the shards start; [`Recovered::of_shard`] to each
-//! shard's [`Book::recover`](../../shard/ledger/book/struct.Book.html#method.recover); a
+//! shard's [`Book::recover`](crate::shard::ledger::Book::recover); a
 //! [`letterbox`](crate::handoff::mailbox::letterbox) of [`Batch`](crate::handoff::ledger::Batch) whose
 //! posts the shards get; then [`LedgerThread::start`]. At the end, when the shards have ended:
 //! [`LedgerThread::stop`], before the data folder is unlocked.

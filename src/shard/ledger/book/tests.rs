@@ -1,7 +1,14 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{shard::ledger::window::MICROS_AT_START, snapshot::limits::Span};
+use crate::{
+    domain::usage::Usage,
+    shard::ledger::{
+        estimate::{Estimates, Request},
+        window::MICROS_AT_START,
+    },
+    snapshot::limits::Span,
+};
 
 const UNIX: u64 = 1_795_000_000_000_000;
 const SECOND: u64 = 1_000_000;
@@ -491,6 +498,71 @@ fn a_budget_of_the_calendar_begins_anew_also_for_what_began_before() {
         refused(&mut book, &[period(5 * MINUTE)], at(5 * MINUTE + 4)).0,
         Why::Limit
     );
+}
+
+/// A request of some client that is under way.
+struct UnderWay {
+    permit: PermitId,
+    shard: usize,
+    ends: u64,
+}
+
+#[test]
+fn a_limit_of_tokens_holds_among_many_clients_on_several_shards() {
+    const LIMIT: u64 = 100;
+    const USED: u64 = 21;
+    let request = Request {
+        model: "openai/m",
+        body_bytes: 90,
+        max_tokens: None,
+    };
+    let usage = Usage {
+        input: Some(9),
+        output: Some(12),
+        ..Usage::UNKNOWN
+    };
+    let shards: [Estimates; 4] = Default::default();
+    let mut book = Book::new(0);
+    let (mut under_way, mut admitted): (Vec<UnderWay>, Vec<u64>) = (Vec::new(), Vec::new());
+    let mut of_shard = [0; 4];
+    for turn in 0..2_400u64 {
+        // 64 clients ask every 100 ms; an answer takes half a second.
+        let now = turn * SECOND / 10;
+        let (over, rest): (Vec<_>, Vec<_>) = under_way
+            .into_iter()
+            .partition(|one: &UnderWay| one.ends <= now);
+        under_way = rest;
+        for one in over {
+            shards[one.shard].learn(&request, &usage);
+            let actual = Actual {
+                tokens: Some(USED),
+                ..Actual::default()
+            };
+            assert!(book.settle(one.permit, actual, at(now)));
+        }
+        for client in 0..64u64 {
+            let shard = usize::try_from((client + turn) % 4).unwrap();
+            let guess = shards[shard].tokens(&request);
+            let claim = Claim {
+                least: guess.least,
+                ..tokens(LIMIT, guess.most)
+            };
+            if let Ok(permit) = reserve(&mut book, &[claim], at(now)) {
+                admitted.push(now);
+                of_shard[shard] += 1;
+                under_way.push(UnderWay {
+                    permit: permit.id.unwrap(),
+                    shard,
+                    ends: now + SECOND / 2,
+                });
+            }
+        }
+        let within = admitted.iter().filter(|then| now - **then < MINUTE).count() as u64;
+        assert!(within * USED <= LIMIT, "{within} at {now}");
+    }
+    // Four minutes, four requests in each; and no shard is left out.
+    assert!(admitted.len() >= 14, "{}", admitted.len());
+    assert!(of_shard.iter().all(|count| *count > 0), "{of_shard:?}");
 }
 
 /// The book the slow way: everything that was ever granted.
