@@ -17,18 +17,21 @@
 //!    method (a GET that opens no WebSocket) is bound by `AtMost(0)`; a WebSocket is `Unbounded`.
 //!    [`Rules::claim`](crate::snapshot::limits::Rules::claim) turns all that into claims; its error
 //!    refuses the request.
-//! 2. An [`Ask`] goes to the owner of the claims, which calls [`Book::reserve`]. `Some` answer goes
-//!    back at once. `None`: a hard limit is involved, and the answer comes from
-//!    [`Book::journalled`] or [`Book::tick`].
+//! 2. An [`Ask`] with the ticket of a [`desk::Waiting`] goes to the owner of the claims, which calls
+//!    [`Book::reserve`]. `Some` answer goes back at once. `None`: a hard limit is involved, and the
+//!    answer comes from [`Book::journalled`] or [`Book::tick`]. Answers go to
+//!    [`desk::Desk::answered`] of the shard that the ticket names.
 //! 3. A key's budget is asked for after the gateway's limits, at its own owner, with an `Ask` of its
-//!    own. The first `Ask` then says `undoable`, and is given back by [`Book::release`] if the second
-//!    is refused.
-//! 4. The end. An exchange that reached a provider calls [`Book::settle`] at the owner of each
-//!    [`Permit`] that has an id ([`PermitId::shard`]), with what the meter found:
-//!    [`estimate::counted`] tokens and the cost, `None` where unknown; zero where the attempt failed
-//!    before anything was used. One that reached nobody calls [`Book::release`]. Either is owed for
-//!    every permit, also by exchanges that are dropped, and by whoever gets an answer for a
-//!    ticket that nobody waits for any more. [`estimate::Estimates::learn`] learns from the usage.
+//!    own. The first `Ask` then says `undoable`, and what it got is released if the second is
+//!    refused.
+//! 4. The exchange keeps each permit as a [`desk::Hold`], and says when the request is about to be
+//!    sent ([`desk::Hold::note_sent`]).
+//! 5. The end. An exchange that reached a provider settles with what the meter found:
+//!    [`estimate::counted`] tokens and the cost, `None` where unknown; [`Actual::NOTHING`] where the
+//!    attempt failed before anything was used. One that reached nobody releases. One that is
+//!    dropped does the right thing by itself. [`estimate::Estimates::learn`] learns from the usage.
+//!    At the end of each turn the shard takes what ended from its desk ([`desk::Desk::take_end`]) to the
+//!    owners ([`PermitId::shard`]): [`Book::settle`] or [`Book::release`].
 //!
 //! # The owner's loop
 //!
@@ -65,6 +68,7 @@ pub mod window;
 pub mod estimate;
 pub mod bound;
 pub mod book;
+pub mod desk;
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -84,6 +88,10 @@ pub struct Ask {
     /// Another owner is asked next, and if it refuses, all of this is to be undone.
     pub undoable: bool,
 }
+
+/// The life of a permit whose exchange has no time limit of its own: longer than any answer takes.
+/// Exchanges that end, end their permits; this is for faults of ours.
+pub const LIFE: Duration = Duration::from_hours(24);
 
 /// Names a question to an owner. The owner gives it back and makes nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -63,6 +63,8 @@ pub struct Book {
     reservations: Vec<Reservation>,
     settlements: Vec<Settlement>,
     spent: HashMap<CounterKey, Charge>,
+    /// What is reserved under hard limits and not settled yet, over all counters.
+    held_cost: u128,
     /// When settlements and what was spent went out last.
     settled_at: u64,
     spent_at: u64,
@@ -115,6 +117,7 @@ impl Book {
             reservations: Vec::new(),
             settlements: Vec::new(),
             spent: HashMap::new(),
+            held_cost: 0,
             settled_at: 0,
             spent_at: 0,
         }
@@ -128,6 +131,12 @@ impl Book {
     /// How many permits are out.
     pub fn outstanding(&self) -> usize {
         self.permits.len()
+    }
+
+    /// How many pico-dollars are reserved under hard limits and not settled yet. A request counts
+    /// once for each such limit that it has.
+    pub fn held_cost(&self) -> u128 {
+        self.held_cost
     }
 
     /// How many counters there are.
@@ -216,6 +225,9 @@ impl Book {
                     });
                 }
             });
+            if claim.hard {
+                self.held_cost += u128::from(reserved);
+            }
             held.push(Held {
                 key: claim.key,
                 rule: claim.rule,
@@ -277,6 +289,7 @@ impl Book {
         for held in &open.held {
             let charged = self.end_held(held, end, now);
             if held.hard {
+                self.held_cost = self.held_cost.saturating_sub(u128::from(held.amount));
                 amounts.push(charged);
             }
         }

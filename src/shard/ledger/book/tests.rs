@@ -687,6 +687,7 @@ proptest! {
                 prop_assert_eq!(sum, u128::from(slow.sum(counter, now)));
             }
             prop_assert_eq!(book.outstanding(), open.len());
+            prop_assert!(book.held_cost() == 0 || !open.is_empty());
         }
         for (id, _) in open {
             book.release(id, at(now));
@@ -695,6 +696,7 @@ proptest! {
             let held = book.standing(key(counter), at(now)).map_or(0, |(_, held)| held);
             prop_assert_eq!(held, 0);
         }
+        prop_assert_eq!(book.held_cost(), 0);
     }
 
     #[test]
