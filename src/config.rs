@@ -303,6 +303,8 @@ pub struct Budget {
     pub time_zone: String,
     /// Whether it is reserved before the request, so that it is never passed.
     pub hard: bool,
+    /// Whether requests whose cost nobody can tell pass a hard budget.
+    pub allow_unpriced: bool,
 }
 
 /// A period of the calendar.

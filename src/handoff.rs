@@ -5,7 +5,7 @@
 //! (what shards say to each other),
 //! [`counters`] (what a shard counts), [`body_parts`] (how bodies are packed), [`log_queue`]
 //! (records and bodies on their way to the log writer), [`log_health`] (what the writer lets
-//! everybody see).
+//! everybody see), [`ledger`] (reservations on their way to the journal).
 
 pub mod mailbox;
 pub mod mesh;
@@ -13,3 +13,4 @@ pub mod counters;
 pub mod body_parts;
 pub mod log_queue;
 pub mod log_health;
+pub mod ledger;

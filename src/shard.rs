@@ -2,7 +2,7 @@
 //!
 //! In the order in which a request meets it: [`accept`], [`connection`], [`exchange`] (one
 //! request on one screen) and its stages [`parse`], [`authenticate`], [`body`], [`route`],
-//! [`cache`], [`upstream`] (as often as [`retry`] says), [`relay`] or [`tunnel`], [`record`];
+//! [`cache`], [`ledger`], [`upstream`] (as often as [`retry`] says), [`relay`] or [`tunnel`], [`record`];
 //! [`reply`] where tidegate itself answers,
 //! [`management`] where a side thread does. Below them: [`models`] (what it remembers), [`emit`] (heads written anew),
 //! [`stream`] and [`tls`] (bytes on sockets), [`mesh`] (what it says to other shards), [`buffer`], [`clock`], [`runtime`].
@@ -17,6 +17,7 @@ pub mod universal;
 pub mod route;
 pub mod retry;
 pub mod cache;
+pub mod ledger;
 pub mod upstream;
 pub mod relay;
 pub mod tunnel;

@@ -1,10 +1,12 @@
 //! The configuration, compiled for reading: immutable, replaced as a whole.
 //!
 //! A shard reads it on every exchange, so look-ups are by hash and borrow. Reading order: this
-//! page, [`key_table`] (who a token belongs to), [`providers`] (where a slug leads).
+//! page, [`key_table`] (who a token belongs to), [`providers`] (where a slug leads), [`limits`] (what
+//! a request counts against).
 
 pub mod key_table;
 pub mod providers;
+pub mod limits;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -18,6 +20,7 @@ pub use crate::config::gateway::Backoff;
 
 pub use self::{
     key_table::{Key, KeyTable, Proof},
+    limits::Rules,
     providers::{DEFAULT_ALIAS, Provider, Providers, Secret},
 };
 
@@ -40,6 +43,8 @@ pub struct Snapshot {
     pub providers: Providers,
     /// What tokens cost.
     pub prices: PriceTable,
+    /// Budgets of keys, by the keys' names.
+    pub budgets: HashMap<Box<str>, Rules>,
     gateways: HashMap<Box<str>, Gateway>,
     implied: Gateway,
     implies_any: bool,
@@ -83,6 +88,8 @@ pub struct Gateway {
     pub cache: CacheRules,
     /// Credentials that were stored for this gateway.
     pub credentials: Vec<StoredCredential>,
+    /// Limits on its traffic and cost.
+    pub rules: Rules,
 }
 
 /// How often requests are tried, where they do not say so themselves.
@@ -169,6 +176,7 @@ impl Snapshot {
                     .iter()
                     .map(|(key, prices)| (key.as_str(), *prices)),
             ),
+            budgets: Rules::of_budgets(&config.tokens)?,
             gateways: config
                 .gateways
                 .iter()
@@ -225,6 +233,7 @@ impl Gateway {
                     secret: stored.secret.clone(),
                 })
                 .collect(),
+            rules: Rules::of_gateway(gateway),
         }
     }
 }
@@ -239,5 +248,13 @@ pub enum CompileError {
         slug: Box<str>,
         /// What is wrong with it.
         why: Box<str>,
+    },
+    /// A time zone that the machine's tables do not have.
+    #[error("tokens.{token}.budget.time_zone: this machine knows no time zone {zone}")]
+    TimeZone {
+        /// The token.
+        token: Box<str>,
+        /// The zone.
+        zone: Box<str>,
     },
 }

@@ -93,6 +93,7 @@ pub(super) struct Budget {
     pub(super) period: Field<String>,
     pub(super) time_zone: Field<String>,
     pub(super) hard: Field<bool>,
+    pub(super) allow_unpriced: Field<bool>,
 }
 
 /// `[gateways.ID]`: the management API's own names and units, then ours.
@@ -212,6 +213,7 @@ pub(super) struct SpendRule {
     pub(super) model: Field<Dimension>,
     pub(super) provider: Field<Dimension>,
     pub(super) hard: Field<bool>,
+    pub(super) allow_unpriced: Field<bool>,
 }
 
 /// How a spend rule splits or chooses requests.

@@ -294,6 +294,9 @@ pub struct SpendRule {
     pub provider: Option<Dimension>,
     /// Ours: reserve before the request, so that the limit is never passed.
     pub hard: bool,
+    /// Ours: let requests through a hard rule whose cost nobody can tell. They count nothing
+    /// unless the provider says what they cost.
+    pub allow_unpriced: bool,
 }
 
 /// How a spend rule splits or chooses requests.

@@ -81,7 +81,7 @@ const HARMLESS_NAMES: [&str; 5] = [
 const SECRET_TABLES: [&str; 3] = ["tokens", "providers", "custom_providers"];
 
 /// Keys of those tables that are known to hold none.
-const PLAIN_NAMES: [&str; 18] = [
+const PLAIN_NAMES: [&str; 19] = [
     "name",
     "permissions",
     "budget",
@@ -89,6 +89,7 @@ const PLAIN_NAMES: [&str; 18] = [
     "period",
     "time_zone",
     "hard",
+    "allow_unpriced",
     "weight",
     "base_url",
     "origin",

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use super::counters::Counters;
+use super::{counters::Counters, ledger::Journalled};
 use crate::{domain::cache::Purge, snapshot::Snapshot, sys::bell::Bell};
 
 /// What side threads tell a shard.
@@ -34,6 +34,8 @@ pub enum Order {
         /// What to send to the caller.
         answer: ApiAnswer,
     },
+    /// The answer to a [`Batch`](super::ledger::Batch) with reservations.
+    Journalled(Journalled),
     /// Send a copy of the counters there.
     Count(Sender<Box<Counters>>),
     /// Forget cached answers.

@@ -53,6 +53,52 @@ pub struct Priced<'a> {
     pub max_output_tokens: Option<u64>,
 }
 
+/// The most that a model can cost, whatever the class of service and the length of the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dearest {
+    /// An input token of the dearest kind; `None` if no input has a price.
+    pub input: Option<Rate>,
+    /// An output token of the dearest kind; `None` if no output has a price.
+    pub output: Option<Rate>,
+    /// Something is paid by the piece.
+    pub by_piece: bool,
+    /// The most output tokens the model can make, if the table knows it.
+    pub max_output_tokens: Option<u64>,
+}
+
+impl Dearest {
+    /// The dearest of all these prices.
+    pub fn of(all: impl IntoIterator<Item = Prices>) -> Self {
+        let mut dearest = Self {
+            input: None,
+            output: None,
+            by_piece: false,
+            max_output_tokens: None,
+        };
+        for prices in all {
+            let [
+                input,
+                output,
+                read,
+                write,
+                hour,
+                reasoning,
+                sound_in,
+                sound_out,
+                picture,
+                pieces @ ..,
+            ] = prices.all();
+            let inputs = [input, read, write, hour, sound_in, picture];
+            let outputs = [output, reasoning, sound_out];
+            // `None` is less than any price.
+            dearest.input = inputs.into_iter().fold(dearest.input, Option::max);
+            dearest.output = outputs.into_iter().fold(dearest.output, Option::max);
+            dearest.by_piece |= pieces.iter().any(Option::is_some);
+        }
+        dearest
+    }
+}
+
 /// Where the prices of one model stand in a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PricePlace(Place);
@@ -299,6 +345,29 @@ impl PriceTable {
                     key: entry.key,
                     prices: self.prices_of(entry, usage)?,
                     max_output_tokens: entry.max_output_tokens.map(u64::from),
+                })
+            }
+        }
+    }
+
+    /// The most that what stands at a place can cost.
+    pub fn dearest(&self, place: PricePlace) -> Option<Dearest> {
+        match place.0 {
+            Place::Own(at) => {
+                let (_, prices) = self.overrides.get(at)?;
+                Some(Dearest::of([*prices]))
+            }
+            Place::Listed(at) => {
+                let entry = self.entries.get(at)?;
+                let mut base = entry.rates.prices();
+                for extra in slice(&self.extras, entry.extras_from, entry.extras) {
+                    extra.apply(&mut base);
+                }
+                let tiers = slice(&self.tiers, entry.tiers_from, entry.tiers).iter();
+                let all = tiers.map(|tier| tier.rates.prices()).chain([base]);
+                Some(Dearest {
+                    max_output_tokens: entry.max_output_tokens.map(u64::from),
+                    ..Dearest::of(all)
                 })
             }
         }

@@ -132,6 +132,8 @@ async fn obey(
                     shard.hosts.resolved(&host, &addresses, shard.clock.now());
                 }
                 Order::Answer { ticket, answer } => shard.answered(ticket, answer),
+                // No shard reserves yet, so none is answered.
+                Order::Journalled(_) => {}
                 Order::Count(reply) => {
                     let counters = Box::new(shard.counted());
                     // Who asked may have given up.

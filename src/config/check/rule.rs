@@ -86,6 +86,7 @@ impl Checker<'_, '_> {
                 .as_ref()
                 .and_then(|provider| self.dimension(provider)),
             hard: flag(&file.hard, false),
+            allow_unpriced: flag(&file.allow_unpriced, false),
             id: id?,
             limit: limit?,
             window: window?,

@@ -130,6 +130,7 @@ impl Checker<'_, '_> {
             period: period?,
             time_zone: time_zone?,
             hard: flag(&file.hard, false),
+            allow_unpriced: flag(&file.allow_unpriced, false),
         })
     }
 

@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | 0 | 4 | magic `TGlf` |
 //! | 4 | 1 | version, 1 |
-//! | 5 | 1 | kind: 1 file header, 2 rows, 3 bodies, 4 columns, 5 deletions, 6 rollups |
+//! | 5 | 1 | kind: 1 file header, 2 rows, 3 bodies, 4 columns, 5 deletions, 6 rollups, 7 ledger |
 //! | 6 | 2 | flags: 1 payload is lz4, its first 4 bytes the length before |
 //! | 8 | 4 | rows: records of a row frame, parts of a body frame |
 //! | 12 | 4 | length of the payload, without padding |
@@ -74,6 +74,8 @@ pub enum Kind {
     Deletions = 5,
     /// Counts and sums of records (see [`crate::control::rollup`]).
     Rollup = 6,
+    /// Reservations and charges (see [`crate::control::ledger`]).
+    Ledger = 7,
 }
 
 impl Kind {
@@ -86,6 +88,7 @@ impl Kind {
             4 => Some(Self::Columns),
             5 => Some(Self::Deletions),
             6 => Some(Self::Rollup),
+            7 => Some(Self::Ledger),
             _ => None,
         }
     }
@@ -416,6 +419,9 @@ pub fn read_any(image: &[u8]) -> (u64, u64) {
             }
             Some(Kind::Rollup) => {
                 let _ = crate::control::rollup::table::Table::read(payload);
+            }
+            Some(Kind::Ledger) => {
+                let _ = crate::control::ledger::step::read(payload, |_| {});
             }
             None => {}
         }

@@ -438,7 +438,7 @@ impl Appender {
     }
 
     /// Starts a file at `draft` that is to become `path`.
-    pub(super) fn draft(
+    pub(in crate::control) fn draft(
         draft: &Path,
         path: &Path,
         contents: Kind,

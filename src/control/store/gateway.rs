@@ -223,6 +223,7 @@ fn spend_rule(form: &Value) -> Option<SpendRule> {
         model: form.get("model").and_then(dimension),
         provider: form.get("provider").and_then(dimension),
         hard: is(form, "hard", false),
+        allow_unpriced: is(form, "allow_unpriced", false),
     })
 }
 
@@ -371,6 +372,7 @@ fn spend_document(limits: &SpendLimits) -> Value {
             "window": rule.window.as_secs(),
             "technique": word(&TECHNIQUES, rule.technique),
             "hard": rule.hard,
+            "allow_unpriced": rule.allow_unpriced,
         });
         if !rule.metadata.is_empty() {
             let all = rule.metadata.iter();
@@ -425,7 +427,7 @@ mod tests {
             "retry_max_attempts": 3, "retry_delay": 50, "retry_backoff": "linear",
             "spend_limits": {"enabled": true, "rules": [
                 {"id": "r", "enabled": true, "limit": 0.000_001, "limitType": "cost", "window": 60,
-                 "technique": "fixed", "hard": true, "model": {"mode": "filter", "values": ["m"]},
+                 "technique": "fixed", "hard": true, "allow_unpriced": true, "model": {"mode": "filter", "values": ["m"]},
                  "metadata": {"user": {"mode": "partition"}}}]},
             "request_limits": [{"limit": 3, "window": 9, "technique": "fixed", "by": "metadata.team"}],
             "on_disconnect": "drain",

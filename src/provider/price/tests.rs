@@ -385,3 +385,42 @@ fn the_provenance_stands_in_the_table() {
     assert!(include_str!("../prices.LICENSE").contains("MIT License"));
     assert!(TABLE.len() < 400_000);
 }
+
+#[test]
+fn the_dearest_price_is_that_of_any_class_tier_or_kind() {
+    let table = PriceTable::of_text(
+        "p/m\tchat\t500\t100\t200\t10\t150\t-\t900\t1000:300:250:-:-:-:- p0:400:1000:-:-:-:-\ta:350\n\
+         p/n\tchat\t-\t7\t-\t-\t-\t-\t-\t-\ti:5\n",
+    );
+    let dearest = |model| {
+        let place = table.find_place("p", model, "")?;
+        table.dearest(place)
+    };
+    let rate = |units: u128| Rate::from_units(units * RATE_UNITS);
+    assert_eq!(
+        dearest("m"),
+        Some(Dearest {
+            input: rate(400),
+            output: rate(1_000),
+            by_piece: false,
+            max_output_tokens: Some(500),
+        })
+    );
+    assert_eq!(
+        dearest("n"),
+        Some(Dearest {
+            input: rate(7),
+            output: None,
+            by_piece: true,
+            max_output_tokens: None,
+        })
+    );
+    let own = Prices {
+        output: rate(3),
+        ..Prices::default()
+    };
+    let table = table.with_overrides([("p/m", own)]);
+    let place = table.find_place("p", "m", "").unwrap();
+    let dearest = table.dearest(place).unwrap();
+    assert_eq!((dearest.input, dearest.output), (None, rate(3)));
+}

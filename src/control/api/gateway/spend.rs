@@ -56,6 +56,7 @@ fn rule(given: &Value, ids: &mut Vec<String>, report: &mut Report) -> Option<Val
     let model = option(form, "model", report, dimension);
     let provider = option(form, "provider", report, dimension);
     let hard = option(form, "hard", report, flag);
+    let allow_unpriced = option(form, "allow_unpriced", report, flag);
     let mut rule = Map::new();
     if let Some(id) = id? {
         rule.insert("id".to_owned(), id.into());
@@ -71,6 +72,7 @@ fn rule(given: &Value, ids: &mut Vec<String>, report: &mut Report) -> Option<Val
         ("model", model?),
         ("provider", provider?),
         ("hard", hard?.map(Value::from)),
+        ("allow_unpriced", allow_unpriced?.map(Value::from)),
     ];
     for (name, value) in forms {
         if let Some(value) = value {
