@@ -14,6 +14,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use rustls::ServerConfig;
@@ -27,9 +28,10 @@ use crate::{
             self, KeyError, KeyStore,
             api_token::{self, ApiTokenError, Source},
         },
+        ledger::{Journal, LedgerThread, Recovered},
         logs::{
             self, LogOptions, LogStartError, Logs, folder::LogDir, limit::RowLimit,
-            seal::retention::Retention,
+            seal::retention::Retention, segment::write_at,
         },
         reload::{self, Compiled, ReloadCommand, ReloadError, ReloadParts, standing::Standing},
         resolve::Resolvers,
@@ -43,6 +45,7 @@ use crate::{
     },
     domain::cache,
     handoff::{
+        ledger::{Batch, LedgerHealth},
         log_health::LogHealth,
         log_queue::{LogCounters, LogSender},
         mailbox::{Letterbox, Order, Post, Question, letterbox},
@@ -159,6 +162,9 @@ pub struct Server {
     api_token: ApiToken,
     master_key_made: Option<PathBuf>,
     logs: Logs,
+    ledger: LedgerThread,
+    /// What the start found in the ledger's journal that needs a word.
+    ledger_notes: Vec<String>,
     rollup: RollupThread,
     resolvers: Resolvers,
     api: Api,
@@ -275,6 +281,9 @@ pub fn start(options: Options) -> Result<Server, StartError> {
     let log_counters = counters_of(&senders);
     let (worn, worn_out) = unbounded();
     let (resolve, names) = letterbox().map_err(system("make an eventfd"))?;
+    let (journal, batches) = letterbox().map_err(system("make an eventfd"))?;
+    let ledger_health: Arc<LedgerHealth> = Arc::default();
+    let (ledger, recovered) = open_ledger(&data_dir, &ledger_health)?;
     let (api, calls) = letterbox().map_err(system("make an eventfd"))?;
 
     let common = Common {
@@ -284,6 +293,9 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         health: Arc::clone(logs.health()),
         resolve,
         api,
+        journal,
+        recovered: &recovered,
+        shards,
         clients,
         cache: CacheParts {
             share: cache::share(config.cache_memory, shards),
@@ -292,6 +304,7 @@ pub fn start(options: Options) -> Result<Server, StartError> {
     };
     let crew = start_shards(&common, senders)?;
     let thread = || system("start a thread");
+    let ledger = LedgerThread::start(ledger, batches, crew.orders.clone()).map_err(thread())?;
     let resolvers = Resolvers::start(names, crew.orders.clone()).map_err(thread())?;
     let (driver, driver_note) = agree(shards, &crew.reports, &crew.go)?;
     let addresses = addresses(&listeners.main);
@@ -349,11 +362,28 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         api_token,
         master_key_made,
         logs,
+        ledger,
+        ledger_notes: recovered.notes,
         rollup,
         resolvers,
         api,
         reload,
         data_dir,
+    })
+}
+
+/// Reads what limits on cost have counted so far.
+fn open_ledger(
+    data_dir: &DataDir,
+    health: &Arc<LedgerHealth>,
+) -> Result<(Journal, Recovered), StartError> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let micros = since.map_or(0, |since| since.as_micros());
+    let micros = u64::try_from(micros).unwrap_or(u64::MAX);
+    let opened = Journal::open(data_dir.path(), micros, write_at(), Arc::clone(health));
+    opened.map_err(|source| StartError::System {
+        what: "read the ledger's journal",
+        source,
     })
 }
 
@@ -435,6 +465,9 @@ struct Common<'a> {
     resolve: Post<Question>,
     api: Post<Question>,
     clients: ClientConfigs,
+    journal: Post<Batch>,
+    recovered: &'a Recovered,
+    shards: usize,
     cache: CacheParts,
 }
 
@@ -476,6 +509,8 @@ fn start_shards(common: &Common<'_>, logs: Vec<LogSender>) -> Result<Crew, Start
                 seed: random()?,
                 mesh,
                 cache: common.cache.clone(),
+                charges: common.recovered.of_shard(number, common.shards).collect(),
+                journal: common.journal.clone(),
                 log,
                 health: Arc::clone(&common.health),
                 resolve: common.resolve.clone(),
@@ -588,6 +623,7 @@ impl Server {
             .iter()
             .chain(&found.damages)
             .map(ToString::to_string)
+            .chain(self.ledger_notes.iter().cloned())
             .collect()
     }
 
@@ -605,6 +641,7 @@ impl Server {
         self.reload.stop();
         self.api.stop();
         drop(self.resolvers);
+        self.ledger.stop();
         self.logs.stop();
         self.rollup.stop();
         drop(self.data_dir);

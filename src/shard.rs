@@ -47,6 +47,7 @@ use self::{
     buffer::Buffers,
     cache::{Cache, CacheParts},
     clock::{Clock, Deadlines, Moment},
+    ledger::post::Ledger,
     mesh::{Mesh, Message},
     models::Models,
     upstream::host::Hosts,
@@ -55,6 +56,7 @@ use crate::{
     domain::id::{RequestId, RequestIds},
     handoff::{
         counters::{Counters, Plain},
+        ledger::{Batch, Charge},
         log_health::LogHealth,
         log_queue::LogSender,
         mailbox::{ApiAnswer, Post, Question},
@@ -87,6 +89,8 @@ pub struct Shard {
     pub log: RefCell<LogSender>,
     /// How the log is.
     pub health: Arc<LogHealth>,
+    /// Limits and budgets, as far as it owns or asks for them.
+    pub ledger: Ledger,
     /// Where names are looked up.
     pub resolve: Post<Question>,
     /// Where management requests are answered.
@@ -125,6 +129,10 @@ pub struct Parts {
     pub log: LogSender,
     /// How the log is.
     pub health: Arc<LogHealth>,
+    /// What its counters held before.
+    pub charges: Vec<Charge>,
+    /// Where reservations are written down.
+    pub journal: Post<Batch>,
     /// Where names are looked up.
     pub resolve: Post<Question>,
     /// Where management requests are answered.
@@ -195,6 +203,7 @@ impl Shard {
             counters: RefCell::default(),
             log: RefCell::new(parts.log),
             health: parts.health,
+            ledger: Ledger::new(parts.number, parts.charges, parts.journal),
             resolve: parts.resolve,
             api: parts.api,
             tls: parts.tls,

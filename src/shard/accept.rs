@@ -23,6 +23,7 @@ use super::{
     Shard, cache,
     clock::Moment,
     connection::{self, Door},
+    ledger::post as ledger,
     mesh,
     stream::Stream,
     tls,
@@ -73,6 +74,7 @@ pub async fn run(
 ) -> io::Result<()> {
     let _leaving = Leaving(&shard);
     let ended = obey(&shard, listeners, orders).await;
+    ledger::finish(&shard);
     // The shard itself is never dropped: its tasks hold it.
     shard.log.borrow_mut().tick();
     ended
@@ -132,8 +134,7 @@ async fn obey(
                     shard.hosts.resolved(&host, &addresses, shard.clock.now());
                 }
                 Order::Answer { ticket, answer } => shard.answered(ticket, answer),
-                // No shard reserves yet, so none is answered.
-                Order::Journalled(_) => {}
+                Order::Journalled(written) => ledger::journalled(shard, &written),
                 Order::Count(reply) => {
                     let counters = Box::new(shard.counted());
                     // Who asked may have given up.
@@ -281,6 +282,7 @@ async fn tick(shard: Rc<Shard>, bell: Arc<Bell>) {
         watch.tick(now.micros_since(due));
         shard.deadlines.tick(now);
         cache::tick(&shard, now);
+        ledger::tick(&shard);
         mesh::retry(&shard);
         if shard.is_draining() {
             // A drain ends with the last connection, of this shard or another: none rings a bell.

@@ -159,6 +159,8 @@ pub struct DownstreamHead<'a> {
     pub ids: Ids<'a>,
     /// Microseconds that tidegate added up to here.
     pub overhead_micros: u64,
+    /// How limits stand, as the values of two fields.
+    pub limits: Option<&'a (String, String)>,
     /// The subprotocol of a switch of protocols, as it is to be echoed.
     pub subprotocol: Option<&'a [u8]>,
 }
@@ -177,6 +179,9 @@ pub fn response(
         }
     }
     downstream.ids.write(out);
+    if let Some((policy, state)) = downstream.limits {
+        out.extend_from_slice(reply::limit_fields(policy, state).as_bytes());
+    }
     out.extend_from_slice(b"server-timing: tg;dur=");
     milliseconds(out, downstream.overhead_micros);
     out.extend_from_slice(b"\r\n");

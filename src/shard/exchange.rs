@@ -5,6 +5,7 @@ use std::{rc::Rc, time::Duration};
 
 mod answer;
 mod cached;
+mod limits;
 mod step;
 mod steps;
 
@@ -156,6 +157,8 @@ struct Errand<'e, 'a> {
     gateway: &'a Gateway,
     /// The request as the caller sent it.
     request: &'a RequestHead<'a>,
+    /// Limits on requests have counted it.
+    admitted: bool,
 }
 
 /// One line, one stage. What a stage learns is noted in the draft, so that a refusal is as well
@@ -200,6 +203,7 @@ async fn exchange<'a>(
         snapshot,
         gateway,
         request: head,
+        admitted: false,
     };
     let Some(call) = call else {
         return Box::pin(steps::carry(

@@ -69,6 +69,7 @@ pub mod estimate;
 pub mod bound;
 pub mod book;
 pub mod desk;
+pub mod post;
 
 use std::{fmt::Write as _, time::Duration};
 

@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Shard, cache, clock::Deadline};
+use super::{Shard, cache, clock::Deadline, ledger::post as ledger};
 use crate::handoff::{
     counters::Plain,
     mesh::{MeshEnd, Unsent},
@@ -76,6 +76,8 @@ pub enum Answer {
 pub enum Notice {
     /// About a cached answer, to its owner.
     Cache(cache::Notice),
+    /// About limits.
+    Ledger(ledger::Notice),
     /// A further answer to a question that was answered with a promise of it.
     Later {
         /// The question's ticket.
@@ -329,8 +331,10 @@ pub fn tell(shard: &Rc<Shard>, to: usize, notice: Notice) {
 /// A notice that reaches nobody.
 fn lose(shard: &Rc<Shard>, notice: Notice) {
     shard.mesh.count(|counts| counts.lost += 1);
-    if let Notice::Later { answer, .. } = notice {
-        unclaimed(shard, shard.number, answer);
+    match notice {
+        Notice::Later { answer, .. } => unclaimed(shard, shard.number, answer),
+        Notice::Ledger(notice) => ledger::lost(shard, notice),
+        Notice::Cache(_) => {}
     }
 }
 
@@ -444,6 +448,7 @@ fn answer(shard: &Rc<Shard>, asker: Asker, question: Question) -> Option<Answer>
 fn hear(shard: &Rc<Shard>, from: usize, notice: Notice) {
     match notice {
         Notice::Cache(notice) => cache::hear(shard, notice),
+        Notice::Ledger(notice) => ledger::hear(shard, notice),
         Notice::Later { ticket, answer } => deliver(shard, from, ticket, answer),
     }
 }

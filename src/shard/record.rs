@@ -104,6 +104,10 @@ pub struct Draft<'a> {
     pub key_digests: Option<Box<PartDigests>>,
     /// The request asks for a stream.
     pub wants_stream: bool,
+    /// The most output tokens that the request allows.
+    pub max_tokens: Option<u64>,
+    /// How the limits stand, as two header fields say it.
+    pub limits: Option<Box<(String, String)>>,
 }
 
 /// An answer's body on its way into the cache.
@@ -190,6 +194,8 @@ impl<'a> Draft<'a> {
             cache: None,
             key_digests: None,
             wants_stream: false,
+            max_tokens: None,
+            limits: None,
         }
     }
 
@@ -248,6 +254,8 @@ impl<'a> Draft<'a> {
             following.cache = self.cache;
             following.key_digests = self.key_digests.take();
             following.wants_stream = self.wants_stream;
+            following.max_tokens = self.max_tokens;
+            following.limits = self.limits.take();
         }
         following.flags = self.flags & kept;
         if following.flags & flag::PAYLOAD != 0 {
@@ -284,6 +292,7 @@ impl<'a> Draft<'a> {
         };
         let facts = scan.facts();
         self.wants_stream = facts.stream == Some(true);
+        self.max_tokens = facts.max_tokens;
         if let Some(model) = facts.model.filter(|_| self.model.is_empty()) {
             self.model.extend_from_slice(model.as_bytes());
         }

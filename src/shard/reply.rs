@@ -23,6 +23,8 @@ pub struct Refusal {
     pub outcome: Outcome,
     /// The connection cannot go on: what follows on it is not known to be a request.
     pub close: bool,
+    /// Further header fields, each with its line end.
+    pub fields: String,
 }
 
 /// Code of refusals that the contract has no code for (`design`: malformed head, 413, 431).
@@ -44,6 +46,60 @@ impl Refusal {
             description: description.into(),
             outcome: Outcome::Refused,
             close: false,
+            fields: String::new(),
+        }
+    }
+
+    /// A limit on requests or tokens is reached. `limit` says which; `after` is in seconds.
+    pub fn rate_limited(
+        limit: &str,
+        after: Option<u64>,
+        standings: Option<(String, String)>,
+    ) -> Self {
+        let mut refusal = Self {
+            code: 2003,
+            message: "Rate limited",
+            ..Self::request(
+                429,
+                "",
+                format!("the gateway's {limit} is reached; wait and send the request again"),
+            )
+        };
+        refusal.say_after(after);
+        if let Some((policy, state)) = standings {
+            refusal.fields += &limit_fields(&policy, &state);
+        }
+        refusal
+    }
+
+    /// A limit on cost is reached. `message` names the rule, `why` says what to do.
+    pub fn spend_limited(message: String, why: &'static str, after: Option<u64>) -> Self {
+        let mut refusal = Self {
+            code: 2041,
+            message: "Spend limit exceeded",
+            ..Self::request(429, "", format!("{message}: {why}"))
+        };
+        refusal.say_after(after);
+        refusal
+    }
+
+    /// Whether a limit has room cannot be told.
+    pub fn limits_unavailable() -> Self {
+        let mut refusal = Self {
+            outcome: Outcome::Internal,
+            ..Self::request(
+                503,
+                "Limits unavailable",
+                "whether the gateway's limits have room cannot be told at the moment; send the request again",
+            )
+        };
+        refusal.say_after(Some(1));
+        refusal
+    }
+
+    fn say_after(&mut self, seconds: Option<u64>) {
+        if let Some(seconds) = seconds {
+            self.fields += &format!("retry-after: {seconds}\r\n");
         }
     }
 
@@ -209,6 +265,7 @@ impl Refusal {
             description: description.into(),
             outcome: Outcome::Unauthorized,
             close: false,
+            fields: String::new(),
         }
     }
 
@@ -307,6 +364,7 @@ impl Refusal {
             description: why.to_string().into(),
             outcome: Outcome::UpstreamFailed,
             close: false,
+            fields: String::new(),
         }
     }
 
@@ -338,6 +396,11 @@ impl Refusal {
             ..Self::request(500, "Internal error", description)
         }
     }
+}
+
+/// The header fields that say how limits stand.
+pub fn limit_fields(policy: &str, state: &str) -> String {
+    format!("ratelimit-policy: {policy}\r\nratelimit: {state}\r\n")
 }
 
 /// What a caller sent, made fit to be quoted: short and without control characters.
@@ -442,6 +505,7 @@ fn whole(
     if let Some(ids) = ids {
         ids.write(&mut out);
     }
+    out.extend_from_slice(refusal.fields.as_bytes());
     if !keep || refusal.close {
         out.extend_from_slice(b"connection: close\r\n");
     }
@@ -460,6 +524,7 @@ fn body(refusal: &Refusal) -> Vec<u8> {
         description,
         outcome: _,
         close: _,
+        fields: _,
     } = refusal;
     let error = serde_json::json!([{"code": code, "message": message}]);
     let body = serde_json::json!({
@@ -491,6 +556,7 @@ pub fn reason(status: u16) -> &'static str {
         413 => "Content Too Large",
         415 => "Unsupported Media Type",
         417 => "Expectation Failed",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
         501 => "Not Implemented",

@@ -74,7 +74,6 @@ impl Checker<'_, '_> {
             Some(budget) => Some(self.budget(budget)?),
             None => None,
         };
-        self.unbuilt("budgets", &[("budget", span(&file.budget))]);
         let (secret, source) = secret?;
         Some(Token {
             name: name?,

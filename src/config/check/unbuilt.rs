@@ -35,30 +35,6 @@ impl Checker<'_, '_> {
     /// Warns of what asks for a feature that does not exist yet. A line goes when its feature
     /// comes.
     pub(super) fn unbuilt_of_gateway(&mut self, file: &file::Gateway, gateway: &Gateway) {
-        let asked = |is: bool, at: Option<Range<usize>>| at.filter(|_| is);
-        self.unbuilt(
-            "rate limits",
-            &[
-                (
-                    "rate_limiting_limit",
-                    asked(
-                        gateway.rate_limiting_limit > 0,
-                        span(&file.rate_limiting_limit),
-                    ),
-                ),
-                ("rate_limiting_interval", span(&file.rate_limiting_interval)),
-                (
-                    "rate_limiting_technique",
-                    span(&file.rate_limiting_technique),
-                ),
-                ("request_limits", span(&file.request_limits)),
-                ("token_limits", span(&file.token_limits)),
-            ],
-        );
-        self.unbuilt(
-            "spend limits",
-            &[("spend_limits", span(&file.spend_limits))],
-        );
         self.unbuilt_extras(file, gateway);
     }
 

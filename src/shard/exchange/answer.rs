@@ -87,6 +87,7 @@ pub(super) async fn relay_answer(
             framing,
             keep,
             ids: draft.ids(),
+            limits: draft.limits.as_deref(),
             overhead_micros: shard
                 .clock
                 .now()

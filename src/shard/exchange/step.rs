@@ -9,6 +9,7 @@ use super::{
     Ended, Errand, Stopped,
     answer::{self, Answered},
     cached::{self, Looked},
+    limits,
 };
 use crate::{
     domain::outcome::Outcome,
@@ -73,6 +74,7 @@ pub(super) async fn run<'a>(
         Looked::Ended(ended) => return Ok(Some(ended)),
         Looked::Miss(keep) => keep,
     };
+    let mut leave = limits::reserve(errand, step, body, draft).await?;
     let repeatable = matches!(body, Body::Whole(_)) && route.upgrade.is_none();
     let tries = Tries::of(step.wishes, &errand.gateway.retry, repeatable);
     let host = shard.hosts.find(&route.origin, shard.clock.now());
@@ -105,6 +107,11 @@ pub(super) async fn run<'a>(
         };
         let answer = attempt::attempt(shard, errand.peer, &host, &ask, body, draft).await;
         draft.end_scan();
+        if draft.sent.is_some()
+            && let Some(leave) = &mut leave
+        {
+            leave.note_sent();
+        }
         let failed = if last_try && step.last {
             Err(answer.map_err(stopped)?)
         } else {
@@ -139,6 +146,10 @@ pub(super) async fn run<'a>(
                 )
                 .await?;
                 let ended = ended(errand, step, answered, &host, draft);
+                if let Some(leave) = leave {
+                    let cost = &ended.cost;
+                    leave.settle(errand, ended.outcome, &cost.metered.usage, cost.cost);
+                }
                 if let Some(keeping) = keeping {
                     let Ended { outcome, cost, .. } = &ended;
                     keeping.end(step, body, draft, *outcome, cost);
@@ -156,6 +167,9 @@ pub(super) async fn run<'a>(
             draft.pass_on(shard, failed.outcome, &cost, (step.number + 1, 0));
             if let Some(keep) = keep {
                 keep.failed();
+            }
+            if let Some(leave) = leave {
+                leave.end_failed(errand, failed.outcome);
             }
             return Ok(None);
         };
