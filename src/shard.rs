@@ -282,6 +282,21 @@ impl Shard {
     pub fn counted(&self) -> Counters {
         let mut counters = self.counters.borrow_mut();
         counters.set(Plain::UpstreamIdle, self.hosts.idle_count() as u64);
+        counters.set(Plain::PermitsOut, self.ledger.outstanding().0 as u64);
+        let cache = self.cache.counts();
+        for (plain, value) in [
+            (Plain::CacheEntries, cache.entries),
+            (Plain::CacheBytes, cache.bytes),
+            (Plain::CacheHits, cache.hits),
+            (Plain::CacheMisses, cache.misses),
+            (Plain::CacheInserts, cache.inserts),
+            (Plain::CacheRefused, cache.refused),
+            (Plain::CacheEvictions, cache.evictions),
+            (Plain::CacheExpired, cache.expired),
+            (Plain::CachePurged, cache.purged),
+        ] {
+            counters.set(plain, value);
+        }
         counters.clone()
     }
 

@@ -181,6 +181,10 @@ impl Page {
             (&names::MALFORMED, Plain::Malformed),
             (&names::UNAUTHORIZED, Plain::Unauthorized),
             (&names::PANICS, Plain::Panics),
+            (&names::LIMITED, Plain::Limited),
+            (&names::PERMITS, Plain::PermitsOut),
+            (&names::CACHE_ENTRIES, Plain::CacheEntries),
+            (&names::CACHE_BYTES, Plain::CacheBytes),
             (&names::UPSTREAM_CONNECTS, Plain::UpstreamConnects),
             (&names::UPSTREAM_REUSES, Plain::UpstreamReuses),
             (
@@ -192,6 +196,17 @@ impl Page {
         for (family, plain) in numbers {
             self.one(family, counters.plain(plain));
         }
+        let by = |(word, plain): &(&'static str, Plain)| (*word, counters.plain(*plain));
+        let lookups = [("hit", Plain::CacheHits), ("miss", Plain::CacheMisses)];
+        self.by(&names::CACHE_LOOKUPS, &lookups.each_ref().map(by));
+        let changes = [
+            ("taken_in", Plain::CacheInserts),
+            ("turned_away", Plain::CacheRefused),
+            ("evicted", Plain::CacheEvictions),
+            ("expired", Plain::CacheExpired),
+            ("purged", Plain::CachePurged),
+        ];
+        self.by(&names::CACHE_CHANGES, &changes.each_ref().map(by));
         let idle = counters.plain(Plain::UpstreamIdle);
         let active = counters.plain(Plain::UpstreamOpen).saturating_sub(idle);
         let states = [("active", active), ("idle", idle)];

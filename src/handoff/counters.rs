@@ -183,11 +183,33 @@ pub enum Plain {
     AcceptFailures,
     /// Connection tasks that panicked.
     Panics,
+    /// Permits under limits that are out now (gauge, known when it is asked for).
+    PermitsOut,
+    /// Requests that limits refused.
+    Limited,
+    /// Answers in the cache (gauge, as are the bytes).
+    CacheEntries,
+    /// Their bytes.
+    CacheBytes,
+    /// Look-ups that found an answer. These and the following are known when they are asked for.
+    CacheHits,
+    /// Look-ups that found none.
+    CacheMisses,
+    /// Answers taken into the cache.
+    CacheInserts,
+    /// Answers that were not taken in.
+    CacheRefused,
+    /// Answers that made room for others.
+    CacheEvictions,
+    /// Answers whose time was over.
+    CacheExpired,
+    /// Answers that were purged.
+    CachePurged,
 }
 
 impl Plain {
     /// Every one, in the order of its number.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 25] = [
         Self::ConnectionsAccepted,
         Self::ConnectionsOpen,
         Self::ExchangesInFlight,
@@ -202,6 +224,17 @@ impl Plain {
         Self::UpstreamIdle,
         Self::AcceptFailures,
         Self::Panics,
+        Self::PermitsOut,
+        Self::Limited,
+        Self::CacheEntries,
+        Self::CacheBytes,
+        Self::CacheHits,
+        Self::CacheMisses,
+        Self::CacheInserts,
+        Self::CacheRefused,
+        Self::CacheEvictions,
+        Self::CacheExpired,
+        Self::CachePurged,
     ];
 }
 

@@ -416,8 +416,11 @@ mod tests {
             ids: Ids {
                 request: RequestId([0; 16]),
                 event: None,
-                logged: false,
+                log: None,
+                step: None,
+                cache: None,
             },
+            limits: None,
             overhead_micros: 1_041,
             subprotocol: None,
         };

@@ -16,6 +16,7 @@ use super::{
     body::{self, Body, BodyError, Bounds},
     clock::Moment,
     connection::Downstream,
+    ledger::post,
     management,
     parse::{self, Call, Face, Place, Wishes},
     record::{Costed, Draft},
@@ -140,6 +141,10 @@ async fn answer(
         }
     };
     draft.close(shard, ended.outcome, &ended.cost);
+    if shard.ledger.desk.owes() {
+        // An exchange that was cut short gave its leave back by being dropped.
+        post::pump(shard);
+    }
     match ended.after {
         After::Keep if !head.keep_alive || shard.is_draining() => After::Close,
         after => after,

@@ -184,6 +184,48 @@ pub const PANICS: Family = counter(
     &[],
     "Connection tasks that panicked; each is a defect worth reporting.",
 );
+/// Requests over a limit.
+pub const LIMITED: Family = counter(
+    "tidegate_limited_requests_total",
+    "",
+    &[],
+    "Requests that a limit on requests, tokens or cost refused.",
+);
+/// Permits.
+pub const PERMITS: Family = gauge(
+    "tidegate_limit_permits",
+    "",
+    &[],
+    "Requests in flight that hold something of a limit.",
+);
+/// Cached answers.
+pub const CACHE_ENTRIES: Family = gauge(
+    "tidegate_cache_entries",
+    "",
+    &[],
+    "Answers that the cache holds.",
+);
+/// Their memory.
+pub const CACHE_BYTES: Family = gauge(
+    "tidegate_cache_bytes",
+    "bytes",
+    &[],
+    "Memory of the answers that the cache holds.",
+);
+/// Look-ups.
+pub const CACHE_LOOKUPS: Family = counter(
+    "tidegate_cache_lookups_total",
+    "",
+    &["result"],
+    "Look-ups in the cache by what came of them; one that waits for another request is a miss.",
+);
+/// Answers that came and went.
+pub const CACHE_CHANGES: Family = counter(
+    "tidegate_cache_changes_total",
+    "",
+    &["change"],
+    "Answers that the cache took in, turned away or let go.",
+);
 /// Connections to providers.
 pub const UPSTREAM_CONNECTS: Family = counter(
     "tidegate_upstream_connects_total",
@@ -370,7 +412,7 @@ pub const PROCESS_START: Family = gauge(
 );
 
 /// Every metric, in the order of the exposition.
-pub const ALL: [&Family; 43] = [
+pub const ALL: [&Family; 49] = [
     &REQUESTS,
     &TOKENS,
     &COST,
@@ -391,6 +433,12 @@ pub const ALL: [&Family; 43] = [
     &UPSTREAM_REUSES,
     &UPSTREAM_CONNECT_FAILURES,
     &UPSTREAM_STALE,
+    &LIMITED,
+    &PERMITS,
+    &CACHE_ENTRIES,
+    &CACHE_BYTES,
+    &CACHE_LOOKUPS,
+    &CACHE_CHANGES,
     &UPSTREAM_CONNECTIONS,
     &UPSTREAM_ATTEMPTS,
     &LOG_RECORDS_SENT,

@@ -53,6 +53,8 @@ pub(in crate::shard) fn parts(number: usize, mesh: MeshEnd<Message>) -> Parts {
             share: 16 << 20,
             secret: KeySecret::derive(b"a secret of tests"),
         },
+        charges: Vec::new(),
+        journal: letterbox().unwrap().0,
         log: senders.pop().unwrap(),
         health: Arc::new(LogHealth::default()),
         resolve,

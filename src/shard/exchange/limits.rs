@@ -6,12 +6,16 @@ use std::time::Duration;
 use super::{Errand, Stopped, step::Step};
 use crate::{
     domain::{outcome::Outcome, usage::Usage},
+    handoff::counters::Plain,
     http::head::Method,
-    provider::dialect::Dialect,
+    provider::{dialect::Dialect, price::Dearest},
     shard::{
         body::Body,
         connection::{Downstream, Interrupt},
-        ledger::{Actual, LIFE, Refusal as Refused, Standings, bound, desk::Hold, estimate, post},
+        ledger::{
+            Actual, LIFE, Permit, Refusal as Refused, Standings, Why, bound, desk::Hold, estimate,
+            post,
+        },
         record::Draft,
         reply::Refusal,
     },
@@ -88,7 +92,10 @@ pub(super) async fn reserve(
     {
         let mut claims: Vec<Claim> = Vec::new();
         let claimed = rules.claim(scope, &facts, &mut claims);
-        claimed.map_err(|why| no_bound(&why, rules, &facts))?;
+        claimed.map_err(|why| {
+            shard.count(Plain::Limited);
+            no_bound(&why, rules, &facts)
+        })?;
         // A request of the caller's counts once, however many steps it has.
         claims.retain(|claim| !(errand.admitted && claim.measure == Measure::Requests));
         if claims.is_empty() {
@@ -96,7 +103,10 @@ pub(super) async fn reserve(
         }
         let undoable = place == 0 && budget.is_some();
         let permit = ask(errand, claims, life(step), undoable, draft).await?;
-        let permit = permit.map_err(|why| refusal(&why, rules, &facts))?;
+        let permit = permit.map_err(|why| {
+            shard.count(Plain::Limited);
+            refusal(&why, rules, &facts)
+        })?;
         standings = standings.and(&permit.standings);
         leave.holds.push(shard.ledger.desk.hold(&permit));
     }
@@ -113,7 +123,7 @@ async fn ask(
     life: Duration,
     undoable: bool,
     draft: &mut Draft<'_>,
-) -> Result<Result<crate::shard::ledger::Permit, Refused>, Stopped> {
+) -> Result<Result<Permit, Refused>, Stopped> {
     let shard = errand.shard;
     let started = shard.clock.now();
     let waiting = post::ask(shard, claims, life, undoable);
@@ -140,7 +150,7 @@ fn cost_bound(
     step: &Step<'_, '_>,
     body: &Body,
     draft: &Draft<'_>,
-    dearest: Option<&crate::provider::price::Dearest>,
+    dearest: Option<&Dearest>,
 ) -> CostBound {
     if step.route.upgrade.is_some() {
         return CostBound::Unbounded;
@@ -176,7 +186,6 @@ fn no_bound(why: &NoBound, rules: &Rules, facts: &Facts<'_>) -> Refusal {
 }
 
 fn refusal(refused: &Refused, rules: &Rules, facts: &Facts<'_>) -> Refusal {
-    use crate::shard::ledger::Why;
     let after = refused.retry_after();
     let limits = refused.standings.rate_limit();
     match refused.why {

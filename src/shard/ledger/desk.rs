@@ -90,6 +90,11 @@ impl Desk {
         }
     }
 
+    /// Says whether a permit has ended that its owner has not heard of.
+    pub fn owes(&self) -> bool {
+        !self.inner.borrow().ends.is_empty()
+    }
+
     /// The next permit that has ended, for its owner ([`PermitId::shard`]).
     pub fn take_end(&self) -> Option<(PermitId, Ending)> {
         self.inner.borrow_mut().ends.pop_front()
