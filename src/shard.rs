@@ -2,10 +2,10 @@
 //!
 //! In the order in which a request meets it: [`accept`], [`connection`], [`exchange`] (one
 //! request on one screen) and its stages [`parse`], [`authenticate`], [`body`], [`route`],
-//! [`cache`],
-//! [`upstream`], [`relay`] or [`tunnel`], [`record`]; [`reply`] where tidegate itself answers,
-//! [`management`] where a side thread does. Below them: [`models`] (what it remembers), [`emit`] (heads written anew),
-//! [`stream`] and [`tls`] (bytes on sockets), [`mesh`] (what it says to other shards), [`buffer`], [`clock`], [`runtime`].
+//! [`cache`], [`upstream`], [`relay`] or [`tunnel`] ([`track`]: one answer for many readers),
+//! [`record`]; [`reply`] where tidegate itself answers, [`management`] where a side thread does.
+//! Below them: [`models`] (what it remembers), [`emit`] (heads written anew), [`stream`] and [`tls`]
+//! (bytes on sockets), [`mesh`] (what it says to other shards), [`buffer`], [`clock`], [`runtime`].
 
 pub mod accept;
 pub mod connection;
@@ -17,6 +17,7 @@ pub mod route;
 pub mod cache;
 pub mod upstream;
 pub mod relay;
+pub mod track;
 pub mod tunnel;
 pub mod record;
 pub mod reply;
