@@ -125,7 +125,17 @@ fn write_request_field(out: &mut Vec<u8>, field: &Field<'_>) {
     if field.id != FieldName::AcceptEncoding {
         return put(out, &[field.name, b": ", field.value, b"\r\n"]);
     }
-    let gzip = field.value.split(|byte| *byte == b',').any(|item| {
+    let asked: &[u8] = if takes_gzip(field.value) {
+        b"gzip"
+    } else {
+        b"identity"
+    };
+    put(out, &[field.name, b": ", asked, b"\r\n"]);
+}
+
+/// Says whether a value of `accept-encoding` is passed on as `gzip`; any other is as `identity`.
+pub fn takes_gzip(accepted: &[u8]) -> bool {
+    accepted.split(|byte| *byte == b',').any(|item| {
         let item = item.trim_ascii();
         item.eq_ignore_ascii_case(b"gzip")
             || item.len() > 4
@@ -133,9 +143,7 @@ fn write_request_field(out: &mut Vec<u8>, field: &Field<'_>) {
                     .get(..4)
                     .is_some_and(|name| name.eq_ignore_ascii_case(b"gzip"))
                 && !item.ends_with(b"q=0")
-    });
-    let asked: &[u8] = if gzip { b"gzip" } else { b"identity" };
-    put(out, &[field.name, b": ", asked, b"\r\n"]);
+    })
 }
 
 /// The head of a response to downstream, apart from the provider's own fields.

@@ -23,8 +23,12 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128_with_seed};
 
 use crate::{
     domain::cache::{KeyHash, Part, PartDigests},
-    http::{head::Field, header::FieldName},
+    http::{
+        head::Field,
+        header::{FieldName, is_gateway_only},
+    },
     provider::address::Origin,
+    shard::emit,
 };
 
 /// What makes keys of this server unlike those of another: nobody outside can foresee where a key
@@ -75,6 +79,21 @@ pub enum Offered {
     Gzip,
 }
 
+impl Offered {
+    /// What a provider is offered when a caller sent these fields.
+    pub fn of(fields: &[Field<'_>]) -> Self {
+        let accepts = fields
+            .iter()
+            .filter(|field| field.id == FieldName::AcceptEncoding);
+        let gzip = accepts.map(|field| emit::takes_gzip(field.value)).max();
+        match gzip {
+            None => Self::Nothing,
+            Some(false) => Self::Identity,
+            Some(true) => Self::Gzip,
+        }
+    }
+}
+
 /// Stands for every credential of a request: equal only if all of them are.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CredentialDigest([u8; 32]);
@@ -100,7 +119,8 @@ impl CredentialDigest {
             hasher.update(part);
         };
         for (name, value) in fields {
-            if is_credential_field(name) {
+            // What is for this server alone is no credential of the provider's.
+            if is_credential_field(name) && !is_gateway_only(name) {
                 add(&name.to_ascii_lowercase());
                 add(value);
             }

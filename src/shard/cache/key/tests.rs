@@ -198,6 +198,27 @@ fn fields_that_tell_about_the_caller_are_not() {
 }
 
 #[test]
+fn what_a_provider_is_offered_is_what_is_sent_to_it() {
+    let offered = |values: &[&str]| {
+        let fields: Vec<_> = values
+            .iter()
+            .map(|value| Field {
+                name: b"accept-encoding",
+                value: value.as_bytes(),
+                id: FieldName::AcceptEncoding,
+            })
+            .collect();
+        Offered::of(&fields)
+    };
+    assert_eq!(offered(&[]), Offered::Nothing);
+    assert_eq!(offered(&["br, gzip"]), Offered::Gzip);
+    assert_eq!(offered(&["br", "GZIP;q=0.5"]), Offered::Gzip);
+    assert_eq!(offered(&["gzip;q=0"]), Offered::Identity);
+    assert_eq!(offered(&["br"]), Offered::Identity);
+    assert_eq!(offered(&[""]), Offered::Identity);
+}
+
+#[test]
 fn the_callers_own_key_stands_for_what_is_asked_and_for_nothing_else() {
     let mut plain = request();
     plain.custom = Some(b"my key".to_vec());
@@ -273,6 +294,14 @@ fn a_credential_is_told_apart_in_whatever_field_it_comes() {
         "/",
         "/"
     )));
+    let ours = [
+        ("cf-aig-authorization", "a token"),
+        ("idempotency-key", "x"),
+    ];
+    assert!(
+        !seen.insert(digest(&ours, "/", "/")),
+        "it is nobody's credential"
+    );
     let plain = digest(&[("X-Api-Key", "one"), ("accept", "x")], "/a", "/a");
     assert_eq!(
         plain,
