@@ -125,8 +125,9 @@ pub struct MeshCounts {
     pub lost: u64,
 }
 
-/// Notices that wait for room. More than this means a peer that takes nothing.
-const UNSENT_MAX: usize = 4096;
+/// Notices that wait for room: what a burst comes to that ends the waiting of thousands. More than
+/// this means a peer that takes nothing.
+const UNSENT_MAX: usize = 32 * 1024;
 
 impl Mesh {
     /// A part in the mesh that `end` belongs to.

@@ -230,6 +230,10 @@ pub struct KeyParts<'a> {
     pub account: &'a [u8],
     /// The gateway of the path.
     pub gateway: &'a [u8],
+    /// Another number after each change of the gateway or the provider that is to forget old answers
+    /// (`cache_invalidate_on_update`, a custom provider that was saved): an exchange that still goes
+    /// by the settings before it then stores nothing for those after.
+    pub revision: u64,
     /// Slug of the provider.
     pub provider: &'a [u8],
     /// Request method.
@@ -327,7 +331,12 @@ impl KeyParts<'_> {
     /// where it is not.
     fn has(&self, part: Part) -> bool {
         match part {
-            Part::Account | Part::Gateway | Part::Provider | Part::Method | Part::Encoding => true,
+            Part::Account
+            | Part::Gateway
+            | Part::Revision
+            | Part::Provider
+            | Part::Method
+            | Part::Encoding => true,
             Part::Credential => self.credential.is_some(),
             Part::Custom => self.custom.is_some(),
             Part::Origin | Part::Path | Part::Fields | Part::Body => self.custom.is_none(),
@@ -339,6 +348,7 @@ impl KeyParts<'_> {
         match part {
             Part::Account => take(self.account),
             Part::Gateway => take(self.gateway),
+            Part::Revision => take(&self.revision.to_le_bytes()),
             Part::Provider => take(self.provider),
             Part::Method => take(self.method),
             Part::Credential => take(self.credential.map_or(&[][..], |digest| &digest.0)),

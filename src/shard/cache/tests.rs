@@ -32,6 +32,7 @@ fn parts<'a>(origin: &'a Origin, body: &'a str) -> KeyParts<'a> {
     KeyParts {
         account: b"acct",
         gateway: b"gw",
+        revision: 0,
         provider: b"openai",
         method: b"POST",
         credential: None,

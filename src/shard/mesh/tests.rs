@@ -259,7 +259,7 @@ fn notices_that_find_no_room_are_sent_later_and_in_order() {
     assert!(first.into_iter().eq(0..MANY));
     assert_eq!(heard(&mut peers[1]), [7]);
     // Without end nothing is kept.
-    for ticket in 0..20_000 {
+    for ticket in 0..2 * UNSENT_MAX as u64 {
         tell(&shard, 1, ended(ticket));
     }
     assert!(shard.mesh.unsent.borrow().len() <= UNSENT_MAX);
