@@ -10,6 +10,12 @@
 //! * [`reply`] is for an owner that answers a question later than it came.
 //! * [`listen`] takes what the others say; `shard/accept.rs` calls it on every turn.
 //!
+//! **An answer that nobody took**, because its asker was dropped, gave up or has ended, comes to
+//! `unclaimed`. Where the owner has set something aside for the asker, that gives it back.
+//!
+//! **Another subject** than the cache gets a variant of [`Question`], [`Answer`] and [`Notice`], and
+//! an arm in each of `answer`, `unclaimed` and `hear`. What is large goes behind an `Arc` or a `Box`.
+//!
 //! A question for the asker's own shard takes the same way without a ring. Nothing here waits but
 //! the asker's own task; wakers never leave their thread. A message that its reader makes a panic
 //! of is counted like any other panic, and its asker still hears an answer.

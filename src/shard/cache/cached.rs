@@ -56,11 +56,11 @@ impl Cached {
         (self.body.len() + self.fields.len()) as u64
     }
 
-    /// Bytes of everything that it holds on the heap.
-    pub fn heap_bytes(&self) -> u64 {
+    /// Bytes of everything that it holds, itself included.
+    pub fn bytes(&self) -> u64 {
         let texts = self.gateway.len() + self.provider.len() + self.model.len();
         let frames = size_of_val::<[Frame]>(&self.frames);
-        let whole = self.key.len() + self.content_type.len() + texts + frames;
+        let whole = size_of::<Self>() + self.key.len() + self.content_type.len() + texts + frames;
         whole as u64 + self.answer_bytes()
     }
 
