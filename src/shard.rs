@@ -2,10 +2,11 @@
 //!
 //! In the order in which a request meets it: [`accept`], [`connection`], [`exchange`] (one
 //! request on one screen) and its stages [`parse`], [`authenticate`], [`body`], [`route`],
-//! [`cache`], [`ledger`], [`upstream`] (as often as [`retry`] says), [`relay`] or [`tunnel`], [`record`];
-//! [`reply`] where tidegate itself answers,
-//! [`management`] where a side thread does. Below them: [`models`] (what it remembers), [`emit`] (heads written anew),
-//! [`stream`] and [`tls`] (bytes on sockets), [`mesh`] (what it says to other shards), [`buffer`], [`clock`], [`runtime`].
+//! [`cache`], [`ledger`], [`upstream`] (as often as [`retry`] says), [`relay`] or [`tunnel`]
+//! ([`track`]: one answer for many readers), [`record`]; [`reply`] where tidegate itself answers,
+//! [`management`] where a side thread does. Below them: [`models`] (what it remembers), [`emit`]
+//! (heads written anew), [`stream`] and [`tls`] (bytes on sockets), [`mesh`] (what it says to other
+//! shards), [`buffer`], [`clock`], [`runtime`].
 
 pub mod accept;
 pub mod connection;
@@ -20,6 +21,7 @@ pub mod cache;
 pub mod ledger;
 pub mod upstream;
 pub mod relay;
+pub mod track;
 pub mod tunnel;
 pub mod record;
 pub mod reply;

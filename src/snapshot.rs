@@ -10,6 +10,8 @@ pub mod limits;
 
 use std::{collections::HashMap, time::Duration};
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::{
     config::{self, Config, DEFAULT_GATEWAY, gateway::CacheScope},
     domain::id::is_gateway_id,
@@ -112,6 +114,9 @@ pub struct CacheRules {
     pub shared: bool,
     /// Streams are cached too.
     pub streams: bool,
+    /// Part of every key, so that answers from before a change of the gateway's settings are found
+    /// no more; 0 where a change drops nothing.
+    pub revision: u64,
 }
 
 /// A provider credential that was stored for one gateway.
@@ -224,6 +229,12 @@ impl Gateway {
                 ttl: gateway.cache_ttl,
                 shared: gateway.cache_scope == CacheScope::Gateway,
                 streams: gateway.cache_streams,
+                revision: if gateway.cache_invalidate_on_update {
+                    // Secrets do not print themselves: a change of one alone drops nothing.
+                    xxh3_64(format!("{gateway:?}").as_bytes())
+                } else {
+                    0
+                },
             },
             credentials: mine
                 .map(|stored| StoredCredential {

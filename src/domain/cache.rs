@@ -101,6 +101,8 @@ pub enum Part {
     Account,
     /// The gateway of the path.
     Gateway,
+    /// What of the gateway's and the provider's settings forgets old answers when it is saved.
+    Revision,
     /// Slug of the provider.
     Provider,
     /// Request method.
@@ -123,9 +125,10 @@ pub enum Part {
 
 impl Part {
     /// All parts, in order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Account,
         Self::Gateway,
+        Self::Revision,
         Self::Provider,
         Self::Method,
         Self::Credential,
@@ -142,6 +145,7 @@ impl Part {
         match self {
             Self::Account => "account",
             Self::Gateway => "gateway",
+            Self::Revision => "saved settings",
             Self::Provider => "provider",
             Self::Method => "method",
             Self::Credential => "credential",
@@ -254,7 +258,7 @@ mod tests {
     use super::*;
 
     fn digests() -> impl Strategy<Value = PartDigests> {
-        proptest::array::uniform11(proptest::option::of(any::<u64>())).prop_map(PartDigests)
+        proptest::array::uniform12(proptest::option::of(any::<u64>())).prop_map(PartDigests)
     }
 
     proptest! {
@@ -334,9 +338,9 @@ mod tests {
         for other in [
             "",
             "1",
-            "2...........",
+            "2............",
             &format!("{text}."),
-            "1.+1..........",
+            "1.+1...........",
         ] {
             assert_eq!(differing(&text, other), None, "{other}");
         }

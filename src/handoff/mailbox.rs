@@ -38,7 +38,7 @@ pub enum Order {
     Journalled(Journalled),
     /// Send a copy of the counters there.
     Count(Sender<Box<Counters>>),
-    /// Forget cached answers.
+    /// Forget cached answers. After a change of the configuration, sent behind its snapshot.
     Forget(Purge),
     /// Say there that the shard's loop turns.
     Echo(Sender<()>),

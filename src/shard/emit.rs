@@ -136,9 +136,9 @@ fn write_request_field(out: &mut Vec<u8>, field: &Field<'_>) {
     put(out, &[field.name, b": ", asked, b"\r\n"]);
 }
 
-/// Says whether an `accept-encoding` allows gzip.
-fn takes_gzip(value: &[u8]) -> bool {
-    value.split(|byte| *byte == b',').any(|item| {
+/// Says whether a value of `accept-encoding` is passed on as `gzip`; any other is as `identity`.
+pub fn takes_gzip(accepted: &[u8]) -> bool {
+    accepted.split(|byte| *byte == b',').any(|item| {
         let item = item.trim_ascii();
         item.eq_ignore_ascii_case(b"gzip")
             || item.len() > 4

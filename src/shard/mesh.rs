@@ -10,9 +10,17 @@
 //! * [`reply`] is for an owner that answers a question later than it came.
 //! * [`listen`] takes what the others say; `shard/accept.rs` calls it on every turn.
 //!
+//! **An answer that nobody took**, because its asker was dropped, gave up or has ended, comes to
+//! `unclaimed`. Where the owner has set something aside for the asker, that gives it back.
+//!
+//! **Another subject** than the cache gets a variant of [`Question`], [`Answer`] and [`Notice`], and
+//! an arm in each of `answer`, `unclaimed` and `hear`. What is large goes behind an `Arc` or a `Box`.
+//!
 //! A question for the asker's own shard takes the same way without a ring. Nothing here waits but
 //! the asker's own task; wakers never leave their thread. A message that its reader makes a panic
 //! of is counted like any other panic, and its asker still hears an answer.
+
+mod tickets;
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,10 +28,11 @@ use std::{
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
-    task::{Poll, Waker},
+    task::Poll,
     time::Duration,
 };
 
+use self::tickets::Tickets;
 use super::{Shard, cache, clock::Deadline, ledger::post as ledger};
 use crate::handoff::{
     counters::Plain,
@@ -127,8 +136,9 @@ pub struct MeshCounts {
     pub lost: u64,
 }
 
-/// Notices that wait for room. More than this means a peer that takes nothing.
-const UNSENT_MAX: usize = 4096;
+/// Notices that wait for room: what a burst comes to that ends the waiting of thousands. More than
+/// this means a peer that takes nothing.
+const UNSENT_MAX: usize = 32 * 1024;
 
 impl Mesh {
     /// A part in the mesh that `end` belongs to.
@@ -490,79 +500,6 @@ fn unclaimed(shard: &Rc<Shard>, from: usize, answer: Answer) {
     match answer {
         Answer::Cache(answer) => cache::unclaimed(shard, from, &answer),
         Answer::Failed => {}
-    }
-}
-
-/// The open questions of one shard. A ticket is a place in the table and how often that place was
-/// used, so that an answer to an old question is none to a new one.
-#[derive(Default)]
-struct Tickets {
-    places: Vec<Place>,
-    free: Vec<u32>,
-}
-
-#[derive(Default)]
-struct Place {
-    uses: u32,
-    open: bool,
-    answer: Option<Answer>,
-    waker: Option<Waker>,
-}
-
-impl Tickets {
-    fn open(&mut self) -> u64 {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.places.push(Place::default());
-            // A place is memory of an exchange; there are never 2³² at once.
-            u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX)
-        });
-        let uses = self.places.get_mut(index as usize).map_or(0, |place| {
-            place.uses = place.uses.wrapping_add(1);
-            place.open = true;
-            place.uses
-        });
-        u64::from(uses) << 32 | u64::from(index)
-    }
-
-    fn place(&mut self, ticket: u64) -> Option<&mut Place> {
-        let (uses, index) = ((ticket >> 32) as u32, (ticket & 0xffff_ffff) as usize);
-        let place = self.places.get_mut(index)?;
-        (place.open && place.uses == uses).then_some(place)
-    }
-
-    /// Puts an answer to its ticket and wakes who waits; gives it back if nobody does. A promise
-    /// that was not looked at yet gives way to what it promised.
-    fn deliver(&mut self, ticket: u64, answer: Answer) -> Result<(), Answer> {
-        let Some(place) = self.place(ticket) else {
-            return Err(answer);
-        };
-        place.answer = Some(answer);
-        if let Some(waker) = place.waker.take() {
-            waker.wake();
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, ticket: u64) -> Option<Answer> {
-        self.place(ticket)?.answer.take()
-    }
-
-    fn wake(&mut self, ticket: u64, waker: &Waker) {
-        if let Some(place) = self.place(ticket)
-            && !place.waker.as_ref().is_some_and(|old| old.will_wake(waker))
-        {
-            place.waker = Some(waker.clone());
-        }
-    }
-
-    /// Closes a ticket; gives back an answer that nobody looked at.
-    fn close(&mut self, ticket: u64) -> Option<Answer> {
-        let place = self.place(ticket)?;
-        place.open = false;
-        place.waker = None;
-        let answer = place.answer.take();
-        self.free.push((ticket & 0xffff_ffff) as u32);
-        answer
     }
 }
 

@@ -56,11 +56,11 @@ impl Cached {
         (self.body.len() + self.fields.len()) as u64
     }
 
-    /// Bytes of everything that it holds on the heap.
-    pub fn heap_bytes(&self) -> u64 {
+    /// Bytes of everything that it holds, itself included.
+    pub fn bytes(&self) -> u64 {
         let texts = self.gateway.len() + self.provider.len() + self.model.len();
         let frames = size_of_val::<[Frame]>(&self.frames);
-        let whole = self.key.len() + self.content_type.len() + texts + frames;
+        let whole = size_of::<Self>() + self.key.len() + self.content_type.len() + texts + frames;
         whole as u64 + self.answer_bytes()
     }
 
@@ -143,9 +143,36 @@ pub fn is_replayed(field: &Field<'_>) -> bool {
     }
 }
 
+/// Writes the fields that are kept, each with its line end, exact in size.
+pub fn replayed<'f>(fields: impl Iterator<Item = &'f Field<'f>>) -> Box<[u8]> {
+    let mut lines = Vec::new();
+    for field in fields.filter(|field| is_replayed(field)) {
+        for part in [field.name, b": ", field.value, b"\r\n"] {
+            lines.extend_from_slice(part);
+        }
+    }
+    lines.into_boxed_slice()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fields_are_kept_as_they_came_and_in_order() {
+        let field = |name: &'static str, value: &'static str| Field {
+            name: name.as_bytes(),
+            value: value.as_bytes(),
+            id: FieldName::of(name.as_bytes()),
+        };
+        let fields = [
+            field("Content-Type", "application/json"),
+            field("Date", "Mon"),
+            field("x-a", ""),
+        ];
+        let lines = replayed(fields.iter());
+        assert_eq!(&*lines, b"Content-Type: application/json\r\nx-a: \r\n");
+    }
 
     fn check(name: &str, replayed: bool) {
         let field = Field {

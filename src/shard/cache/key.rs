@@ -23,8 +23,12 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128_with_seed};
 
 use crate::{
     domain::cache::{KeyHash, Part, PartDigests},
-    http::{head::Field, header::FieldName},
+    http::{
+        head::Field,
+        header::{FieldName, is_gateway_only},
+    },
     provider::address::Origin,
+    shard::emit,
 };
 
 /// What makes keys of this server unlike those of another: nobody outside can foresee where a key
@@ -75,6 +79,21 @@ pub enum Offered {
     Gzip,
 }
 
+impl Offered {
+    /// What a provider is offered when a caller sent these fields.
+    pub fn of(fields: &[Field<'_>]) -> Self {
+        let accepts = fields
+            .iter()
+            .filter(|field| field.id == FieldName::AcceptEncoding);
+        let gzip = accepts.map(|field| emit::takes_gzip(field.value)).max();
+        match gzip {
+            None => Self::Nothing,
+            Some(false) => Self::Identity,
+            Some(true) => Self::Gzip,
+        }
+    }
+}
+
 /// Stands for every credential of a request: equal only if all of them are.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CredentialDigest([u8; 32]);
@@ -100,7 +119,8 @@ impl CredentialDigest {
             hasher.update(part);
         };
         for (name, value) in fields {
-            if is_credential_field(name) {
+            // What is for this server alone is no credential of the provider's.
+            if is_credential_field(name) && !is_gateway_only(name) {
                 add(&name.to_ascii_lowercase());
                 add(value);
             }
@@ -210,6 +230,10 @@ pub struct KeyParts<'a> {
     pub account: &'a [u8],
     /// The gateway of the path.
     pub gateway: &'a [u8],
+    /// Another number after each change of the gateway or the provider that is to forget old answers
+    /// (`cache_invalidate_on_update`, a custom provider that was saved): an exchange that still goes
+    /// by the settings before it then stores nothing for those after.
+    pub revision: u64,
     /// Slug of the provider.
     pub provider: &'a [u8],
     /// Request method.
@@ -307,7 +331,12 @@ impl KeyParts<'_> {
     /// where it is not.
     fn has(&self, part: Part) -> bool {
         match part {
-            Part::Account | Part::Gateway | Part::Provider | Part::Method | Part::Encoding => true,
+            Part::Account
+            | Part::Gateway
+            | Part::Revision
+            | Part::Provider
+            | Part::Method
+            | Part::Encoding => true,
             Part::Credential => self.credential.is_some(),
             Part::Custom => self.custom.is_some(),
             Part::Origin | Part::Path | Part::Fields | Part::Body => self.custom.is_none(),
@@ -319,6 +348,7 @@ impl KeyParts<'_> {
         match part {
             Part::Account => take(self.account),
             Part::Gateway => take(self.gateway),
+            Part::Revision => take(&self.revision.to_le_bytes()),
             Part::Provider => take(self.provider),
             Part::Method => take(self.method),
             Part::Credential => take(self.credential.map_or(&[][..], |digest| &digest.0)),

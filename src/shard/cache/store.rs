@@ -25,8 +25,8 @@ use crate::{
     shard::clock::Moment,
 };
 
-/// Bytes that an entry weighs besides its own: its places in the tables, its reference counts,
-/// what the allocator rounds up.
+/// Bytes that an entry weighs besides its answer's: its places in the tables, its reference
+/// counts, what the allocator rounds up.
 pub const OVERHEAD_BYTES: u64 = 128;
 
 /// Part of the share that is kept free for what was evicted and is still being sent: one slow
@@ -313,7 +313,7 @@ impl Store {
 }
 
 fn weight_of(cached: &Cached) -> u64 {
-    cached.heap_bytes() + OVERHEAD_BYTES
+    cached.bytes() + OVERHEAD_BYTES
 }
 
 /// What was purged when. A mark stays: an answer that was asked for before it may come at any time.

@@ -32,6 +32,7 @@ fn parts<'a>(origin: &'a Origin, body: &'a str) -> KeyParts<'a> {
     KeyParts {
         account: b"acct",
         gateway: b"gw",
+        revision: 0,
         provider: b"openai",
         method: b"POST",
         credential: None,
@@ -396,8 +397,51 @@ fn one_call_answers_equal_requests_on_all_shards() {
             assert!(finished.recv().unwrap(), "each gets its own answer");
         }
         assert_eq!(calls.load(Ordering::Relaxed), KEYS);
-        // What is to be forgotten is forgotten by every owner.
-        town.order(|| Order::Forget(Purge::All));
+        town.order(|| Order::Stop);
+        town.join();
+    });
+}
+
+#[test]
+fn an_order_to_forget_reaches_every_owner() {
+    const KEYS: u64 = 20;
+    on_both_drivers(|choice| {
+        let (done, finished) = mpsc::channel();
+        let town = Town::start(choice, 2, move |shard| {
+            let done = done.clone();
+            async move {
+                let bodies: Vec<_> = (0..KEYS).map(|number| format!("body {number}")).collect();
+                // One shard keeps them all, wherever they belong.
+                let mut found = 0;
+                while shard.number == 0 && found < KEYS {
+                    found = 0;
+                    for body in &bodies {
+                        let seek = seek(Rc::clone(&shard), body.clone(), Intent::Alone, LIMIT);
+                        match seek.await {
+                            Lookup::Hit(_) => found += 1,
+                            Lookup::Miss(Some(keeper)) => keeper.keep(answer_to(&shard, body), TTL),
+                            Lookup::Miss(None) => panic!("the owner says nothing"),
+                        }
+                    }
+                }
+                done.send(()).unwrap();
+                while shard.number == 0 && found > 0 {
+                    found = 0;
+                    for body in &bodies {
+                        let seek = seek(Rc::clone(&shard), body.clone(), Intent::Alone, LIMIT);
+                        found += u64::from(matches!(seek.await, Lookup::Hit(_)));
+                    }
+                    sleep(Duration::from_millis(1)).await;
+                }
+                done.send(()).unwrap();
+            }
+        });
+        for _ in 0..3 {
+            finished.recv().unwrap();
+        }
+        // Three words: both of the shard that does nothing, and the first of the other.
+        town.order(|| Order::Forget(Purge::Gateway("gw".into())));
+        finished.recv().unwrap();
         town.order(|| Order::Stop);
         town.join();
     });

@@ -47,6 +47,7 @@ pub(super) struct Keep {
     ttl: Duration,
     wish: Wish,
     credential: Option<CredentialDigest>,
+    revision: u64,
 }
 
 /// Asks the cache, if it concerns the request at all.
@@ -74,7 +75,14 @@ pub(super) async fn look(
     }
     let credential = (!rules.shared).then(|| credential(errand, step, draft));
     let path = draft.path.clone();
-    let parts = parts(step, body, draft.gateway, &path, credential.as_ref());
+    let parts = parts(
+        step,
+        body,
+        draft.gateway,
+        rules.revision,
+        &path,
+        credential.as_ref(),
+    );
     let print = parts.print(&shard.cache.secret);
     draft.cache = Some(CacheStatus::Miss);
     draft.key_digests = Some(Box::new(parts.digests(&shard.cache.secret, &print)));
@@ -105,6 +113,7 @@ pub(super) async fn look(
                 answer_bytes_max: shard.cache.answer_bytes_max(),
             },
             credential,
+            revision: rules.revision,
         }))),
         Err(Interrupt::Gone | Interrupt::Late) => Err(Stopped::Gone),
     }
@@ -137,12 +146,14 @@ fn parts<'p>(
     step: &'p Step<'_, '_>,
     body: &'p Body,
     gateway: &'p str,
+    revision: u64,
     path: &'p [u8],
     credential: Option<&'p CredentialDigest>,
 ) -> KeyParts<'p> {
     KeyParts {
         account: step.account.as_bytes(),
         gateway: gateway.as_bytes(),
+        revision,
         provider: step.provider.slug.as_bytes(),
         method: step.head.method.as_bytes(),
         credential,
@@ -333,7 +344,14 @@ impl Keeping {
         }
         let digests = draft.key_digests.as_deref().copied().unwrap_or_default();
         let credential = keep.credential.as_ref();
-        let parts = parts(step, body, draft.gateway, &draft.path, credential);
+        let parts = parts(
+            step,
+            body,
+            draft.gateway,
+            keep.revision,
+            &draft.path,
+            credential,
+        );
         let cached = Cached {
             key: parts.to_bytes(),
             gateway: draft.gateway.into(),

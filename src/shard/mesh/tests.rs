@@ -259,7 +259,7 @@ fn notices_that_find_no_room_are_sent_later_and_in_order() {
     assert!(first.into_iter().eq(0..MANY));
     assert_eq!(heard(&mut peers[1]), [7]);
     // Without end nothing is kept.
-    for ticket in 0..20_000 {
+    for ticket in 0..2 * UNSENT_MAX as u64 {
         tell(&shard, 1, ended(ticket));
     }
     assert!(shard.mesh.unsent.borrow().len() <= UNSENT_MAX);
@@ -368,6 +368,35 @@ fn shards_that_sleep_between_questions_are_woken_every_time() {
         });
         for _ in 0..2 {
             finished.recv().unwrap();
+        }
+        town.order(|| Order::Stop);
+        town.join();
+    });
+}
+
+#[test]
+fn a_shard_is_woken_for_what_comes_while_it_falls_asleep() {
+    on_both_drivers(|choice| {
+        let (town, mut guests) = Town::start_with_guests(choice, 1, 1, |_| async {});
+        let guest = &mut guests[0];
+        let mut pause = 1u32;
+        for number in 0..20_000 {
+            // The second one comes at any moment of the turn that the first one takes.
+            for ticket in [number, number + 1] {
+                let question = question(number);
+                guest.offer(0, Message::Ask { ticket, question }).unwrap();
+                pause = pause.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                for _ in 0..pause >> 22 {
+                    std::hint::spin_loop();
+                }
+            }
+            let mut answers = 0;
+            while answers < 2 {
+                match guest.take() {
+                    Some(_) => answers += 1,
+                    None => std::thread::yield_now(),
+                }
+            }
         }
         town.order(|| Order::Stop);
         town.join();

@@ -9,6 +9,7 @@ use super::*;
 struct Request {
     account: Vec<u8>,
     gateway: Vec<u8>,
+    revision: u64,
     provider: Vec<u8>,
     method: Vec<u8>,
     credential: Option<Vec<u8>>,
@@ -24,6 +25,7 @@ fn request() -> Request {
     Request {
         account: b"acct".to_vec(),
         gateway: b"gw".to_vec(),
+        revision: 0,
         provider: b"openai".to_vec(),
         method: b"POST".to_vec(),
         credential: Some(b"sk-1".to_vec()),
@@ -66,6 +68,7 @@ fn with_parts<T>(request: &Request, work: impl FnOnce(&KeyParts<'_>) -> T) -> T 
     work(&KeyParts {
         account: &request.account,
         gateway: &request.gateway,
+        revision: request.revision,
         provider: &request.provider,
         method: &request.method,
         credential: credential.as_ref(),
@@ -111,6 +114,7 @@ fn each_part_makes_another_key_and_is_named() {
     check(&|it| it.account = b"acct2".to_vec(), Part::Account);
     check(&|it| it.gateway = b"GW".to_vec(), Part::Gateway);
     check(&|it| it.provider = b"groq".to_vec(), Part::Provider);
+    check(&|it| it.revision = 1, Part::Revision);
     check(&|it| it.method = b"GET".to_vec(), Part::Method);
     check(
         &|it| it.credential = Some(b"sk-2".to_vec()),
@@ -198,6 +202,27 @@ fn fields_that_tell_about_the_caller_are_not() {
 }
 
 #[test]
+fn what_a_provider_is_offered_is_what_is_sent_to_it() {
+    let offered = |values: &[&str]| {
+        let fields: Vec<_> = values
+            .iter()
+            .map(|value| Field {
+                name: b"accept-encoding",
+                value: value.as_bytes(),
+                id: FieldName::AcceptEncoding,
+            })
+            .collect();
+        Offered::of(&fields)
+    };
+    assert_eq!(offered(&[]), Offered::Nothing);
+    assert_eq!(offered(&["br, gzip"]), Offered::Gzip);
+    assert_eq!(offered(&["br", "GZIP;q=0.5"]), Offered::Gzip);
+    assert_eq!(offered(&["gzip;q=0"]), Offered::Identity);
+    assert_eq!(offered(&["br"]), Offered::Identity);
+    assert_eq!(offered(&[""]), Offered::Identity);
+}
+
+#[test]
 fn the_callers_own_key_stands_for_what_is_asked_and_for_nothing_else() {
     let mut plain = request();
     plain.custom = Some(b"my key".to_vec());
@@ -251,7 +276,7 @@ fn a_credential_is_told_apart_in_whatever_field_it_comes() {
         "x-amz-security-token",
         "x-acme-auth",
         "acme-secret",
-        "cf-access-jwt-assertion",
+        "x-acme-jwt",
     ] {
         for value in ["one", "two", ""] {
             assert!(
@@ -273,6 +298,14 @@ fn a_credential_is_told_apart_in_whatever_field_it_comes() {
         "/",
         "/"
     )));
+    let ours = [
+        ("cf-aig-authorization", "a token"),
+        ("idempotency-key", "x"),
+    ];
+    assert!(
+        !seen.insert(digest(&ours, "/", "/")),
+        "it is nobody's credential"
+    );
     let plain = digest(&[("X-Api-Key", "one"), ("accept", "x")], "/a", "/a");
     assert_eq!(
         plain,
@@ -326,6 +359,7 @@ fn requests() -> impl Strategy<Value = Request> {
         Request {
             account,
             gateway,
+            revision: offered.into(),
             provider,
             method,
             credential,
