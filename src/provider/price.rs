@@ -62,17 +62,20 @@ pub struct Dearest {
     pub output: Option<Rate>,
     /// Something is paid by the piece.
     pub by_piece: bool,
+    /// The prices hold in the priority class, too.
+    pub priority: bool,
     /// The most output tokens the model can make, if the table knows it.
     pub max_output_tokens: Option<u64>,
 }
 
 impl Dearest {
-    /// The dearest of all these prices.
+    /// The dearest of all these prices, which hold in any class.
     pub fn of(all: impl IntoIterator<Item = Prices>) -> Self {
         let mut dearest = Self {
             input: None,
             output: None,
             by_piece: false,
+            priority: true,
             max_output_tokens: None,
         };
         for prices in all {
@@ -364,8 +367,11 @@ impl PriceTable {
                     extra.apply(&mut base);
                 }
                 let tiers = slice(&self.tiers, entry.tiers_from, entry.tiers).iter();
-                let all = tiers.map(|tier| tier.rates.prices()).chain([base]);
+                let all = tiers.clone().map(|tier| tier.rates.prices());
+                let all = all.chain([base]);
+                let is_priority = |tier: &Tier| tier.class == ServiceClass::Priority;
                 Some(Dearest {
+                    priority: tiers.clone().any(is_priority),
                     max_output_tokens: entry.max_output_tokens.map(u64::from),
                     ..Dearest::of(all)
                 })

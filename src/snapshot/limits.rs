@@ -223,7 +223,7 @@ impl Rules {
 
     /// Appends the claims of a request to `out`, in the order of the rules. A request that lacks
     /// what a rule is split by is not limited by that rule; under a hard rule it is refused if it
-    /// lacks the model.
+    /// lacks the model and may cost anything.
     pub fn claim(
         &self,
         scope: Scope<'_>,
@@ -243,7 +243,9 @@ impl Rules {
             };
             match rule.meets(facts, metadata.as_ref(), &mut parts) {
                 Meets::Yes => {}
-                Meets::NobodyKnows if rule.hard => return Err(no_bound(false)),
+                Meets::NobodyKnows if rule.hard && facts.bound != CostBound::AtMost(0) => {
+                    return Err(no_bound(false));
+                }
                 Meets::No | Meets::NobodyKnows => continue,
             }
             let amount = match (rule.measure, rule.hard, facts.bound) {

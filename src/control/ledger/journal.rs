@@ -185,7 +185,7 @@ impl Journal {
     pub fn finish(&mut self, now_micros: u64) {
         self.file.try_now();
         self.tend(now_micros);
-        let finished = self.file.finish();
+        let finished = self.file.finish(now_micros);
         self.note(&finished);
     }
 

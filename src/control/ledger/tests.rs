@@ -218,7 +218,7 @@ fn a_broken_disk_refuses_reservations_and_loses_no_settlement() {
     assert!(write(&mut journal, reserved(4, &[charge(1, 0, 8)])));
     assert!(!health.figures().failing);
     journal.tend(UNIX + 1_000_000);
-    // Into both files, until the new one has the name.
+    // Into both files in the end, until then into the old one.
     assert!(write(&mut journal, reserved(5, &[charge(3, 0, 9)])));
     let later = tempfile::tempdir().unwrap();
     fs::copy(file(dir.path()), file(later.path())).unwrap();

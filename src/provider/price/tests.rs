@@ -403,6 +403,7 @@ fn the_dearest_price_is_that_of_any_class_tier_or_kind() {
             input: rate(400),
             output: rate(1_000),
             by_piece: false,
+            priority: true,
             max_output_tokens: Some(500),
         })
     );
@@ -412,6 +413,7 @@ fn the_dearest_price_is_that_of_any_class_tier_or_kind() {
             input: rate(7),
             output: None,
             by_piece: true,
+            priority: false,
             max_output_tokens: None,
         })
     );

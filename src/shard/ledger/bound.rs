@@ -15,7 +15,7 @@ mod tests;
 use memchr::{memchr, memchr2};
 
 use crate::{
-    domain::money::Rate,
+    domain::{money::Rate, usage::ServiceClass},
     provider::{dialect::Dialect, price::Dearest},
     snapshot::limits::CostBound,
 };
@@ -61,6 +61,9 @@ pub fn bound(dearest: Option<&Dearest>, request: &Request<'_>) -> CostBound {
     if dearest.by_piece {
         return CostBound::Unbounded;
     }
+    if found.priority && !dearest.priority {
+        return CostBound::Unpriced;
+    }
     let input = (body.len() as u64)
         .saturating_add(AROUND_INPUT)
         .saturating_add(found.pictures.saturating_mul(PICTURE_TOKENS));
@@ -88,6 +91,8 @@ struct Found {
     answers: u64,
     /// Pictures in it.
     pictures: u64,
+    /// It asks for a class of service that costs more than the list says.
+    priority: bool,
 }
 
 /// Values of `type` that bring nothing from elsewhere: parts of messages, of schemas and of
@@ -137,8 +142,9 @@ const TYPES: [&[u8]; 38] = [
 const PICTURES: [&[u8]; 3] = [b"image", b"image_url", b"input_image"];
 
 /// Members of the document itself that bring something from elsewhere, or make a model do more
-/// than answer: earlier turns, searches, other models, predictions that are paid for.
-const OUTER_MEMBERS: [&[u8]; 14] = [
+/// than answer: earlier turns, searches, other models, predictions that are paid for, speed or a
+/// place that costs more.
+const OUTER_MEMBERS: [&[u8]; 16] = [
     b"previous_response_id",
     b"previous_interaction_id",
     b"conversation",
@@ -153,6 +159,8 @@ const OUTER_MEMBERS: [&[u8]; 14] = [
     b"prediction",
     b"input_file_id",
     b"background",
+    b"speed",
+    b"inference_geo",
 ];
 
 /// The same wherever they stand, in dialects whose parts and tools have no `type`.
@@ -194,6 +202,13 @@ const OUTER_ANSWERS: [&[u8]; 4] = [
 /// The same wherever they stand.
 const INNER_ANSWERS: [&[u8]; 2] = [b"candidateCount", b"candidate_count"];
 
+/// Members of the document itself that name a class of service; one that nobody knows may cost
+/// anything.
+const CLASSES: [&[u8]; 2] = [b"service_tier", b"serviceTier"];
+
+/// What Anthropic calls the class of the list.
+const STANDARD_ONLY: &[u8] = b"standard_only";
+
 /// Members that hold a link, where something is linked to.
 const LINKS: [&[u8]; 4] = [b"url", b"image_url", b"uri", b"imageUrl"];
 
@@ -212,6 +227,7 @@ fn scan(body: &[u8], dialect: Dialect) -> Option<Found> {
     let mut found = Found {
         answers: 1,
         pictures: 0,
+        priority: false,
     };
     let mut links = false;
     if body.trim_ascii_start().first() != Some(&b'{') {
@@ -249,6 +265,11 @@ fn scan(body: &[u8], dialect: Dialect) -> Option<Found> {
             } else if !value.starts_with(b"text/") {
                 return None;
             }
+        }
+        if is_outer && CLASSES.contains(&name) && value != STANDARD_ONLY {
+            let class = std::str::from_utf8(value).ok();
+            let class = class.and_then(ServiceClass::of_word);
+            found.priority |= class.is_none_or(|class| class == ServiceClass::Priority);
         }
         links |= LINKS.contains(&name) && !text.starts_with(b"data:");
     }

@@ -138,13 +138,11 @@ impl Future for Waiting {
         let mut inner = self.desk.inner.borrow_mut();
         // It is there as long as the question is.
         let slot = inner.waiting.entry(self.number).or_default();
-        match slot.result.take() {
-            Some(result) => Poll::Ready(result),
-            None => {
-                slot.waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
+        if let Some(result) = slot.result.take() {
+            return Poll::Ready(result);
         }
+        slot.waker = Some(cx.waker().clone());
+        Poll::Pending
     }
 }
 

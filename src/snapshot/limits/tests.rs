@@ -315,6 +315,11 @@ fn a_hard_rule_refuses_what_has_no_bound() {
         unpriced: false,
     });
     assert_eq!(claim(&rules(true), &nameless), refused);
+    let free = Facts {
+        bound: CostBound::AtMost(0),
+        ..nameless
+    };
+    assert_eq!(claim(&rules(true), &free), Ok(vec![]));
 }
 
 #[test]

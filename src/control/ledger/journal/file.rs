@@ -2,7 +2,7 @@
 //!
 //! A file that is written anew must be on the disk before it takes the name: the old one is. That may
 //! take longer than a reservation can wait, so it happens aside: until then every frame goes
-//! into both, and the old one counts.
+//! into the old one, which counts, and into the new one as soon as nobody waits for an answer.
 
 use std::{
     fs::{self, File},
@@ -57,6 +57,8 @@ pub(super) struct JournalFile {
 /// A file that is to take the name.
 struct Next {
     appender: Appender,
+    /// Frames that the old file has and this one lacks, with their steps.
+    owed: Vec<(FrameBuffer, u32)>,
     /// Brings what it began with to the disk.
     sync: JoinHandle<io::Result<()>>,
     fresh_bytes: u64,
@@ -114,22 +116,37 @@ impl JournalFile {
         append(&mut self.current, buffer, steps, now_micros)?;
         if let Some(next) = &mut self.next {
             buffer.resize(length, 0);
-            if append(&mut next.appender, buffer, steps, now_micros).is_err() {
-                self.fell_behind();
-            }
+            next.owed.push((buffer.clone(), steps));
         }
         Ok(())
+    }
+
+    /// Appends to the new file what it lacks.
+    fn pay(&mut self, now_micros: u64) -> io::Result<()> {
+        let Some(next) = &mut self.next else {
+            return Ok(());
+        };
+        let mut owed = next.owed.drain(..);
+        let paid = owed.try_for_each(|(mut buffer, steps)| {
+            append(&mut next.appender, &mut buffer, steps, now_micros)
+        });
+        drop(owed);
+        if paid.is_err() {
+            self.fell_behind();
+        }
+        paid
     }
 
     /// Begins a new file if this one has grown or lacks something, and lets a new one take the name
     /// when it is ready.
     pub(super) fn tend(&mut self, balance: &Balance, now_micros: u64) -> io::Result<()> {
+        self.pay(now_micros)?;
         if self
             .next
             .as_ref()
             .is_some_and(|next| next.sync.is_finished())
         {
-            return self.finish();
+            return self.finish(now_micros);
         }
         let length = self.bytes();
         let has_grown = length >= REWRITE_BYTES && length >= self.fresh_bytes.saturating_mul(2);
@@ -145,6 +162,7 @@ impl JournalFile {
             let builder = std::thread::Builder::new().name("ledger-sync".to_owned());
             Ok(Next {
                 fresh_bytes: appender.offset(),
+                owed: Vec::new(),
                 sync: builder.spawn(move || file.sync_data())?,
                 appender,
             })
@@ -155,7 +173,8 @@ impl JournalFile {
     }
 
     /// Waits until a new file that was begun is on the disk, and gives it the name.
-    pub(super) fn finish(&mut self) -> io::Result<()> {
+    pub(super) fn finish(&mut self, now_micros: u64) -> io::Result<()> {
+        self.pay(now_micros)?;
         let Some(next) = self.next.take() else {
             return Ok(());
         };

@@ -6,6 +6,7 @@ use crate::domain::money::Prices;
 const OPEN: Found = Found {
     answers: 1,
     pictures: 0,
+    priority: false,
 };
 
 #[track_caller]
@@ -70,6 +71,28 @@ fn what_has_no_price_or_no_bound_is_told() {
         ..request("", Some(1))
     };
     assert_eq!(bound(Some(&priced), &gone), CostBound::Unbounded);
+}
+
+#[test]
+fn a_dearer_class_of_service_needs_a_price_of_its_own() {
+    let listed = dearest("1", "10");
+    let without = Dearest {
+        priority: false,
+        ..listed
+    };
+    for (body, is_dearer) in [
+        (r#"{"service_tier":"priority"}"#, true),
+        (r#"{"service_tier":"ultra"}"#, true),
+        (r#"{"service_tier":"flex"}"#, false),
+        (r#"{"service_tier":"default"}"#, false),
+        (r#"{"service_tier":"standard_only"}"#, false),
+        (r#"{"service_tier":null}"#, false),
+        (r#"{"metadata":{"service_tier":"priority"}}"#, false),
+    ] {
+        let ask = |dearest| bound(Some(dearest), &request(body, Some(1)));
+        assert!(matches!(ask(&listed), CostBound::AtMost(1..)), "{body}");
+        assert_eq!(ask(&without) == CostBound::Unpriced, is_dearer, "{body}");
+    }
 }
 
 #[test]
