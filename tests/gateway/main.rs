@@ -39,6 +39,7 @@ mod timeouts;
 mod retries;
 mod cache;
 mod limits;
+mod limits_edges;
 mod auth;
 mod secrets;
 mod totals;

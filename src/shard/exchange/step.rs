@@ -9,7 +9,7 @@ use super::{
     Ended, Errand, Stopped,
     answer::{self, Answered},
     cached::{self, Looked},
-    limits,
+    limits::{self, Leave},
 };
 use crate::{
     domain::outcome::Outcome,
@@ -104,19 +104,21 @@ pub(super) async fn run<'a>(
             end: earlier(end, own_end),
             bounds: &bounds,
             interim: errand.request.version == Version::Http11,
+            at_risk: leave.as_ref().map(Leave::at_risk),
         };
         let answer = attempt::attempt(shard, errand.peer, &host, &ask, body, draft).await;
         draft.end_scan();
-        if draft.sent.is_some()
-            && let Some(leave) = &mut leave
+        if let (Err(AttemptError::Connect(_) | AttemptError::Refused { .. }), Some(leave)) =
+            (&answer, &leave)
         {
-            leave.note_sent();
+            leave.nothing_used();
         }
         let failed = if last_try && step.last {
             Err(answer.map_err(stopped)?)
         } else {
             // Boxed, like everything rare.
-            Box::pin(judge(errand, step, &tries, number, answer, draft)).await?
+            let leave = leave.as_ref();
+            Box::pin(judge(errand, step, &tries, number, answer, leave, draft)).await?
         };
         let failed = match failed {
             Ok(failed) => failed,
@@ -147,8 +149,7 @@ pub(super) async fn run<'a>(
                 .await?;
                 let ended = ended(errand, step, answered, &host, draft);
                 if let Some(leave) = leave {
-                    let cost = &ended.cost;
-                    leave.settle(errand, ended.outcome, &cost.metered.usage, cost.cost);
+                    leave.settle(errand, step, draft.status, &ended.cost);
                 }
                 if let Some(keeping) = keeping {
                     let Ended { outcome, cost, .. } = &ended;
@@ -169,7 +170,7 @@ pub(super) async fn run<'a>(
                 keep.failed();
             }
             if let Some(leave) = leave {
-                leave.end_failed(errand, failed.outcome);
+                leave.end(errand);
             }
             return Ok(None);
         };
@@ -179,6 +180,13 @@ pub(super) async fn run<'a>(
         // The request's body goes into the record of each attempt.
         if let Body::Whole(bytes) = body {
             draft.request_piece(shard, bytes);
+        }
+        if leave.as_ref().is_some_and(Leave::is_at_risk) {
+            // What the last attempt may have used stays reserved; this one needs leave of its own.
+            if let Some(leave) = leave.take() {
+                leave.end(errand);
+            }
+            leave = Box::pin(limits::reserve(errand, step, body, draft)).await?;
         }
     }
 }
@@ -198,6 +206,7 @@ async fn judge(
     tries: &Tries,
     number: u8,
     answer: Result<Answer, AttemptError>,
+    leave: Option<&Leave>,
     draft: &mut Draft<'_>,
 ) -> Result<Result<Failed, Answer>, Stopped> {
     let shard = errand.shard;
@@ -240,6 +249,9 @@ async fn judge(
     draft.status = status;
     draft.error = format!("the provider answered with status {status}");
     note_head(&head, draft);
+    if let Some(leave) = leave {
+        leave.nothing_used();
+    }
     let (passage, _) = Passage::of(head.framing, Version::Http11);
     let keep_alive = head.keep_alive && answer.request_whole;
     take_in(errand, step, answer, passage, keep_alive, draft).await?;

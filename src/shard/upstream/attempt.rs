@@ -1,6 +1,7 @@
 //! One try of an exchange at one host: the request goes out, the answer's head comes back.
 
 use std::{
+    cell::Cell,
     future::{Future as _, poll_fn},
     io,
     pin::pin,
@@ -164,6 +165,8 @@ pub struct Ask<'a> {
     pub bounds: &'a Bounds,
     /// The caller speaks HTTP/1.1, so interim answers may pass.
     pub interim: bool,
+    /// Raised before the first byte goes out: from then on the provider may work on it.
+    pub at_risk: Option<&'a Cell<bool>>,
 }
 
 /// Bodies up to this size go out in one send with their head.
@@ -262,6 +265,9 @@ async fn go(
     draft: &mut Draft<'_>,
     way: Way,
 ) -> Result<Answer, AttemptError> {
+    if let Some(at_risk) = ask.at_risk {
+        at_risk.set(true);
+    }
     match (way, request) {
         (Way::Http2(lease, _), Some(request)) => {
             Box::pin(h2::send::send_and_wait(
