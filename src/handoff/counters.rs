@@ -3,11 +3,10 @@
 //! Labels are bounded: beyond the first [`MODELS_MAX`] models, [`GATEWAYS_MAX`] gateways and
 //! [`PROVIDERS_MAX`] providers, everything further counts as `other`.
 
-use std::collections::HashMap;
-
 use crate::domain::{
     outcome::Outcome,
     record::{Record, flag},
+    short_hash::ShortMap,
     usage::Usage,
 };
 
@@ -68,8 +67,8 @@ pub struct Counters {
     gateways: Labels<GATEWAYS_MAX>,
     providers: Labels<PROVIDERS_MAX>,
     models: Labels<MODELS_MAX>,
-    exchanges: HashMap<ExchangeKey, ExchangeCounts>,
-    latencies: HashMap<(u16, u16), Box<Latencies>>,
+    exchanges: ShortMap<ExchangeKey, ExchangeCounts>,
+    latencies: ShortMap<(u16, u16), Box<Latencies>>,
     /// Attempts by the number of their provider, the one of everything beyond the bound first.
     attempts: Vec<[u64; Attempted::ALL.len()]>,
     plain: [u64; Plain::ALL.len()],
@@ -488,7 +487,7 @@ pub struct ExchangeLabels<'a> {
 /// Texts numbered in the order of their first use, up to `MAX`.
 #[derive(Debug, Clone, Default)]
 struct Labels<const MAX: usize> {
-    numbers: HashMap<Box<str>, u16>,
+    numbers: ShortMap<Box<str>, u16>,
     texts: Vec<Box<str>>,
     /// The number given last: most exchanges carry the labels of the one before.
     last: u16,

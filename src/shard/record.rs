@@ -385,8 +385,11 @@ impl<'a> Draft<'a> {
         // What follows a first attempt says whose event it is part of.
         let event = (self.id != self.request).then(|| self.request.text());
         let event = event.as_ref().map(|id| &id[..]);
-        let digests = self.key_digests.as_ref().map(ToString::to_string);
-        let digests = digests.unwrap_or_default();
+        let mut digests = Vec::new();
+        if let Some(parts) = &self.key_digests {
+            digests.reserve(PartDigests::TEXT_BYTES_MAX);
+            parts.write(&mut digests);
+        }
         let mut texts: [&[u8]; TEXTS] = [b""; TEXTS];
         for (text, value) in [
             (Text::Gateway, self.gateway.as_bytes()),
@@ -406,7 +409,7 @@ impl<'a> Draft<'a> {
             (Text::PriceKey, cost.price_key.as_bytes()),
             (Text::UpstreamRequestId, &self.upstream_id),
             (Text::UsageDetail, detail.as_bytes()),
-            (Text::CacheKey, digests.as_bytes()),
+            (Text::CacheKey, &digests),
         ] {
             if self.logged || text.is_kept_unlogged() {
                 texts[text as usize] = value;
