@@ -192,6 +192,7 @@ impl Page {
                 Plain::UpstreamConnectFailures,
             ),
             (&names::UPSTREAM_STALE, Plain::UpstreamStale),
+            (&names::UPSTREAM_BREAKERS, Plain::UpstreamBreakers),
         ];
         for (family, plain) in numbers {
             self.one(family, counters.plain(plain));

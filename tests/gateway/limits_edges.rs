@@ -83,8 +83,7 @@ fn a_step_that_reaches_nobody_does_not_give_the_request_back() {
             .start();
         let before = asked(&mock);
         let body: Value = serde_json::from_str(&chat("")).unwrap();
-        let step =
-            |provider: &str| json!({"provider": provider, "endpoint": "chat/completions", "query": body});
+        let step = |provider: &str| json!({"provider": provider, "endpoint": "chat/completions", "query": body});
         let steps = json!([step("groq"), step("openai")]).to_string();
         for expected in [200, 200, 200, 429, 429] {
             let answer = server.ask(&post_with(OPEN, "", steps.as_bytes()));
@@ -174,7 +173,10 @@ fn a_limit_that_is_raised_holds_as_raised_for_the_next_request() {
     let sent = || {
         let request = post_with(
             &format!("/v1/me/raised{CHAT}"),
-            &format!("cf-aig-authorization: Bearer {}\r\n", crate::support::server::TOKEN),
+            &format!(
+                "cf-aig-authorization: Bearer {}\r\n",
+                crate::support::server::TOKEN
+            ),
             chat("").as_bytes(),
         );
         server.ask(&request).status
@@ -299,7 +301,7 @@ fn what_was_spent_while_a_server_drains_is_not_forgotten() {
         }
         wait_until("all to be at the provider", || asked(&mock) == round * 12);
         server.signal(Signal::TERM);
-        for client in &mut clients {
+        for mut client in clients {
             assert_eq!(client.answer(Sent::of(&request)).status, 200);
         }
         assert!(server.wait().success());

@@ -40,6 +40,8 @@ mod retries;
 mod cache;
 mod limits;
 mod limits_edges;
+mod breaker;
+mod provider_keys;
 mod auth;
 mod secrets;
 mod totals;
