@@ -18,7 +18,10 @@
 
 use std::{
     fmt, slice,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use rkyv::{Archived, rancor::Failure};
@@ -31,7 +34,7 @@ pub mod columns;
 pub mod head;
 pub mod build;
 
-use columns::ArchivedColumns;
+use columns::{ArchivedColumns, Cells};
 pub use columns::{NUMBERS, Number};
 use head::{Column, HEAD_BYTES, Head};
 pub use head::{Range, Zone};
@@ -73,26 +76,40 @@ impl fmt::Display for ColumnName {
     }
 }
 
-/// Which columns of one block were found whole. Kept as long as the block is, by whoever keeps it.
+/// What of one block was found whole: its head, and which columns. Kept as long as the block is, by
+/// whoever keeps it.
 #[derive(Debug, Default)]
-pub struct Verified(AtomicU64);
+pub struct Verified {
+    columns: AtomicU64,
+    head: OnceLock<Box<Head>>,
+}
 
 const _: () = assert!(Column::COUNT <= 64);
 
 impl Verified {
     fn has(&self, column: Column) -> bool {
-        self.0.load(Ordering::Relaxed) & (1 << column.index()) != 0
+        self.columns.load(Ordering::Relaxed) & (1 << column.index()) != 0
     }
 
     fn note(&self, column: Column) {
-        self.0.fetch_or(1 << column.index(), Ordering::Relaxed);
+        self.columns
+            .fetch_or(1 << column.index(), Ordering::Relaxed);
+    }
+
+    /// The block's head, read at the first look.
+    fn head(&self, header: &Header, payload: &[u8]) -> Result<&Head, BlockError> {
+        if let Some(head) = self.head.get() {
+            return Ok(head);
+        }
+        let head = Block::head(header, payload)?;
+        Ok(self.head.get_or_init(|| Box::new(head)))
     }
 }
 
 /// A block that is read in place.
 #[derive(Debug, Clone, Copy)]
 pub struct Block<'a> {
-    head: Head,
+    head: &'a Head,
     /// The archive of the columns.
     bytes: &'a [u8],
     columns: &'a ArchivedColumns,
@@ -101,13 +118,14 @@ pub struct Block<'a> {
 
 impl<'a> Block<'a> {
     /// Opens the block in the payload of a `Columns` frame, which lies at a multiple of 16. Reads
-    /// its head and its skeleton; columns are verified when they are asked for.
+    /// its head, unless `verified` has it, and its skeleton; columns are verified when they are
+    /// asked for. `verified` is of this block and of no other.
     pub fn open(
         header: &Header,
         payload: &'a [u8],
         verified: &'a Verified,
     ) -> Result<Self, BlockError> {
-        let head = Self::head(header, payload)?;
+        let head = verified.head(header, payload)?;
         let bytes = payload.get(HEAD_BYTES..).ok_or(BlockError::Columns)?;
         let columns = rkyv::access::<ArchivedColumns, Failure>(bytes)
             .map_err(|Failure| BlockError::Columns)?;
@@ -449,33 +467,17 @@ impl<'a> Rows<'a> {
 
     /// The record in a row; `None` beyond the last.
     pub fn record(&self, row: usize) -> Option<Record> {
-        let number = |number| self.number(row, number);
-        let always = |which| number(which).unwrap_or(0);
-        let texts = Text::ALL.map(|text| self.text(row, text));
-        Some(Record {
+        let cells = Cells {
             id: *self.ids.get(row)?,
-            at_micros: always(Number::At),
-            duration_micros: always(Number::Duration),
-            first_byte_micros: number(Number::FirstByte),
-            first_token_micros: number(Number::FirstToken),
-            overhead_micros: always(Number::Overhead),
+            numbers: self.numbers.map(|numbers| numbers.get(row)),
+            flags: self.flags.get(row)?.to_native(),
             status: self.statuses.get(row)?.to_native(),
             outcome: *self.outcomes.get(row)?,
             step: *self.steps.get(row)?,
             attempt: *self.attempts.get(row)?,
-            flags: self.flags.get(row)?.to_native(),
-            request_bytes: always(Number::RequestBytes),
-            response_bytes: always(Number::ResponseBytes),
-            tokens_input: number(Number::TokensInput),
-            tokens_output: number(Number::TokensOutput),
-            tokens_cache_read: number(Number::TokensCacheRead),
-            tokens_cache_write: number(Number::TokensCacheWrite),
-            tokens_cache_write_hour: number(Number::TokensCacheWriteHour),
-            tokens_reasoning: number(Number::TokensReasoning),
-            cost: number(Number::Cost),
-            price_table: always(Number::PriceTable),
-            texts: Texts::pack(&texts),
-        })
+        };
+        let texts = Text::ALL.map(|text| self.text(row, text));
+        Some(cells.record(Texts::pack(&texts)))
     }
 }
 

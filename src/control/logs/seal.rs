@@ -79,7 +79,7 @@ pub fn seal_journal(
     damages: &mut Vec<Damage>,
     stop: &AtomicBool,
 ) -> io::Result<Sealed> {
-    let mut segment = Segment::open(path)?;
+    let mut segment = Segment::open_passing(path)?;
     if segment.is_live() {
         return Ok(Sealed::NotYet);
     }
@@ -98,11 +98,7 @@ pub fn seal_journal(
         match segment.next(&mut offset)? {
             Found::Frame(frame) if frame.header.kind == Kind::Rows as u8 => {
                 match segment.rows(&frame)? {
-                    Ok(rows) => {
-                        for row in rows {
-                            draft.push_archived(row, number)?;
-                        }
-                    }
+                    Ok(rows) => draft.push_rows(&rows, number)?,
                     Err(damage) => damages.push(damage),
                 }
             }
