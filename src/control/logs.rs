@@ -229,5 +229,13 @@ impl Logs {
     }
 }
 
+/// Has the calling thread leave the processor to those that serve requests and write records, as
+/// far as they want it. Work that is done later is not lost. `nice` is what the system calls it:
+/// 0 is the usual, 19 the least.
+fn give_way(nice: i32) {
+    // Where it is not allowed, the thread is like the others.
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), nice);
+}
+
 #[cfg(test)]
 mod tests;

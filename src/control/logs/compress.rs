@@ -21,6 +21,7 @@ use std::{
 
 use super::{
     frame::{FLAG_LZ4, FrameBuffer, HEADER_BYTES, Header, Kind, decompress, padded},
+    give_way,
     recovery::remove_drafts,
     segment::{self, Appender, Found, LogDir, Segment},
 };
@@ -34,6 +35,9 @@ use crate::{
 
 /// Time between two passes.
 const PASS_INTERVAL: Duration = Duration::from_mins(1);
+
+/// A tenth of a usual thread's share of a core that is wanted by all: nobody waits for it.
+const NICE: i32 = 10;
 
 /// What a pass did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -357,6 +361,7 @@ impl Compressor {
         let thread = thread::Builder::new()
             .name("logs-compress".into())
             .spawn(move || {
+                give_way(NICE);
                 let mut skip = BTreeSet::new();
                 while stopped.wait(PASS_INTERVAL) {
                     let _one = rewriting.lock().unwrap_or_else(PoisonError::into_inner);

@@ -25,6 +25,7 @@ use super::{
     deletion::LogDeleter,
     folder::LogDir,
     frame::Kind,
+    give_way,
     limit::RowLimits,
     recovery::remove_drafts,
     segment::{Damage, Found, Segment},
@@ -51,6 +52,10 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Wait before a pass that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// A third of a usual thread's share of a core that is wanted by all: the journals that gather
+/// behind it meanwhile are read as well.
+const NICE: i32 = 5;
 
 /// What sealing one journal came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -231,7 +236,10 @@ impl Sealer {
         let work = Work::new(parts);
         let thread = thread::Builder::new()
             .name("logs-seal".into())
-            .spawn(move || work.run())?;
+            .spawn(move || {
+                give_way(NICE);
+                work.run();
+            })?;
         Ok(Self { queue, thread })
     }
 
