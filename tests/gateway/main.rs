@@ -45,6 +45,7 @@ mod http2;
 mod metrics;
 mod tls;
 mod records;
+mod retention;
 mod graphql;
 mod driver;
 mod management;

@@ -41,7 +41,7 @@ pub mod rewrite;
 
 use draft::Draft;
 use purge::Purges;
-use retention::Retention;
+use retention::Retained;
 
 /// Longest time between two passes.
 const PASS_INTERVAL: Duration = Duration::from_mins(1);
@@ -168,7 +168,7 @@ fn seal_all(log: &LogDir, health: &LogHealth, stop: &AtomicBool) -> io::Result<(
 
 /// Says when a journal is finished; also ends the thread.
 #[derive(Debug, Default)]
-pub(super) struct SealQueue {
+pub(in crate::control::logs) struct SealQueue {
     stop: AtomicBool,
     rung: Mutex<bool>,
     wake: Condvar,
@@ -176,7 +176,7 @@ pub(super) struct SealQueue {
 
 impl SealQueue {
     /// A journal is finished.
-    pub(super) fn ring(&self) {
+    pub(in crate::control::logs) fn ring(&self) {
         *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.wake.notify_one();
     }
@@ -204,7 +204,7 @@ pub(super) struct SealParts {
     pub(super) deleter: Arc<LogDeleter>,
     pub(super) limits: Arc<RowLimits>,
     pub(super) rewriting: Rewriting,
-    pub(super) retention: Retention,
+    pub(super) retention: Arc<Retained>,
 }
 
 impl SealParts {
@@ -218,7 +218,7 @@ impl SealParts {
             deleter: Arc::new(LogDeleter::new(log.clone())),
             limits: Arc::default(),
             rewriting: Arc::default(),
-            retention: Retention::default(),
+            retention: Arc::default(),
         }
     }
 }
@@ -315,7 +315,7 @@ impl Work {
         let removed = remove_superseded(log, health, &mut self.going);
         let limited = limits.step(log, deleter);
         let purged = self.purges.step(log, deleter, health, stop);
-        let retained = retention.step(log, unix_micros(), health);
+        let retained = retention.get().step(log, unix_micros(), health);
         sealed
             .and(merged)
             .and(removed)
@@ -328,7 +328,7 @@ impl Work {
 /// Makes every merge that is due; journals that are finished meanwhile come first.
 fn merge_all(parts: &SealParts, skip: &mut BTreeSet<PathBuf>) -> io::Result<()> {
     let (log, health, stop) = (&parts.log, &parts.health, &parts.queue.stop);
-    let bytes_max = parts.retention.merged_bytes_max();
+    let bytes_max = parts.retention.get().merged_bytes_max();
     while merge::merge_once(log, health, skip, bytes_max, stop)? {
         seal_all(log, health, stop)?;
     }

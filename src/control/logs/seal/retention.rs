@@ -5,13 +5,15 @@
 //! whose files are shorter, may go some minutes earlier.
 
 use std::{
-    fs, io,
+    fs, io, mem,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use super::remove;
+use super::{SealQueue, remove};
 use crate::{
+    config::Config,
     control::logs::{
         folder::LogDir,
         frame::Kind,
@@ -29,7 +31,48 @@ pub struct Retention {
     pub bytes: Option<u64>,
 }
 
+/// What may stay now; can be changed while the server runs.
+#[derive(Debug, Default)]
+pub struct Retained {
+    now: Mutex<Retention>,
+    /// Woken by a change.
+    seal: Arc<SealQueue>,
+}
+
+impl Retained {
+    pub(in crate::control::logs) fn new(retention: Retention, seal: Arc<SealQueue>) -> Self {
+        Self {
+            now: Mutex::new(retention),
+            seal,
+        }
+    }
+
+    /// Changes what may stay; what may not any more goes at once.
+    pub fn set(&self, retention: Retention) {
+        if mem::replace(&mut *self.lock(), retention) != retention {
+            self.seal.ring();
+        }
+    }
+
+    /// What may stay.
+    pub fn get(&self) -> Retention {
+        *self.lock()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Retention> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Retention {
+    /// What a configuration says.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            age: (!config.log_retention.is_zero()).then_some(config.log_retention),
+            bytes: (config.log_bytes_max > 0).then_some(config.log_bytes_max),
+        }
+    }
+
     /// Longest file that a merge may make: removing one must not remove much of what may stay.
     pub(super) fn merged_bytes_max(&self) -> u64 {
         self.bytes.map_or(u64::MAX, |bytes| bytes / 16)
