@@ -76,13 +76,21 @@ impl Eq for Sketch {}
 
 impl Sketch {
     /// Counts one value.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "a few instructions, for each row of a question")]
     pub fn record(&mut self, value: u64) {
         let bucket = bucket_of(value);
         match &mut self.counts {
             Counts::All(all) => add_to(&mut all[..], usize::from(bucket), 1),
-            Counts::Few(_) | Counts::Pages(_) => self.add_bucket(bucket, 1),
+            Counts::Few(_) | Counts::Pages(_) => self.record_early(bucket),
         }
+    }
+
+    /// Counts a value of a bucket while there are few; not put where [`Self::record`] is called,
+    /// whose usual path is short.
+    #[inline(never)]
+    fn record_early(&mut self, bucket: u16) {
+        self.add_bucket(bucket, 1);
     }
 
     /// Counts `count` values of one bucket.
