@@ -40,6 +40,7 @@ mod auth;
 mod secrets;
 mod totals;
 mod shutdown;
+mod slow_disk;
 mod websocket;
 mod http2;
 mod metrics;

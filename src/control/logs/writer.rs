@@ -192,6 +192,10 @@ impl Writer {
         self.parts
             .health
             .set_queued(self.parts.receiver.queued() as u64);
+        let health = Arc::clone(&self.parts.health);
+        // Until the end of the turn, in which whatever touches the disk may hang.
+        let _writing =
+            (!self.batch.is_empty() || !self.chunks.is_empty()).then(|| health.begin_write());
         if !self.batch.is_empty() {
             match self.write_batch() {
                 Ok(bytes) => {

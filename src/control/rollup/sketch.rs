@@ -77,7 +77,10 @@ impl Eq for Sketch {}
 impl Sketch {
     /// Counts one value.
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "a few instructions, for each row of a question")]
+    #[expect(
+        clippy::inline_always,
+        reason = "a few instructions, for each row of a question"
+    )]
     pub fn record(&mut self, value: u64) {
         let bucket = bucket_of(value);
         match &mut self.counts {
