@@ -175,14 +175,11 @@ impl Packer {
         }
         let mut last: [(&[u8], u8); TEXTS] = [(b"", 0); TEXTS];
         for (row, record) in (0..=u16::MAX).zip(records) {
-            for text in Text::ALL {
-                let index = text as usize;
-                let draft = &mut self.texts[index];
+            let columns = self.texts.iter_mut().zip(&mut last).zip(record.texts.all());
+            for (text, ((draft, (before, code)), value)) in Text::ALL.into_iter().zip(columns) {
                 if draft.is_each {
                     continue;
                 }
-                let value = record.texts.get(text);
-                let (before, code) = &mut last[index];
                 if row == 0 || *before != value {
                     let string = |row: u16| {
                         let record = records.get(usize::from(row));
@@ -191,7 +188,7 @@ impl Packer {
                     *code = draft.code(row, value, string);
                     *before = value;
                 }
-                self.codes[index * rows + usize::from(row)] = *code;
+                self.codes[text as usize * rows + usize::from(row)] = *code;
             }
         }
     }
