@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use rusqlite::Connection;
+
 use super::*;
 use crate::{
     control::{
@@ -10,6 +12,7 @@ use crate::{
             segment::{Found, Segment},
             start,
         },
+        store::{Store, StoreError},
     },
     domain::record::{TEXTS, Texts},
 };
@@ -111,6 +114,24 @@ fn a_full_gateway_loses_its_oldest_in_chunks_of_a_thousandth() {
         assert!(senders[0].record(record(n, "small")));
     }
     assert!(senders[0].record(record(0, "other")));
+    let mut control = Store::open(dir.path()).unwrap();
+    let id = |n: u64| RequestId(u128::from(n).to_be_bytes());
+    let mark = marks::Mark {
+        feedback: Some(-1),
+        ..marks::Mark::default()
+    };
+    let set = |connection: &Connection| {
+        let of_small = [1, 2, 5].into_iter().map(|n| (n, "small"));
+        let mut all = of_small.chain([(0, "other")]);
+        all.try_for_each(|(n, gateway)| marks::set(connection, gateway, id(n), &mark, 0))
+    };
+    control
+        .change(|connection| Ok::<_, StoreError>(set(connection)?))
+        .unwrap();
+    let is_marked = |n| {
+        let mark = control.read(|connection| marks::get(connection, id(n)));
+        mark.unwrap().is_some()
+    };
     wait(|| logs.health().records_written() == 3_001);
     assert_eq!(served(&log).0["small"].len(), 3_000);
     assert!(senders[0].record(record(3_000, "small")));
@@ -118,6 +139,8 @@ fn a_full_gateway_loses_its_oldest_in_chunks_of_a_thousandth() {
     let (found, _) = served(&log);
     assert!(found["small"].iter().copied().eq(3..3_001), "three at once");
     assert_eq!(found["other"], [0]);
+    wait(|| !is_marked(2));
+    assert!(!is_marked(1) && is_marked(5) && is_marked(0));
     // What comes right after a deletion waits for the next, and is not forgotten.
     for n in 3_001..3_010 {
         assert!(senders[0].record(record(n, "small")));
