@@ -257,9 +257,8 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         table_secret,
         compiled,
     } = State::open(&config, &data_dir)?;
-    let log_options = log_options(&config, shards, &compiled);
+    let (senders, logs) = logs::start(&data_dir, &log_options(&config, shards, &compiled))?;
     let snapshot = Arc::new(compiled.snapshot);
-    let (senders, logs) = logs::start(&data_dir, &log_options)?;
     let log_counters = counters_of(&senders);
     let (worn, worn_out) = unbounded();
     let (resolve, names) = letterbox().map_err(system("make an eventfd"))?;

@@ -388,7 +388,7 @@ pub enum Rows<'a> {
     /// As an archive.
     Archived(&'a [ArchivedRecord]),
     /// Packed.
-    Packed(PackedRows<'a>),
+    Packed(Box<PackedRows<'a>>),
 }
 
 impl fmt::Debug for Rows<'_> {
@@ -450,7 +450,7 @@ impl<'a> Rows<'a> {
 /// The records of a row frame, in place. Every offset and length in it is checked first.
 pub fn rows<'a>(header: &Header, payload: &'a [u8]) -> Result<Rows<'a>, PayloadError> {
     if header.flags & FLAG_PACKED != 0 {
-        return PackedRows::read(payload, header.rows).map(Rows::Packed);
+        return PackedRows::read(payload, header.rows).map(|rows| Rows::Packed(Box::new(rows)));
     }
     let rows = archive(payload)?;
     if rows.len() as u64 != u64::from(header.rows) {

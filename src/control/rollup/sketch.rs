@@ -51,7 +51,7 @@ enum Counts {
     /// A page for each power of two that has some.
     Pages(Box<[Option<Box<[u64; PAGE]>>; PAGES]>),
     /// Every bucket, once so many values were counted that the memory is little beside them.
-    All(Box<[u64; BUCKETS]>),
+    All(Box<[u64]>),
 }
 
 /// Values from which on every bucket has its place: 34 KB, two or three times what the pages took.
@@ -84,7 +84,7 @@ impl Sketch {
     pub fn record(&mut self, value: u64) {
         let bucket = bucket_of(value);
         match &mut self.counts {
-            Counts::All(all) => add_to(&mut all[..], usize::from(bucket), 1),
+            Counts::All(all) => add_to(all, usize::from(bucket), 1),
             Counts::Few(_) | Counts::Pages(_) => self.record_early(bucket),
         }
     }
@@ -103,7 +103,7 @@ impl Sketch {
             return; // no value has such a bucket
         }
         match &mut self.counts {
-            Counts::All(all) => add_to(&mut all[..], usize::from(bucket), count),
+            Counts::All(all) => add_to(all, usize::from(bucket), count),
             Counts::Pages(pages) => {
                 add_to_pages(pages, bucket, count);
                 self.count = self.count.saturating_add(count);
@@ -120,9 +120,9 @@ impl Sketch {
 
     #[cold]
     fn take_room(&mut self) {
-        let mut all = Box::new([0; BUCKETS]);
+        let mut all = vec![0; BUCKETS].into_boxed_slice();
         for (bucket, count) in self.buckets() {
-            add_to(&mut all[..], usize::from(bucket), count);
+            add_to(&mut all, usize::from(bucket), count);
         }
         self.counts = Counts::All(all);
     }

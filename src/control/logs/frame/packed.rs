@@ -281,7 +281,6 @@ fn slot_of(text: &[u8]) -> usize {
 fn put_varint(out: &mut FrameBuffer, mut number: u64) {
     let (mut bytes, mut length) = ([0u8; 10], 0);
     loop {
-        #[expect(clippy::cast_possible_truncation, reason = "7 bits")]
         let low = (number & 0x7f) as u8;
         number >>= 7;
         bytes[length] = low | u8::from(number > 0) << 7;
@@ -484,10 +483,10 @@ impl NumberPack<'_> {
     /// Appends the numbers of `rows`, which are rows of the frame; those that do not have it give
     /// the base.
     pub(in crate::control::logs) fn append(&self, rows: Range<usize>, out: &mut Vec<u64>) {
-        let base = self.base;
         fn some<T>(all: &[T], rows: Range<usize>) -> &[T] {
             all.get(rows).unwrap_or_default()
         }
+        let base = self.base;
         match self.offsets {
             Offsets::None => out.resize(out.len() + rows.len(), base),
             Offsets::One(offsets) => out.extend(

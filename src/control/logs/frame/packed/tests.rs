@@ -21,9 +21,9 @@ fn check(records: &[Box<Record>]) -> usize {
     packed.len()
 }
 
-fn with_texts(texts: [&[u8]; TEXTS]) -> Box<Record> {
+fn with_texts(texts: &[&[u8]; TEXTS]) -> Box<Record> {
     Box::new(Record {
-        texts: Texts::pack(&texts),
+        texts: Texts::pack(texts),
         ..Record::default()
     })
 }
@@ -37,7 +37,7 @@ fn usual(n: u64) -> Box<Record> {
         (Text::Provider, "openai"),
         (
             Text::Model,
-            ["gpt-4o", "gpt-4o-mini"][usize::from(n % 3 == 0)],
+            ["gpt-4o", "gpt-4o-mini"][usize::from(n.is_multiple_of(3))],
         ),
         (Text::ModelName, "openai/gpt-4o"),
         (Text::Method, "POST"),
@@ -106,13 +106,13 @@ fn texts_that_differ_too_much_are_kept_each() {
             let mut texts = [name.as_bytes(); TEXTS];
             texts[1] = few.as_bytes();
             texts[TEXTS - 1] = rare.as_bytes();
-            with_texts(texts)
+            with_texts(&texts)
         })
         .collect();
     check(&records);
     // Differing ones are not looked up for ever, alike ones that come late are found.
     let late: Vec<_> = (0..2_000usize)
-        .map(|n| with_texts([names[if n < 10 { n } else { n % 40 }].as_bytes(); TEXTS]))
+        .map(|n| with_texts(&[names[if n < 10 { n } else { n % 40 }].as_bytes(); TEXTS]))
         .collect();
     check(&late);
 }
@@ -134,14 +134,14 @@ fn a_little_frame_cannot_stand_for_much_text() {
     let long = vec![b'a'; 1 << 20];
     let mut texts: [&[u8]; TEXTS] = [b""; TEXTS];
     texts[0] = &long;
-    let packed = pack(&[with_texts(texts)]);
+    let packed = pack(&[with_texts(&texts)]);
     assert!(unpack(&packed, 1).is_ok());
     assert_eq!(unpack(&packed, 33).err(), Some(PayloadError::Rows));
     assert_eq!(
         unpack(&packed, ROWS_MAX + 1).err(),
         Some(PayloadError::Count)
     );
-    let records: Vec<_> = (0..33).map(|_| with_texts(texts)).collect();
+    let records: Vec<_> = (0..33).map(|_| with_texts(&texts)).collect();
     assert_eq!(
         Packer::default().pack(&records, &mut FrameBuffer::new()),
         None
