@@ -247,6 +247,9 @@ impl Writer {
                 took = true;
             }
         }
+        if shards > 1 {
+            in_order(&mut self.batch);
+        }
         took
     }
 
@@ -426,6 +429,12 @@ impl Writer {
     }
 }
 
+/// Puts the records of several shards, each shard's in its order, into the order in which exchanges
+/// ended: a merge of a few runs.
+fn in_order(batch: &mut [Box<Record>]) {
+    batch.sort_by_key(|record| record.at_micros.saturating_add(record.duration_micros));
+}
+
 fn is_full(file: &Appender) -> bool {
     file.offset() >= FILE_BYTES
 }
@@ -444,4 +453,31 @@ pub(super) fn unix_micros() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_several_shards_stand_in_the_order_in_which_they_ended() {
+        let record = |at_micros, duration_micros| {
+            Box::new(Record {
+                at_micros,
+                duration_micros,
+                ..Record::default()
+            })
+        };
+        let mut batch = vec![
+            record(10, 5),
+            record(3, 20),
+            record(22, 2),
+            record(9, 3),
+            record(11, 4),
+            record(12, 30),
+        ];
+        in_order(&mut batch);
+        let begun: Vec<_> = batch.iter().map(|record| record.at_micros).collect();
+        assert_eq!(begun, [9, 10, 11, 3, 22, 12], "of equals the first stays");
+    }
 }
