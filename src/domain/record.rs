@@ -134,6 +134,17 @@ impl Texts {
         })
     }
 
+    /// All texts, in the order of [`Text`]: for who wants each of them.
+    pub fn all(&self) -> [&[u8]; TEXTS] {
+        let mut from = 0;
+        std::array::from_fn(|index| {
+            let to = self.ends.get(index).map_or(0, |end| *end as usize);
+            let text = self.bytes.get(from..to).unwrap_or_default();
+            from = to;
+            text
+        })
+    }
+
     /// Bytes of all texts together.
     pub fn byte_len(&self) -> usize {
         self.bytes.len()
@@ -351,6 +362,8 @@ mod tests {
         assert_eq!(packed.get(Text::Model), b"gpt-4o");
         assert_eq!(packed.get(Text::UpstreamRequestId), b"req_1");
         assert_eq!(Texts::default().get(Text::Model), b"");
+        assert_eq!(packed.all(), texts);
+        assert_eq!(Texts::default().all(), [b""; TEXTS]);
     }
 
     #[test]
