@@ -188,6 +188,7 @@ impl Page {
                 Plain::UpstreamConnectFailures,
             ),
             (&names::UPSTREAM_STALE, Plain::UpstreamStale),
+            (&names::UPSTREAM_BREAKERS, Plain::UpstreamBreakers),
             (&names::LIMITED, Plain::Limited),
             (&names::PERMITS, Plain::PermitsOut),
             (&names::CACHE_ENTRIES, Plain::CacheEntries),

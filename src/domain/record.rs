@@ -248,12 +248,23 @@ pub mod flag {
     pub const UNLOGGED: u32 = 1 << 10;
     /// Another attempt followed this one: the exchange ended there.
     pub const FOLLOWED: u32 = 1 << 11;
+    /// Of several stored credentials, the place of the one that was used: the first of six bits.
+    pub const STORED_PLACE_SHIFT: u32 = 16;
+    /// The bits of that place.
+    pub const STORED_PLACE: u32 = 0x3f << STORED_PLACE_SHIFT;
 }
 
 impl Record {
     /// The record's id.
     pub fn id(&self) -> RequestId {
         RequestId(self.id)
+    }
+
+    /// The place of the stored credential that was used among those of its provider, from 0; `None` if
+    /// none was.
+    pub fn stored_place(&self) -> Option<u32> {
+        let place = (self.flags & flag::STORED_PLACE) >> flag::STORED_PLACE_SHIFT;
+        (self.flags & flag::STORED_CREDENTIAL != 0).then_some(place)
     }
 
     /// How it ended.

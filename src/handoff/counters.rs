@@ -178,6 +178,8 @@ pub enum Plain {
     UpstreamOpen,
     /// Those of them that wait for an exchange (gauge, known when it is asked for).
     UpstreamIdle,
+    /// Origins that are not connected to (gauge, known when it is asked for).
+    UpstreamBreakers,
     /// Accepts that failed for want of descriptors.
     AcceptFailures,
     /// Connection tasks that panicked.
@@ -208,7 +210,7 @@ pub enum Plain {
 
 impl Plain {
     /// Every one, in the order of its number.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::ConnectionsAccepted,
         Self::ConnectionsOpen,
         Self::ExchangesInFlight,
@@ -221,6 +223,7 @@ impl Plain {
         Self::UpstreamStale,
         Self::UpstreamOpen,
         Self::UpstreamIdle,
+        Self::UpstreamBreakers,
         Self::AcceptFailures,
         Self::Panics,
         Self::PermitsOut,
@@ -255,11 +258,13 @@ pub enum Attempted {
     Timeout,
     /// The caller went away, or its body had to be refused.
     Abandoned,
+    /// It was not made: the provider could not be reached a moment ago.
+    Skipped,
 }
 
 impl Attempted {
     /// Every one, in the order of its number.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Answered,
         Self::ConnectFailed,
         Self::Refused,
@@ -267,6 +272,7 @@ impl Attempted {
         Self::Malformed,
         Self::Timeout,
         Self::Abandoned,
+        Self::Skipped,
     ];
 
     /// The word for it.
@@ -279,6 +285,7 @@ impl Attempted {
             Self::Malformed => "malformed",
             Self::Timeout => "timeout",
             Self::Abandoned => "abandoned",
+            Self::Skipped => "skipped",
         }
     }
 }

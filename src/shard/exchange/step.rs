@@ -9,15 +9,16 @@ use super::{
     Ended, Errand, Stopped,
     answer::{self, Answered},
     cached::{self, Looked},
-    limits,
+    limits::{self, Leave},
 };
 use crate::{
-    domain::outcome::Outcome,
+    domain::{outcome::Outcome, record::flag},
     http::{
         head::{Field, RequestFraming, RequestHead, ResponseHead, Version, parse_response},
         header::FieldName,
     },
     shard::{
+        Shard,
         authenticate::Caller,
         body::{self, Body},
         connection::{Downstream, Interrupt},
@@ -31,9 +32,10 @@ use crate::{
         upstream::{
             attempt::{self, Answer, Ask, AttemptError},
             host::Host,
+            keys::{Places, is_of_key},
         },
     },
-    snapshot::Provider,
+    snapshot::{Provider, providers::StoredKey},
 };
 
 /// What one step asks, and of whom.
@@ -79,14 +81,8 @@ pub(super) async fn run<'a>(
     let tries = Tries::of(step.wishes, &errand.gateway.retry, repeatable);
     let host = shard.hosts.find(&route.origin, shard.clock.now());
     let mut out = shard.buffers.small();
-    write_request(
-        &mut out,
-        step.head,
-        route,
-        &host.authority,
-        step.caller,
-        body,
-    );
+    let mut turn = KeyTurn::of(shard, route, draft);
+    write_request(&mut out, step, &host.authority, turn.place(), body);
     let end =
         (!provider.total_timeout.is_zero()).then(|| draft.received.after(provider.total_timeout));
     let mut number = 0;
@@ -100,23 +96,33 @@ pub(super) async fn run<'a>(
             head: &out,
             http2: provider.http2 && route.upgrade.is_none(),
             connect: limited(provider.connect_timeout),
+            patient: limit.is_none_or(|limit| limit >= provider.connect_timeout),
             first_byte: limited(provider.first_byte_timeout),
             end: earlier(end, own_end),
             bounds: &bounds,
             interim: errand.request.version == Version::Http11,
+            at_risk: leave.as_ref().map(Leave::at_risk),
         };
         let answer = attempt::attempt(shard, errand.peer, &host, &ask, body, draft).await;
         draft.end_scan();
-        if draft.sent.is_some()
-            && let Some(leave) = &mut leave
+        if let (Err(error), Some(leave)) = (&answer, &leave)
+            && !error.may_have_worked()
         {
-            leave.note_sent();
+            leave.nothing_used();
+        }
+        if let Ok(answer) = &answer {
+            turn.note(shard, step, answer);
         }
         let failed = if last_try && step.last {
             Err(answer.map_err(stopped)?)
         } else {
             // Boxed, like everything rare.
-            Box::pin(judge(errand, step, &tries, number, answer, draft)).await?
+            let facts = TryFacts {
+                number,
+                leave: leave.as_ref(),
+                other_key: turn.has_other(shard),
+            };
+            Box::pin(judge(errand, step, &tries, &facts, answer, draft)).await?
         };
         let failed = match failed {
             Ok(failed) => failed,
@@ -147,8 +153,7 @@ pub(super) async fn run<'a>(
                 .await?;
                 let ended = ended(errand, step, answered, &host, draft);
                 if let Some(leave) = leave {
-                    let cost = &ended.cost;
-                    leave.settle(errand, ended.outcome, &cost.metered.usage, cost.cost);
+                    leave.settle(errand, step, draft.status, &ended.cost);
                 }
                 if let Some(keeping) = keeping {
                     let Ended { outcome, cost, .. } = &ended;
@@ -169,7 +174,7 @@ pub(super) async fn run<'a>(
                 keep.failed();
             }
             if let Some(leave) = leave {
-                leave.end_failed(errand, failed.outcome);
+                leave.end(errand);
             }
             return Ok(None);
         };
@@ -179,6 +184,83 @@ pub(super) async fn run<'a>(
         // The request's body goes into the record of each attempt.
         if let Body::Whole(bytes) = body {
             draft.request_piece(shard, bytes);
+        }
+        if turn.next(shard, draft) {
+            out.clear();
+            write_request(&mut out, step, &host.authority, turn.place(), body);
+        }
+        if leave.as_ref().is_some_and(Leave::is_at_risk) {
+            // What the last attempt may have used stays reserved; this one needs leave of its own.
+            if let Some(leave) = leave.take() {
+                leave.end(errand);
+            }
+            leave = Box::pin(limits::reserve(errand, step, body, draft)).await?;
+        }
+    }
+}
+
+/// What an attempt is judged by besides its answer.
+struct TryFacts<'l> {
+    /// Its number, from 0.
+    number: u8,
+    leave: Option<&'l Leave>,
+    /// The provider has another key that may be better off.
+    other_key: bool,
+}
+
+/// The keys that the attempts of a step take, where its provider has several.
+struct KeyTurn<'r> {
+    keys: &'r [StoredKey],
+    place: usize,
+    tried: Places,
+}
+
+impl<'r> KeyTurn<'r> {
+    fn of(shard: &Shard, route: &'r Route<'_>, draft: &mut Draft<'_>) -> Self {
+        let keys = route.keys.as_ref().map_or(&[][..], |choice| choice.keys);
+        let mut turn = Self {
+            keys,
+            place: 0,
+            tried: Places::default(),
+        };
+        turn.next(shard, draft);
+        turn
+    }
+
+    /// Takes the key for the next attempt, and notes its place; `true` if there are several.
+    fn next(&mut self, shard: &Shard, draft: &mut Draft<'_>) -> bool {
+        if self.keys.is_empty() {
+            return false;
+        }
+        let place = shard.keys.choose(self.keys, self.tried, shard.clock.now());
+        self.place = place;
+        self.tried.add(place);
+        let bits = u32::try_from(place).unwrap_or_default() << flag::STORED_PLACE_SHIFT;
+        draft.flags = draft.flags & !flag::STORED_PLACE | bits & flag::STORED_PLACE;
+        true
+    }
+
+    fn place(&self) -> usize {
+        self.place
+    }
+
+    fn has_other(&self, shard: &Shard) -> bool {
+        let now = shard.clock.now();
+        !self.keys.is_empty() && shard.keys.has_other(self.keys, self.tried, now)
+    }
+
+    /// Notes what the provider made of the key.
+    fn note(&self, shard: &Shard, step: &Step<'_, '_>, answer: &Answer) {
+        let Some(key) = self.keys.get(self.place) else {
+            return;
+        };
+        let bytes = answer.buffer.get(..answer.head_bytes).unwrap_or_default();
+        if let Ok(head) = parse_response(bytes, step.head.method)
+            && is_of_key(head.status)
+        {
+            let now = shard.clock.now();
+            let asked = retry::asked_wait(&head, shard.clock.unix_micros(now) / 1_000_000);
+            shard.keys.answered(key, head.status, asked, now);
         }
     }
 }
@@ -196,11 +278,12 @@ async fn judge(
     errand: &mut Errand<'_, '_>,
     step: &Step<'_, '_>,
     tries: &Tries,
-    number: u8,
+    facts: &TryFacts<'_>,
     answer: Result<Answer, AttemptError>,
     draft: &mut Draft<'_>,
 ) -> Result<Result<Failed, Answer>, Stopped> {
     let shard = errand.shard;
+    let number = facts.number;
     let answer = match answer {
         Ok(answer) => answer,
         Err(error @ (AttemptError::Gone | AttemptError::Body(_))) => return Err(stopped(error)),
@@ -227,8 +310,10 @@ async fn judge(
         }
     };
     let seconds = shard.clock.unix_micros(shard.clock.now()) / 1_000_000;
-    let asked = retry::asked_wait(&head, seconds);
-    let wait = retry::is_retried(head.status)
+    // What is about a key is not about the next one: that is tried, and does not wait for this one.
+    let next_key = facts.other_key && is_of_key(head.status);
+    let asked = retry::asked_wait(&head, seconds).filter(|_| !next_key);
+    let wait = (next_key || retry::is_retried(head.status))
         .then(|| tries.wait(number, asked))
         .flatten();
     let again = number + 1 < tries.max && wait.is_some();
@@ -240,6 +325,9 @@ async fn judge(
     draft.status = status;
     draft.error = format!("the provider answered with status {status}");
     note_head(&head, draft);
+    if let Some(leave) = facts.leave {
+        leave.nothing_used();
+    }
     let (passage, _) = Passage::of(head.framing, Version::Http11);
     let keep_alive = head.keep_alive && answer.request_whole;
     take_in(errand, step, answer, passage, keep_alive, draft).await?;
@@ -343,14 +431,14 @@ fn earlier<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
     }
 }
 
-fn write_request(
-    out: &mut Vec<u8>,
-    head: &RequestHead<'_>,
-    route: &Route<'_>,
-    authority: &str,
-    caller: &Caller<'_>,
-    body: &Body,
-) {
+fn write_request(out: &mut Vec<u8>, step: &Step<'_, '_>, authority: &str, key: usize, body: &Body) {
+    let Step {
+        head,
+        route,
+        caller,
+        ..
+    } = *step;
+    let added = route.added_with(key);
     let framing = match (body, head.framing) {
         (Body::Whole(bytes), framing) if !bytes.is_empty() || framing != RequestFraming::None => {
             Framing::Length(bytes.len() as u64)
@@ -369,7 +457,7 @@ fn write_request(
         path: &route.path,
         authority,
         framing,
-        added: &route.added,
+        added: &added,
         upgrade: route.upgrade.as_ref().map(route::UpgradeRoute::as_emit),
     };
     let keep = |field: &Field<'_>| {
