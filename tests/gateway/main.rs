@@ -38,6 +38,7 @@ mod hangup;
 mod timeouts;
 mod retries;
 mod cache;
+mod cache_live;
 mod cache_verbs;
 mod limits;
 mod auth;
