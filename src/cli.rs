@@ -24,11 +24,13 @@ pub mod check;
 pub mod logs;
 mod listing;
 pub mod keys;
+pub mod cache;
 pub mod prices;
 pub mod doctor;
 pub mod version;
 pub mod completions;
 
+use self::cache::{CacheArgs, CacheError};
 use self::keys::{KeysArgs, KeysError};
 use self::logs::{LogsArgs, LogsError};
 use self::prices::{PricesArgs, PricesError};
@@ -58,6 +60,7 @@ pub fn main() -> ExitCode {
             // Where stderr is gone there is nobody left to tell.
             let _ = match &error {
                 CliError::Settings(SettingsError::Problems(_))
+                | CliError::Cache(CacheError::Settings(SettingsError::Problems(_)))
                 | CliError::Prices(PricesError::Settings(SettingsError::Problems(_))) => {
                     writeln!(notes, "{error}")
                 }
@@ -138,6 +141,9 @@ enum Verb {
     /// Make, list and end tokens for applications.
     #[command(after_help = KEYS_EXAMPLES)]
     Keys(KeysCommand),
+    /// Ask what the response cache did with a request, or make it forget.
+    #[command(after_help = CACHE_EXAMPLES)]
+    Cache(CacheCommand),
     /// Look at the prices that costs are computed from.
     #[command(after_help = PRICES_EXAMPLES)]
     Prices(PricesCommand),
@@ -185,6 +191,23 @@ Examples:
   tidegate keys list
   tidegate keys revoke app                      Refused within a second, for good";
 
+/// `tidegate cache`, and where records and token are.
+#[derive(Debug, Args)]
+struct CacheCommand {
+    #[command(flatten)]
+    place: PlaceArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
+}
+
+const CACHE_EXAMPLES: &str = "\
+Examples:
+  tidegate cache explain 01932f5e-7a30-7000-8000-0123456789ab
+                                                Hit or miss, and which part of the key differed
+  tidegate cache purge --gateway default        Forget one gateway's answers
+  tidegate cache purge --provider openai        Forget what one provider answered
+  tidegate cache purge --all                    Forget everything";
+
 /// `tidegate prices`, and which file has the operator's own.
 #[derive(Debug, Args)]
 struct PricesCommand {
@@ -231,6 +254,10 @@ impl Cli {
                 keys::run(&command.keys, &data_dir, face)?;
                 Ok(ExitCode::SUCCESS)
             }
+            Verb::Cache(command) => {
+                cache::run(&command.cache, &Place::of(&command.place), face)?;
+                Ok(ExitCode::SUCCESS)
+            }
             Verb::Prices(command) => {
                 prices::run(&command.prices, &Place::of(&command.place), face)?;
                 Ok(ExitCode::SUCCESS)
@@ -263,6 +290,9 @@ pub enum CliError {
     /// The tokens cannot be read or changed.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// Looking into the cache, or asking the server to purge it, failed.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     /// The prices cannot be shown.
     #[error(transparent)]
     Prices(#[from] PricesError),
@@ -282,12 +312,14 @@ impl CliError {
     fn code(&self) -> ExitCode {
         match self {
             Self::Settings(SettingsError::Problems(_))
+            | Self::Cache(CacheError::Settings(SettingsError::Problems(_)))
             | Self::Prices(PricesError::Settings(SettingsError::Problems(_)))
             | Self::LogFilter(_) => ExitCode::from(2),
             Self::Settings(SettingsError::Unreadable { .. })
             | Self::Start(_)
             | Self::Logs(_)
             | Self::Keys(_)
+            | Self::Cache(_)
             | Self::Prices(_)
             | Self::Demo(_)
             | Self::Io(_) => ExitCode::FAILURE,

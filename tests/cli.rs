@@ -77,6 +77,7 @@ fn every_verb_has_help_with_an_example() {
         "demo",
         "check",
         "logs",
+        "cache",
         "doctor",
         "completions",
         "version",

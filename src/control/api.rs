@@ -47,6 +47,7 @@ pub mod analytics;
 pub mod page;
 pub mod open_api;
 pub mod gateway;
+pub mod cache;
 pub mod custom_provider;
 pub mod provider_config;
 pub mod dynamic_route;
@@ -118,6 +119,7 @@ pub fn start(questions: Letterbox<Question>, parts: ApiParts, state: ApiState) -
         standing(),
         state.reload,
         state.records,
+        parts.shards.clone(),
     );
     let rooms = Rooms {
         office: Room::open("api-state", office, parts.shards.clone())?,

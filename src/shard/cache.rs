@@ -33,6 +33,7 @@ pub mod admission;
 pub mod failure;
 pub mod store;
 pub mod flight;
+pub mod live;
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
@@ -40,12 +41,14 @@ use self::{
     cached::Cached,
     flight::{Ending, FlightId, Flights, Role, Verdict},
     key::{KeyParts, KeyPrint, KeySecret},
+    live::{LiveHead, Lives},
     store::{Stamp, Store, StoreCounts},
 };
 use super::{
     Shard,
     clock::Moment,
     mesh::{self, Asker, Asking},
+    track,
 };
 use crate::domain::cache::{KeyHash, Purge};
 
@@ -97,6 +100,15 @@ pub enum Answer {
         /// Its flight.
         flight: FlightId,
     },
+    /// Read along: the answer has begun.
+    Live {
+        /// The shard that has it.
+        leader: usize,
+        /// Its flight.
+        flight: FlightId,
+        /// The answer's head.
+        head: Arc<LiveHead>,
+    },
     /// Fetch it.
     Alone {
         /// What to store it with.
@@ -129,6 +141,17 @@ pub enum Notice {
         /// How.
         ending: Ending,
     },
+    /// A flight's answer has begun, and may be followed live.
+    Live {
+        /// The key.
+        hash: KeyHash,
+        /// The flight.
+        flight: FlightId,
+        /// The answer's head.
+        head: Arc<LiveHead>,
+    },
+    /// About an answer that is followed live, between the shard that has it and one that reads.
+    Along(live::Notice),
     /// A follower waits no longer.
     Leave {
         /// The key.
@@ -153,6 +176,8 @@ pub struct Cache {
     pub secret: KeySecret,
     store: RefCell<Store>,
     flights: RefCell<Flights>,
+    /// Answers that are followed live, here or from here.
+    pub lives: Lives,
 }
 
 /// Entries that are looked at on one tick, and flights whose limit is.
@@ -162,6 +187,7 @@ impl Cache {
     /// An empty cache.
     pub fn new(parts: CacheParts) -> Self {
         Self {
+            lives: Lives::new(parts.share),
             secret: parts.secret,
             store: RefCell::new(Store::new(parts.share)),
             flights: RefCell::default(),
@@ -198,12 +224,18 @@ impl Cache {
 pub enum Lookup {
     /// The answer.
     Hit(Arc<Cached>),
+    /// The answer is on its way: its head, and where its body is read.
+    Live(Arc<LiveHead>, track::Reader),
     /// The provider has to be asked. Without a keeper the owner said nothing, and nothing is kept.
     Miss(Option<Keeper>),
 }
 
-/// Looks for the answer to a request, and waits if another request is fetching it, up to
-/// `patience`.
+/// How often an answer is asked for that was on its way and is gone when it is to be read: it has
+/// been stored since, or its leader went away. After that the cache stays out of it.
+const TRIES_MAX: usize = 4;
+
+/// Looks for the answer to a request. If another request is fetching it, reads along from the answer's
+/// beginning, or waits for that, up to `patience`.
 pub async fn look(
     shard: &Rc<Shard>,
     parts: &KeyParts<'_>,
@@ -213,6 +245,51 @@ pub async fn look(
 ) -> Lookup {
     let hash = print.hash;
     let owner = hash.owner(shard.mesh.shards());
+    let keeper = |stamp, flight| Keeper {
+        shard: Rc::clone(shard),
+        owner,
+        hash,
+        stamp,
+        flight,
+    };
+    for _ in 0..TRIES_MAX {
+        let Some(answer) = ask(shard, owner, hash, intent, patience).await else {
+            return Lookup::Miss(None);
+        };
+        match answer {
+            Answer::Found(cached) if parts.matches(&cached.key) => return Lookup::Hit(cached),
+            Answer::Live {
+                leader,
+                flight,
+                head,
+            } if parts.matches(&head.key) => {
+                if let Ok(mut reader) = live::join(shard, (leader, owner, flight))
+                    && reader.ready().await.is_ok()
+                {
+                    return Lookup::Live(head, reader);
+                }
+            }
+            // Another key of that hash, which nobody has met yet; or a promise of a promise.
+            Answer::Found(_) | Answer::Follow { .. } | Answer::Live { .. } => {
+                return Lookup::Miss(None);
+            }
+            Answer::Lead { flight, stamp, .. } => {
+                return Lookup::Miss(Some(keeper(stamp, Some(flight))));
+            }
+            Answer::Alone { stamp } => return Lookup::Miss(Some(keeper(stamp, None))),
+        }
+    }
+    Lookup::Miss(None)
+}
+
+/// Asks the owner once, and waits for what it promises.
+async fn ask(
+    shard: &Rc<Shard>,
+    owner: usize,
+    hash: KeyHash,
+    intent: Intent,
+    patience: Duration,
+) -> Option<Answer> {
     let question = mesh::Question::Cache(Question::Find { hash, intent });
     let mut asking = mesh::ask(shard, owner, question);
     let mut answer = asking.answer(ASK_LIMIT).await;
@@ -227,22 +304,9 @@ pub async fn look(
         answer = following.asking.answer(patience).await;
         following.told = answer.is_some();
     }
-    let keeper = |stamp, flight| Keeper {
-        shard: Rc::clone(shard),
-        owner,
-        hash,
-        stamp,
-        flight,
-    };
-    let Some(mesh::Answer::Cache(answer)) = answer else {
-        return Lookup::Miss(None);
-    };
     match answer {
-        Answer::Found(cached) if parts.matches(&cached.key) => Lookup::Hit(cached),
-        // Another key of that hash, which nobody has met yet; or a promise of a promise.
-        Answer::Found(_) | Answer::Follow { .. } => Lookup::Miss(None),
-        Answer::Lead { flight, stamp, .. } => Lookup::Miss(Some(keeper(stamp, Some(flight)))),
-        Answer::Alone { stamp } => Lookup::Miss(Some(keeper(stamp, None))),
+        Some(mesh::Answer::Cache(answer)) => Some(answer),
+        Some(mesh::Answer::Failed) | None => None,
     }
 }
 
@@ -283,6 +347,24 @@ impl Keeper {
         self.flight.is_some()
     }
 
+    /// Lets others read along: gives the writer of the answer's track, and the track. `None` where
+    /// the exchange does not lead.
+    pub fn go_live(&self, head: Arc<LiveHead>) -> Option<(track::Writer, track::Track)> {
+        let flight = self.flight?;
+        let (writer, track) = self.shard.cache.lives.tracks.open();
+        self.shard.cache.lives.begin((self.owner, flight), &track);
+        let hash = self.hash;
+        let notice = Notice::Live { hash, flight, head };
+        tell(&self.shard, self.owner, notice);
+        Some((writer, track))
+    }
+
+    fn take_flight(&mut self) -> Option<FlightId> {
+        let flight = self.flight.take()?;
+        self.shard.cache.lives.end((self.owner, flight));
+        Some(flight)
+    }
+
     /// Keeps an answer, and gives it to whoever waits. A `ttl` of less than a second is for them
     /// alone.
     pub fn keep(mut self, cached: Arc<Cached>, ttl: Duration) {
@@ -291,7 +373,7 @@ impl Keeper {
             cached,
             ttl_seconds: u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX),
             stamp: self.stamp,
-            flight: self.flight.take(),
+            flight: self.take_flight(),
         };
         tell(&self.shard, self.owner, notice);
     }
@@ -307,7 +389,7 @@ impl Keeper {
     }
 
     fn end(&mut self, ending: Ending) {
-        if let Some(flight) = self.flight.take() {
+        if let Some(flight) = self.take_flight() {
             let hash = self.hash;
             let notice = Notice::Ended {
                 hash,
@@ -345,6 +427,13 @@ pub fn answer(shard: &Shard, asker: Asker, question: &Question) -> Answer {
     if intent == Intent::Alone || !store.is_on() {
         return Answer::Alone { stamp };
     }
+    if let Some((leader, flight, head)) = cache.flights.borrow().live(hash, stamp) {
+        return Answer::Live {
+            leader,
+            flight,
+            head,
+        };
+    }
     match cache.flights.borrow_mut().join(hash, asker, stamp, now) {
         Role::Lead(flight) => Answer::Lead {
             hash,
@@ -381,6 +470,21 @@ pub fn hear(shard: &Rc<Shard>, notice: Notice) {
             flight,
             ending,
         } => end(shard, hash, flight, ending, None, now),
+        Notice::Live { hash, flight, head } => {
+            let mut flights = cache.flights.borrow_mut();
+            let followers = flights.go_live(hash, flight, Arc::clone(&head));
+            let leader = flights.live(hash, Stamp::default()).map(|live| live.0);
+            drop(flights);
+            for asker in followers {
+                let answer = Answer::Live {
+                    leader: leader.unwrap_or_default(),
+                    flight,
+                    head: Arc::clone(&head),
+                };
+                promised(shard, asker, answer);
+            }
+        }
+        Notice::Along(notice) => live::hear(shard, notice),
         Notice::Leave { hash, asker } => cache.flights.borrow_mut().leave(hash, asker),
     }
 }
@@ -417,12 +521,17 @@ fn announce(
             },
             (Verdict::Alone | Verdict::Stored, _) => Answer::Alone { stamp },
         };
-        let later = mesh::Notice::Later {
-            ticket: asker.ticket,
-            answer: mesh::Answer::Cache(answer),
-        };
-        mesh::tell(shard, asker.shard, later);
+        promised(shard, *asker, answer);
     }
+}
+
+/// Gives a follower the answer that it was promised.
+fn promised(shard: &Rc<Shard>, asker: Asker, answer: Answer) {
+    let later = mesh::Notice::Later {
+        ticket: asker.ticket,
+        answer: mesh::Answer::Cache(answer),
+    };
+    mesh::tell(shard, asker.shard, later);
 }
 
 /// An answer that came too late for its asker. A lead is handed on.

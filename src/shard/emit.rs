@@ -219,8 +219,8 @@ pub struct CachedHead<'a> {
     pub status: u16,
     /// The fields that were kept, each with its line end.
     pub fields: &'a [u8],
-    /// Length of the body.
-    pub body_bytes: u64,
+    /// The body's framing.
+    pub framing: Framing,
     /// The connection lives on.
     pub keep: bool,
     /// The contract's ids.
@@ -237,7 +237,11 @@ pub fn cached(out: &mut Vec<u8>, head: &CachedHead<'_>) {
     out.extend_from_slice(b"server-timing: tg;dur=");
     milliseconds(out, head.overhead_micros);
     out.extend_from_slice(b"\r\n");
-    length(out, head.body_bytes);
+    match head.framing {
+        Framing::None | Framing::Close => {}
+        Framing::Length(bytes) => length(out, bytes),
+        Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+    }
     if !head.keep {
         out.extend_from_slice(b"connection: close\r\n");
     }

@@ -26,6 +26,10 @@ use crate::{
 const STORED_BYTES_MAX: u64 = 10 * 1024 * 1024;
 
 /// What is known of an exchange so far.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts of an exchange, each with its name"
+)]
 pub struct Draft<'a> {
     /// The id of this attempt's record.
     pub id: RequestId,

@@ -6,10 +6,12 @@
 
 use std::{future::poll_fn, io, time::Duration};
 
+pub mod shared;
+
 use super::{
     Shard,
     buffer::SMALL_BYTES,
-    clock::Moment,
+    clock::{Deadline, Moment},
     connection::{Downstream, Interrupt},
     emit::Framing,
     record::Draft,
@@ -225,11 +227,16 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Sets the deadline for the next step.
+    /// Sets the caller's deadline for the next step.
     pub fn limit(&self, shard: &Shard, peer: &Downstream) {
+        self.limit_on(shard, &peer.deadline);
+    }
+
+    /// Sets a deadline for the next step.
+    pub fn limit_on(&self, shard: &Shard, deadline: &Deadline) {
         let now = shard.clock.coarse();
         let pause = (!self.idle.is_zero()).then(|| now.after(self.idle));
-        peer.deadline.set(match (pause, self.end) {
+        deadline.set(match (pause, self.end) {
             (Some(pause), Some(end)) => Some(pause.min(end)),
             (pause, end) => pause.or(end),
         });

@@ -21,14 +21,15 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
-    future::poll_fn,
+    future::{Future, poll_fn},
+    pin::pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use super::cache::cached::Frame;
-use crate::domain::cache::ANSWER_BYTES_MAX;
+use crate::domain::{cache::ANSWER_BYTES_MAX, usage::Usage};
 
 /// Greatest track: what could be cached at its end.
 pub const TRACK_BYTES_MAX: u64 = ANSWER_BYTES_MAX;
@@ -74,6 +75,11 @@ impl Piece {
     /// Its bytes.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(self.skipped..).unwrap_or_default()
+    }
+
+    /// The bytes of the whole frame, for who reads from the beginning.
+    pub fn into_frame(self) -> Arc<[u8]> {
+        self.bytes
     }
 }
 
@@ -130,6 +136,8 @@ struct State {
     /// Something is no longer kept.
     closed: bool,
     ending: Option<Ending>,
+    /// What it used, where that is known at its end.
+    usage: Usage,
     readers: Vec<Option<Place>>,
     free: Vec<usize>,
     writer: Option<Waker>,
@@ -191,6 +199,7 @@ impl Tracks {
             length: 0,
             closed: false,
             ending: None,
+            usage: Usage::UNKNOWN,
             readers: Vec::new(),
             free: Vec::new(),
             writer: None,
@@ -235,6 +244,11 @@ impl Track {
     /// Bytes so far.
     pub fn length(&self) -> u64 {
         self.0.borrow().length
+    }
+
+    /// What the response used, known from its clean end on.
+    pub fn usage(&self) -> Usage {
+        self.0.borrow().usage.clone()
     }
 
     /// How many readers there are.
@@ -285,8 +299,30 @@ impl Writer {
         Poll::Pending
     }
 
+    /// Runs `work`; `None`: before its end nobody read any more.
+    pub async fn while_read<F: Future>(&self, work: F) -> Option<F::Output> {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            let mut state = self.0.borrow_mut();
+            if state.readers.iter().flatten().next().is_none() {
+                return Poll::Ready(None);
+            }
+            state.writer = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
     /// Adds what came in one read, `micros` after the answer's head.
     pub fn push(&self, bytes: &[u8], micros: u32) {
+        self.push_frame(bytes.into(), micros);
+    }
+
+    /// The same, with bytes that are shared.
+    pub fn push_frame(&self, bytes: Arc<[u8]>, micros: u32) {
         if bytes.is_empty() {
             return;
         }
@@ -294,7 +330,7 @@ impl Writer {
         let added = bytes.len() as u64;
         let kept = Kept {
             start: state.length,
-            bytes: bytes.into(),
+            bytes,
             micros,
         };
         state.frames.push_back(kept);
@@ -307,6 +343,12 @@ impl Writer {
     /// Says that the response is whole.
     pub fn end(self) {
         self.0.borrow_mut().finish(Ending::Whole);
+    }
+
+    /// Says that the response is whole, and what it used.
+    pub fn end_used(self, usage: Usage) {
+        self.0.borrow_mut().usage = usage;
+        self.end();
     }
 }
 
@@ -328,6 +370,23 @@ impl Reader {
             state.poll_next(self.place, cx)
         })
         .await
+    }
+
+    /// Waits until [`Reader::next`] can say something.
+    pub async fn ready(&mut self) -> Result<(), Cut> {
+        poll_fn(|cx| self.state.borrow_mut().poll_ready(self.place, cx)).await
+    }
+
+    /// Says whether [`Reader::next`] would wait.
+    pub fn would_wait(&self) -> bool {
+        let state = self.state.borrow();
+        let given = state.readers.get(self.place).and_then(Option::as_ref);
+        given.is_some_and(|place| place.given == state.length) && state.ending.is_none()
+    }
+
+    /// What the response used, known from its clean end on.
+    pub fn usage(&self) -> Usage {
+        self.state.borrow().usage.clone()
     }
 
     /// Offset of what was passed on: where another reader could go on.
@@ -422,6 +481,23 @@ impl State {
             reader.done = reader.given;
             if reader.done == length {
                 self.wake_writer();
+            }
+        }
+    }
+
+    fn poll_ready(&mut self, place: usize, cx: &Context<'_>) -> Poll<Result<(), Cut>> {
+        let Some(Some(reader)) = self.readers.get_mut(place) else {
+            return Poll::Ready(Err(Cut::Behind));
+        };
+        if reader.given < self.length {
+            return Poll::Ready(Ok(()));
+        }
+        match self.ending {
+            Some(Ending::Whole) => Poll::Ready(Ok(())),
+            Some(Ending::Aborted) => Poll::Ready(Err(Cut::Aborted)),
+            None => {
+                reader.waker = Some(cx.waker().clone());
+                Poll::Pending
             }
         }
     }

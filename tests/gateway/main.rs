@@ -38,6 +38,8 @@ mod hangup;
 mod timeouts;
 mod retries;
 mod cache;
+mod cache_live;
+mod cache_verbs;
 mod limits;
 mod limits_edges;
 mod breaker;

@@ -242,7 +242,7 @@ authentication = true
 
 /// The binary under test: the one built with the tests, unless `TIDEGATE_TEST_BINARY` names
 /// another build.
-fn binary() -> String {
+pub(crate) fn binary() -> String {
     std::env::var("TIDEGATE_TEST_BINARY")
         .unwrap_or_else(|_| env!("CARGO_BIN_EXE_tidegate").to_owned())
 }

@@ -19,7 +19,9 @@ use crate::{
         text::{self, UnixMillis},
         vault::Vault,
     },
+    domain::cache::Purge,
     handoff::mailbox::ApiAnswer,
+    snapshot::providers::CUSTOM_PREFIX,
 };
 
 pub mod fields;
@@ -153,7 +155,7 @@ pub fn update(office: &mut Office, request: &Request<'_>) -> Result<ApiAnswer, F
     let account = office.account(request);
     let actor = &*request.call.key;
     let vault = office.vault.clone();
-    let shown = office.publish(|connection| {
+    let (shown, slugs) = office.publish(|connection| {
         let before = objects::get(connection, Kind::CustomProvider, "", id)?;
         let before = before.ok_or_else(not_found)?;
         let old = vault.document(Kind::CustomProvider, &before)?;
@@ -182,8 +184,9 @@ pub fn update(office: &mut Office, request: &Request<'_>) -> Result<ApiAnswer, F
             new: Some(&new),
         };
         note(connection, &noted, now)?;
-        Ok(new)
+        Ok((new, [before.name, after.name]))
     })?;
+    forget(office, &slugs);
     Ok(envelope::result(&shown))
 }
 
@@ -194,7 +197,7 @@ pub fn delete(office: &mut Office, request: &Request<'_>) -> Result<ApiAnswer, F
     let account = office.account(request);
     let actor = &*request.call.key;
     let vault = office.vault.clone();
-    let shown = office.publish(|connection| {
+    let (shown, slug) = office.publish(|connection| {
         let object = objects::get(connection, Kind::CustomProvider, "", id)?;
         let object = object.ok_or_else(not_found)?;
         objects::delete(connection, Kind::CustomProvider, "", id)?;
@@ -208,9 +211,18 @@ pub fn delete(office: &mut Office, request: &Request<'_>) -> Result<ApiAnswer, F
             new: None,
         };
         note(connection, &noted, text::now())?;
-        Ok(shown)
+        Ok((shown, object.name))
     })?;
+    forget(office, &[slug]);
     Ok(envelope::result(&shown))
+}
+
+/// What a provider answered at another address, or with other settings, is not its answer any
+/// more. Saved settings are part of a key, so that a shard that cannot be told does no harm.
+fn forget(office: &Office, slugs: &[String]) {
+    for slug in slugs {
+        office.forget(&Purge::Provider(format!("{CUSTOM_PREFIX}{slug}").into()));
+    }
 }
 
 fn not_found() -> Failure {

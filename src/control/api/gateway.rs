@@ -20,7 +20,7 @@ use crate::{
         text::{self, UnixMillis},
         vault::Vault,
     },
-    domain::id::is_gateway_id,
+    domain::{cache::Purge, id::is_gateway_id},
     handoff::mailbox::ApiAnswer,
 };
 
@@ -196,6 +196,8 @@ pub fn delete(office: &mut Office, request: &Request<'_>) -> Result<ApiAnswer, F
         note(connection, &noted, text::now())?;
         Ok(shown)
     })?;
+    // A shard that could not be told keeps them to their end; no later gateway has their keys.
+    office.forget(&Purge::Gateway(id.into()));
     // Those of exchanges that began before the shards were told.
     office.records.delete_all(id)?;
     Ok(envelope::result(&shown))

@@ -23,7 +23,7 @@ use crate::{
             vault::Vault,
         },
     },
-    handoff::mailbox::{ApiAnswer, ApiCall, Post},
+    handoff::mailbox::{ApiAnswer, ApiCall, Order, Post},
 };
 
 /// The thread's state.
@@ -35,6 +35,7 @@ pub struct Office {
     reload: Post<ReloadCommand>,
     /// What a deleted gateway takes with it.
     pub records: Records,
+    shards: Vec<Post<Order>>,
     /// When the server started: gateways of the file have no other time.
     pub started_at: UnixMillis,
 }
@@ -70,6 +71,7 @@ impl Office {
         standing: Arc<Standing>,
         reload: Post<ReloadCommand>,
         records: Records,
+        shards: Vec<Post<Order>>,
     ) -> Self {
         Self {
             store,
@@ -77,6 +79,7 @@ impl Office {
             standing,
             reload,
             records,
+            shards,
             started_at: text::now(),
         }
     }
@@ -84,6 +87,11 @@ impl Office {
     /// The configuration of the file.
     pub fn config(&self) -> Arc<Config> {
         self.standing.config()
+    }
+
+    /// The mailbox of each shard.
+    pub fn shards(&self) -> &[Post<Order>] {
+        &self.shards
     }
 
     /// The account's id, as the caller named it where any is taken.

@@ -77,6 +77,15 @@ pub fn api_token(config: &Config, data_dir: &Path) -> Result<(Secret, Source), A
     }
 }
 
+/// The management token of a server that has run with `data_dir`, for whoever wants to ask it;
+/// `None`: there is none yet.
+pub fn known(config: &Config, data_dir: &Path) -> Result<Option<Secret>, ApiTokenError> {
+    match &config.api_token {
+        Some(given) => Ok(Some(given.clone())),
+        None => read(&data_dir.join(FILE)),
+    }
+}
+
 /// The token of the file; `None` if there is no file.
 fn read(path: &Path) -> Result<Option<Secret>, ApiTokenError> {
     let text = secret_file::read(path).map_err(|source| ApiTokenError::Read {

@@ -8,6 +8,7 @@
 //! | stored an answer | get that answer |
 //! | got one that is not kept, or failed | go their own ways, all at once |
 //! | went away (its caller hung up) | one of them leads, the others follow that one |
+//! | has an answer that may be kept | read along live ([`super::live`]), and follow here no longer |
 //! | reports nothing until the limit | go their own ways; a report after that means nothing |
 //!
 //! What a call costs at most: a follower waits no longer than the limit of the first leader's
@@ -19,10 +20,11 @@
 use std::{
     collections::{HashMap, VecDeque},
     num::NonZeroU64,
+    sync::Arc,
     time::Duration,
 };
 
-use super::store::Stamp;
+use super::{live::LiveHead, store::Stamp};
 use crate::{
     domain::cache::KeyHash,
     shard::{clock::Moment, mesh::Asker},
@@ -110,6 +112,8 @@ struct Flight {
     stamp: Stamp,
     leader: Asker,
     followers: VecDeque<Asker>,
+    /// The answer's head, once it can be followed live.
+    live: Option<Arc<LiveHead>>,
 }
 
 impl Flights {
@@ -145,12 +149,35 @@ impl Flights {
             stamp,
             leader: asker,
             followers: VecDeque::new(),
+            live: None,
         };
         self.under_way.insert(key, flight);
         self.keep_limits_short();
         let limit = now.after(FLIGHT_LIMIT);
         self.limits.push_back((limit, key, id));
         Role::Lead(id)
+    }
+
+    /// Notes that a leader's answer has begun, and gives up its followers: they read along.
+    pub fn go_live(&mut self, key: KeyHash, id: FlightId, head: Arc<LiveHead>) -> VecDeque<Asker> {
+        let Some(flight) = self.under_way.get_mut(&key) else {
+            return VecDeque::new();
+        };
+        if flight.id != id {
+            return VecDeque::new();
+        }
+        flight.live = Some(head);
+        let followers = std::mem::take(&mut flight.followers);
+        self.followers -= followers.len();
+        followers
+    }
+
+    /// The answer that can be followed live, if there is one and it was asked for late enough: the
+    /// leading shard, its flight, and the answer's head.
+    pub fn live(&self, key: KeyHash, stamp: Stamp) -> Option<(usize, FlightId, Arc<LiveHead>)> {
+        let flight = self.under_way.get(&key)?;
+        let head = flight.live.as_ref().filter(|_| flight.stamp >= stamp)?;
+        Some((flight.leader.shard, flight.id, Arc::clone(head)))
     }
 
     /// Takes a leader's report, and puts what its followers are to be told into `verdicts`. A

@@ -6,11 +6,12 @@ use std::rc::Rc;
 use super::{
     Errand, Stopped,
     cached::{Keep, Keeping},
+    step::Step,
 };
 use crate::{
     domain::{money::parse_dollars, record::flag},
     http::{
-        head::{ResponseHead, parse_response},
+        head::{ResponseFraming, ResponseHead, parse_response},
         header::FieldName,
     },
     provider::{
@@ -18,11 +19,15 @@ use crate::{
         meter::{Encoding, Meter},
     },
     shard::{
+        body::Body,
         emit::{self, DownstreamHead, Framing},
         models::Known,
         parse::Wishes,
         record::{Costed, Draft},
-        relay::{self, After, Pace, Passage},
+        relay::{
+            self, After, Pace, Passage,
+            shared::{self, Fetch},
+        },
         reply::Refusal,
         route::Route,
         tunnel,
@@ -50,7 +55,8 @@ pub(super) struct Answered {
 )]
 pub(super) async fn relay_answer(
     errand: &mut Errand<'_, '_>,
-    route: &Route<'_>,
+    step: &Step<'_, '_>,
+    body: &Body,
     answer: Answer,
     pace: &Pace,
     draft: &mut Draft<'_>,
@@ -58,7 +64,7 @@ pub(super) async fn relay_answer(
     keep_leave: Option<Keep>,
     keeping: &mut Option<Keeping>,
 ) -> Result<Answered, Stopped> {
-    let (shard, request) = (errand.shard, errand.request);
+    let (shard, request, route) = (errand.shard, errand.request, step.route);
     let peer = &mut *errand.peer;
     let Answer {
         mut carrier,
@@ -99,7 +105,7 @@ pub(super) async fn relay_answer(
     let keep_alive = head.keep_alive;
     let upgraded = head.upgrade.is_some();
     let mut meter = note_answer(route, &head, draft);
-    *keeping = keep_leave.and_then(|leave| leave.begin(shard, request.method, &head, draft));
+    *keeping = keep_leave.and_then(|leave| leave.begin(request.method, &head, draft));
     if upgraded && let Carrier::Http1(connection) = &mut carrier {
         draft.flags |= flag::WEB_SOCKET;
         let relayed = Box::pin(tunnel::tunnel(
@@ -113,19 +119,52 @@ pub(super) async fn relay_answer(
         });
     }
     let _stream = (draft.flags & flag::STREAM != 0).then(|| shard.stream_open());
-    let relayed = relay::relay(
-        shard,
-        peer,
-        &mut carrier,
-        passage,
-        out,
-        buffer,
-        head_bytes,
-        &mut meter,
-        draft,
-        pace,
-    )
-    .await?;
+    // An answer that is here already is sent at once; who asks next finds it in the cache.
+    let is_here = matches!(head.framing, ResponseFraming::None)
+        || matches!(head.framing, ResponseFraming::Length(bytes)
+            if bytes <= buffer.len().saturating_sub(head_bytes) as u64);
+    let live = match keeping {
+        Some(keeping) if !is_here => keeping.go_live(step, body, &head, draft),
+        _ => None,
+    };
+    let relayed = if let Some((writer, track)) = live {
+        let reader = track.join(0);
+        let reader = reader.map_err(|_| Refusal::internal("a new track cannot be read"))?;
+        let fetch = Fetch {
+            upstream: &mut carrier,
+            passage,
+            input: buffer,
+            from: head_bytes,
+            writer,
+            stays: false,
+        };
+        // Boxed, like everything rare.
+        let (relayed, fetched) = Box::pin(shared::run(
+            shard, peer, fetch, reader, out, framing, &mut meter, draft, pace,
+        ))
+        .await;
+        if let Some(keeping) = keeping {
+            keeping.fetched(track, fetched);
+        }
+        relayed
+    } else {
+        if let Some(keeping) = keeping {
+            keeping.gather(shard, draft);
+        }
+        relay::relay(
+            shard,
+            peer,
+            &mut carrier,
+            passage,
+            out,
+            buffer,
+            head_bytes,
+            &mut meter,
+            draft,
+            pace,
+        )
+        .await?
+    };
     let clean = relayed.upstream_clean && keep_alive && request_whole;
     let after = match relayed.after {
         After::Keep if !keep => After::Close,

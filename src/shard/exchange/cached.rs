@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Ended, Errand, Stopped, step::Step};
 use crate::{
     domain::{money::PicoDollars, outcome::Outcome, record::flag, usage::Usage},
-    http::head::{Method, ResponseHead},
+    http::head::{Method, ResponseFraming, ResponseHead, Version},
     provider::meter::Metered,
     shard::{
         Shard,
@@ -13,15 +13,20 @@ use crate::{
         cache::{
             self, Intent, Keeper, Lookup,
             admission::{self, Candidate, Wish},
-            cached::Cached,
+            cached::{Cached, Frame},
             failure,
             key::{CredentialDigest, KeyParts},
+            live::LiveHead,
         },
         connection::{Downstream, Interrupt},
-        emit::{self, CachedHead},
+        emit::{self, CachedHead, Framing},
         record::{Costed, Draft, Gathered},
-        relay::After,
+        relay::{
+            After, Pace,
+            shared::{self, Delivered, Fetched},
+        },
         reply::CacheStatus,
+        track::{self, Cut, Track},
     },
 };
 
@@ -103,6 +108,10 @@ pub(super) async fn look(
             let ended = Box::pin(send(errand, &cached, draft, body_read)).await?;
             Ok(Looked::Ended(ended))
         }
+        Ok(Lookup::Live(head, reader)) => {
+            let ended = Box::pin(follow(errand, step, &head, reader, draft, body_read)).await;
+            Ok(Looked::Ended(ended))
+        }
         Ok(Lookup::Miss(keeper)) => Ok(Looked::Miss(keeper.map(|keeper| Keep {
             keeper,
             ttl,
@@ -169,6 +178,112 @@ fn parts<'p>(
     }
 }
 
+/// Notes what a hit has that its head tells.
+fn note_hit(
+    draft: &mut Draft<'_>,
+    shard: &Shard,
+    status: u16,
+    content_type: &[u8],
+    stream: bool,
+) -> u64 {
+    draft.cache = Some(CacheStatus::Hit);
+    draft.flags |= flag::CACHED;
+    draft.status = status;
+    draft.response_type.extend_from_slice(content_type);
+    if stream {
+        draft.flags |= flag::STREAM;
+    }
+    let overhead = shard.clock.now().micros_since(draft.received);
+    let overhead = overhead.saturating_sub(draft.waited_micros);
+    draft.overhead_micros = Some(overhead);
+    overhead
+}
+
+/// What a hit costs: nothing, and what it saved is told apart by the record's flag.
+fn saved(errand: &Errand<'_, '_>, provider: &str, model: &[u8], usage: &Usage) -> Costed {
+    let prices = &errand.snapshot.prices;
+    Costed {
+        model: Some(errand.shard.models.find(prices, provider, model)),
+        metered: Metered {
+            usage: Usage {
+                input: usage.input,
+                output: usage.output,
+                ..Usage::UNKNOWN
+            },
+            ..Metered::default()
+        },
+        cost: Some(0),
+        ..Costed::default()
+    }
+}
+
+/// Sends an answer that another request is fetching, as it comes.
+async fn follow(
+    errand: &mut Errand<'_, '_>,
+    step: &Step<'_, '_>,
+    live: &LiveHead,
+    mut reader: track::Reader,
+    draft: &mut Draft<'_>,
+    body_read: bool,
+) -> Ended {
+    let (shard, request) = (errand.shard, errand.request);
+    let overhead = note_hit(draft, shard, live.status, &live.content_type, live.stream);
+    let framing = match live.length {
+        Some(bytes) => Framing::Length(bytes),
+        None if request.version == Version::Http11 => Framing::Chunked,
+        None => Framing::Close,
+    };
+    let keep = request.keep_alive && body_read && framing != Framing::Close && !shard.is_draining();
+    let mut out = shard.buffers.large();
+    emit::cached(
+        &mut out,
+        &CachedHead {
+            status: live.status,
+            fields: &live.fields,
+            framing,
+            keep,
+            ids: draft.ids(),
+            overhead_micros: overhead,
+        },
+    );
+    let _stream = live.stream.then(|| shard.stream_open());
+    // The provider's pauses are bounded where it is asked.
+    let pace = Pace {
+        idle: step.provider.idle_timeout,
+        end: None,
+    };
+    let peer = &mut *errand.peer;
+    let delivered = shared::deliver(
+        shard,
+        peer,
+        &mut reader,
+        out,
+        framing,
+        &pace,
+        |_| {},
+        |bytes| draft.response_piece(shard, bytes),
+    )
+    .await;
+    if let Some(error) = delivered.error() {
+        error.clone_into(&mut draft.error);
+    }
+    let after = match delivered.after(peer, framing) {
+        After::Keep if !keep => After::Close,
+        after => after,
+    };
+    let outcome = match delivered {
+        Delivered::Whole => Outcome::Ok,
+        Delivered::Cut(Cut::Aborted) => Outcome::UpstreamCut,
+        Delivered::Cut(Cut::Behind) | Delivered::Gone | Delivered::Late => Outcome::Cancelled,
+    };
+    let cost = saved(errand, draft.provider, &live.model, &reader.usage());
+    Ended {
+        outcome,
+        after,
+        cost,
+    }
+}
+
 /// Sends an answer of the cache.
 async fn send(
     errand: &mut Errand<'_, '_>,
@@ -178,23 +293,15 @@ async fn send(
 ) -> Result<Ended, Stopped> {
     let (shard, request) = (errand.shard, errand.request);
     let keep = request.keep_alive && body_read && !shard.is_draining();
-    draft.cache = Some(CacheStatus::Hit);
-    draft.flags |= flag::CACHED;
-    draft.status = cached.status;
-    draft.response_type.extend_from_slice(&cached.content_type);
-    if cached.is_stream() {
-        draft.flags |= flag::STREAM;
-    }
-    let overhead = shard.clock.now().micros_since(draft.received);
-    let overhead = overhead.saturating_sub(draft.waited_micros);
-    draft.overhead_micros = Some(overhead);
+    let stream = cached.is_stream();
+    let overhead = note_hit(draft, shard, cached.status, &cached.content_type, stream);
     let mut out = shard.buffers.large();
     emit::cached(
         &mut out,
         &CachedHead {
             status: cached.status,
             fields: &cached.fields,
-            body_bytes: cached.body.len() as u64,
+            framing: Framing::Length(cached.body.len() as u64),
             keep,
             ids: draft.ids(),
             overhead_micros: overhead,
@@ -216,23 +323,7 @@ async fn send(
     let sent =
         Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send).await;
     shard.buffers.give_back(out);
-    let cost = Costed {
-        model: Some({
-            let prices = &errand.snapshot.prices;
-            shard.models.find(prices, draft.provider, &cached.model)
-        }),
-        metered: Metered {
-            // What the hit saved; told apart by the record's flag.
-            usage: Usage {
-                input: cached.usage.input,
-                output: cached.usage.output,
-                ..Usage::UNKNOWN
-            },
-            ..Metered::default()
-        },
-        cost: Some(0),
-        ..Costed::default()
-    };
+    let cost = saved(errand, draft.provider, &cached.model, &cached.usage);
     let sent = matches!(sent, Ok(Ok(())));
     if !sent {
         "the caller went away before the end of the answer".clone_into(&mut draft.error);
@@ -263,16 +354,17 @@ pub(super) struct Keeping {
     keep: Keep,
     status: u16,
     fields: Vec<u8>,
+    /// Where others read along: what was fetched is in the track.
+    shared: Option<(Track, Fetched)>,
 }
 
 impl Keep {
     /// Decides by the head whether the answer may be kept, and begins to gather its body.
     pub(super) fn begin(
         self,
-        shard: &Shard,
         method: Method<'_>,
         head: &ResponseHead<'_>,
-        draft: &mut Draft<'_>,
+        draft: &Draft<'_>,
     ) -> Option<Keeping> {
         let candidate = candidate(head, draft, 0, false);
         if admission::head_may_be_kept(&candidate, &self.wish).is_err() {
@@ -281,13 +373,29 @@ impl Keep {
         }
         let mut fields = Vec::new();
         emit::kept_fields(&mut fields, head, method);
-        let now = shard.clock.now();
-        draft.gathered = Some(Gathered::new(now, self.wish.answer_bytes_max));
         Some(Keeping {
             status: head.status,
             fields,
             keep: self,
+            shared: None,
         })
+    }
+
+    fn parts<'p>(
+        &'p self,
+        step: &'p Step<'_, '_>,
+        body: &'p Body,
+        draft: &'p Draft<'_>,
+    ) -> KeyParts<'p> {
+        let credential = self.credential.as_ref();
+        parts(
+            step,
+            body,
+            draft.gateway,
+            self.revision,
+            &draft.path,
+            credential,
+        )
     }
 
     /// There was no answer.
@@ -314,6 +422,44 @@ fn candidate<'h>(
 }
 
 impl Keeping {
+    /// Gathers the answer's body beside its relay.
+    pub(super) fn gather(&self, shard: &Shard, draft: &mut Draft<'_>) {
+        let now = shard.clock.now();
+        draft.gathered = Some(Gathered::new(now, self.keep.wish.answer_bytes_max));
+    }
+
+    /// Lets others read along, where the exchange leads.
+    pub(super) fn go_live(
+        &self,
+        step: &Step<'_, '_>,
+        body: &Body,
+        head: &ResponseHead<'_>,
+        draft: &Draft<'_>,
+    ) -> Option<(track::Writer, Track)> {
+        if !self.keep.keeper.leads() {
+            return None;
+        }
+        let live = LiveHead {
+            key: self.keep.parts(step, body, draft).to_bytes(),
+            status: self.status,
+            fields: self.fields.as_slice().into(),
+            content_type: draft.response_type.as_slice().into(),
+            length: match head.framing {
+                ResponseFraming::Length(bytes) => Some(bytes),
+                ResponseFraming::None => Some(0),
+                ResponseFraming::Chunked | ResponseFraming::Close => None,
+            },
+            stream: draft.flags & flag::STREAM != 0,
+            model: draft.model.as_slice().into(),
+        };
+        self.keep.keeper.go_live(Arc::new(live))
+    }
+
+    /// Notes how an answer was fetched that others read along.
+    pub(super) fn fetched(&mut self, track: Track, fetched: Fetched) {
+        self.shared = Some((track, fetched));
+    }
+
     /// Keeps the answer, if it came whole and reports no failure.
     pub(super) fn end(
         self,
@@ -327,8 +473,24 @@ impl Keeping {
             keep,
             status,
             fields,
+            shared,
         } = self;
         let gathered = draft.gathered.take();
+        let (gathered, outcome) = match shared {
+            None => (
+                gathered.map(|it| (it.body.into(), it.frames.into())),
+                outcome,
+            ),
+            Some((track, fetched)) => (
+                track.whole().map(|whole| (whole.body, whole.frames)),
+                match fetched {
+                    // Whatever became of the leader's own caller.
+                    Fetched::Whole => Outcome::Ok,
+                    Fetched::Cut => Outcome::UpstreamCut,
+                    Fetched::Abandoned => Outcome::Cancelled,
+                },
+            ),
+        };
         match outcome {
             Outcome::Ok => {}
             // Dropped, the keeper says that the exchange went away: another one leads on.
@@ -336,35 +498,26 @@ impl Keeping {
             _ => return keep.keeper.failed(),
         }
         let stream = draft.flags & flag::STREAM != 0;
-        let Some(gathered) = gathered else {
+        let gathered: Option<(Box<[u8]>, Box<[Frame]>)> = gathered;
+        let Some((answer, frames)) = gathered else {
             return keep.keeper.not_kept();
         };
-        if draft.response_encoding.is_empty() && failure::reports_error(&gathered.body, stream) {
+        if answer.len() as u64 > keep.wish.answer_bytes_max {
+            return keep.keeper.not_kept();
+        }
+        if draft.response_encoding.is_empty() && failure::reports_error(&answer, stream) {
             return keep.keeper.not_kept();
         }
         let digests = draft.key_digests.as_deref().copied().unwrap_or_default();
-        let credential = keep.credential.as_ref();
-        let parts = parts(
-            step,
-            body,
-            draft.gateway,
-            keep.revision,
-            &draft.path,
-            credential,
-        );
         let cached = Cached {
-            key: parts.to_bytes(),
+            key: keep.parts(step, body, draft).to_bytes(),
             gateway: draft.gateway.into(),
             provider: step.provider.slug.clone(),
             status,
             fields: fields.into(),
             content_type: draft.response_type.as_slice().into(),
-            body: gathered.body.into(),
-            frames: if stream {
-                gathered.frames.into()
-            } else {
-                Box::default()
-            },
+            body: answer,
+            frames: if stream { frames } else { Box::default() },
             model: draft.model.as_slice().into(),
             usage: cost.metered.usage,
             cost: cost.cost.map(PicoDollars),

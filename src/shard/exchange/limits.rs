@@ -100,7 +100,7 @@ pub(super) async fn reserve(
         let claimed = rules.claim(scope, &facts, &mut claims);
         claimed.map_err(|why| {
             shard.count(Plain::Limited);
-            no_bound(&why, rules, &facts)
+            no_bound(why, rules, &facts)
         })?;
         // A request of the caller's counts once, however many steps it has.
         claims.retain(|claim| !(errand.admitted && claim.measure == Measure::Requests));
@@ -197,7 +197,7 @@ fn cost_bound(
     bound::bound(dearest, &request)
 }
 
-fn no_bound(why: &NoBound, rules: &Rules, facts: &Facts<'_>) -> Refusal {
+fn no_bound(why: NoBound, rules: &Rules, facts: &Facts<'_>) -> Refusal {
     let message = rules
         .rule(why.rule)
         .map(|rule| rule.spend_message(facts.provider, facts.model));
@@ -206,7 +206,7 @@ fn no_bound(why: &NoBound, rules: &Rules, facts: &Facts<'_>) -> Refusal {
     } else {
         "what the request can cost has no known bound, and the limit is hard: send max_tokens, and no media by address or tools that run at the provider"
     };
-    Refusal::spend_limited(message.unwrap_or_default(), why, None)
+    Refusal::spend_limited(&message.unwrap_or_default(), why, None)
 }
 
 fn refusal(refused: &Refused, rules: &Rules, facts: &Facts<'_>) -> Refusal {
@@ -223,7 +223,7 @@ fn refusal(refused: &Refused, rules: &Rules, facts: &Facts<'_>) -> Refusal {
             } else {
                 "the limit is reached, or what is left is less than the request may cost"
             };
-            Refusal::spend_limited(message.unwrap_or_default(), why, after)
+            Refusal::spend_limited(&message.unwrap_or_default(), why, after)
         }
         Why::Limit | Why::TooLarge => {
             let rule = rules.rule(refused.rule).map(ToString::to_string);

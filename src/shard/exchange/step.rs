@@ -142,7 +142,8 @@ pub(super) async fn run<'a>(
                 let mut keeping = None;
                 let answered = answer::relay_answer(
                     errand,
-                    route,
+                    step,
+                    body,
                     answer,
                     &pace,
                     draft,

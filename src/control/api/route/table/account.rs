@@ -2,7 +2,7 @@
 
 use super::{ENABLED, ORDERED, PAGES, SEARCH, edit, get, json, parameter};
 use crate::control::api::{
-    audit_log, billing, custom_provider, evaluation, gateway,
+    audit_log, billing, cache, custom_provider, evaluation, gateway,
     route::{Answer, Handler::Stored, Parameter, Route},
 };
 
@@ -74,6 +74,18 @@ pub(super) static ROUTES: &[Route] = &[
         "deleteGateway",
         "Deletes a gateway with its records, keys, routes, datasets and evaluations.",
     ),
+    edit(
+        "DELETE",
+        account!("/ai-gateway/cache"),
+        Stored(cache::purge_account),
+        "purgeCache",
+        "Forgets cached answers: all, or those of one provider.",
+    )
+    .query(&[&[parameter(
+        "provider",
+        "string",
+        "Only what this provider answered, whichever the gateway.",
+    )]]),
     get(
         PROVIDERS,
         Stored(custom_provider::list),

@@ -2,7 +2,7 @@
 
 use super::{ENABLED, ORDERED, PAGES, SEARCH, edit, get, json, parameter};
 use crate::control::api::{
-    dataset, dynamic_route, evaluation, logs, provider_config,
+    cache, dataset, dynamic_route, evaluation, logs, provider_config,
     route::{
         Answer,
         Handler::{Scanned, Stored},
@@ -73,6 +73,13 @@ const LIMIT: &[Parameter] = &[parameter("limit", "integer", "Most records to del
 const BARE: &[Answer] = &[json(200, "Object", "What was asked for, not in `result`.")];
 
 pub(super) static ROUTES: &[Route] = &[
+    edit(
+        "DELETE",
+        gateway!("/cache"),
+        Stored(cache::purge_gateway),
+        "purgeGatewayCache",
+        "Forgets the cached answers of a gateway.",
+    ),
     get(
         CONFIGS,
         Stored(provider_config::list),
