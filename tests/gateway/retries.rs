@@ -410,7 +410,7 @@ fn a_step_brings_its_own_credential_or_gets_the_stored_one() {
     let ask = |headers: Value| {
         let answer = universal(
             &server,
-            &json!([step("openai", "chat/completions", headers)]),
+            &json!([step("openai", "chat/completions", &headers)]),
         );
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()
@@ -422,7 +422,7 @@ fn a_step_brings_its_own_credential_or_gets_the_stored_one() {
         (&json!("7"), &json!("none"))
     );
     assert_eq!(own["type"], "application/json");
-    let stored = ask(&json!({}));
+    let stored = ask(json!({}));
     assert_eq!(stored["authorization"], format!("Bearer {STORED}"));
 }
 
