@@ -271,7 +271,9 @@ fn a_budget_of_a_key_holds_over_all_gateways_at_once() {
     });
     let statuses = statuses.into_inner().unwrap();
     let admitted = statuses.iter().filter(|status| **status == 200).count();
-    assert!(statuses.iter().all(|status| [200, 429].contains(status)));
+    // On a machine that does much else the journal may be late: that refuses too.
+    let known = |status: &u16| [200, 429, 503].contains(status);
+    assert!(statuses.iter().all(known), "{statuses:?}");
     let spent = spent(&server.records_once(80));
     assert_eq!(spent, admitted as u128 * DOLLAR / 50);
     assert!(spent <= DOLLAR / 2, "{spent}");

@@ -8,17 +8,17 @@ use std::{future::pending, time::Duration};
 use super::{
     Ended, Errand, Stopped,
     answer::{self, Answered},
-    cached::{self, Looked},
+    cached::{self, Keep, Looked},
+    key_turn::KeyTurn,
     limits::{self, Leave},
 };
 use crate::{
-    domain::{outcome::Outcome, record::flag},
+    domain::outcome::Outcome,
     http::{
         head::{Field, RequestFraming, RequestHead, ResponseHead, Version, parse_response},
         header::FieldName,
     },
     shard::{
-        Shard,
         authenticate::Caller,
         body::{self, Body},
         connection::{Downstream, Interrupt},
@@ -32,10 +32,10 @@ use crate::{
         upstream::{
             attempt::{self, Answer, Ask, AttemptError},
             host::Host,
-            keys::{Places, is_of_key},
+            keys::is_of_key,
         },
     },
-    snapshot::{Provider, providers::StoredKey},
+    snapshot::Provider,
 };
 
 /// What one step asks, and of whom.
@@ -72,7 +72,7 @@ pub(super) async fn run<'a>(
         provider, route, ..
     } = *step;
     let bounds = super::bounds(errand.snapshot);
-    let mut keep = match cached::look(errand, step, body, draft, *body_read).await? {
+    let keep = match cached::look(errand, step, body, draft, *body_read).await? {
         Looked::Ended(ended) => return Ok(Some(ended)),
         Looked::Miss(keep) => keep,
     };
@@ -128,38 +128,14 @@ pub(super) async fn run<'a>(
             Ok(failed) => failed,
             Err(answer) => {
                 shard.buffers.give_back(out);
-                // The body is part of the key of what is kept.
-                if keep.is_none()
-                    && let Body::Whole(body) = body
-                {
-                    shard.buffers.give_back(std::mem::take(body));
-                }
-                *body_read |= answer.request_whole;
                 let pace = Pace {
                     idle: provider.idle_timeout,
                     end,
                 };
-                let mut keeping = None;
-                let answered = answer::relay_answer(
-                    errand,
-                    step,
-                    body,
-                    answer,
-                    &pace,
-                    draft,
-                    *body_read,
-                    keep.take(),
-                    &mut keeping,
+                let ended = relay_and_settle(
+                    errand, step, body, answer, &pace, draft, body_read, keep, leave, &host,
                 )
                 .await?;
-                let ended = ended(errand, step, answered, &host, draft);
-                if let Some(leave) = leave {
-                    leave.settle(errand, step, draft.status, &ended.cost);
-                }
-                if let Some(keeping) = keeping {
-                    let Ended { outcome, cost, .. } = &ended;
-                    keeping.end(step, body, draft, *outcome, cost);
-                }
                 return Ok(Some(ended));
             }
         };
@@ -200,6 +176,51 @@ pub(super) async fn run<'a>(
     }
 }
 
+/// Relays an answer, and settles what it used.
+#[expect(clippy::too_many_arguments, reason = "what an answer ends, each once")]
+async fn relay_and_settle<'a>(
+    errand: &mut Errand<'_, 'a>,
+    step: &Step<'_, 'a>,
+    body: &mut Body,
+    answer: Answer,
+    pace: &Pace,
+    draft: &mut Draft<'a>,
+    body_read: &mut bool,
+    keep: Option<Keep>,
+    leave: Option<Leave>,
+    host: &Host,
+) -> Result<Ended, Stopped> {
+    // The body is part of the key of what is kept.
+    if keep.is_none()
+        && let Body::Whole(body) = body
+    {
+        errand.shard.buffers.give_back(std::mem::take(body));
+    }
+    *body_read |= answer.request_whole;
+    let mut keeping = None;
+    let answered = answer::relay_answer(
+        errand,
+        step,
+        body,
+        answer,
+        pace,
+        draft,
+        *body_read,
+        keep,
+        &mut keeping,
+    )
+    .await?;
+    let ended = ended(errand, step, answered, host, draft);
+    if let Some(leave) = leave {
+        leave.settle(errand, step, draft.status, &ended.cost);
+    }
+    if let Some(keeping) = keeping {
+        let Ended { outcome, cost, .. } = &ended;
+        keeping.end(step, body, draft, *outcome, cost);
+    }
+    Ok(ended)
+}
+
 /// What an attempt is judged by besides its answer.
 struct TryFacts<'l> {
     /// Its number, from 0.
@@ -207,63 +228,6 @@ struct TryFacts<'l> {
     leave: Option<&'l Leave>,
     /// The provider has another key that may be better off.
     other_key: bool,
-}
-
-/// The keys that the attempts of a step take, where its provider has several.
-struct KeyTurn<'r> {
-    keys: &'r [StoredKey],
-    place: usize,
-    tried: Places,
-}
-
-impl<'r> KeyTurn<'r> {
-    fn of(shard: &Shard, route: &'r Route<'_>, draft: &mut Draft<'_>) -> Self {
-        let keys = route.keys.as_ref().map_or(&[][..], |choice| choice.keys);
-        let mut turn = Self {
-            keys,
-            place: 0,
-            tried: Places::default(),
-        };
-        turn.next(shard, draft);
-        turn
-    }
-
-    /// Takes the key for the next attempt, and notes its place; `true` if there are several.
-    fn next(&mut self, shard: &Shard, draft: &mut Draft<'_>) -> bool {
-        if self.keys.is_empty() {
-            return false;
-        }
-        let place = shard.keys.choose(self.keys, self.tried, shard.clock.now());
-        self.place = place;
-        self.tried.add(place);
-        let bits = u32::try_from(place).unwrap_or_default() << flag::STORED_PLACE_SHIFT;
-        draft.flags = draft.flags & !flag::STORED_PLACE | bits & flag::STORED_PLACE;
-        true
-    }
-
-    fn place(&self) -> usize {
-        self.place
-    }
-
-    fn has_other(&self, shard: &Shard) -> bool {
-        let now = shard.clock.now();
-        !self.keys.is_empty() && shard.keys.has_other(self.keys, self.tried, now)
-    }
-
-    /// Notes what the provider made of the key.
-    fn note(&self, shard: &Shard, step: &Step<'_, '_>, answer: &Answer) {
-        let Some(key) = self.keys.get(self.place) else {
-            return;
-        };
-        let bytes = answer.buffer.get(..answer.head_bytes).unwrap_or_default();
-        if let Ok(head) = parse_response(bytes, step.head.method)
-            && is_of_key(head.status)
-        {
-            let now = shard.clock.now();
-            let asked = retry::asked_wait(&head, shard.clock.unix_micros(now) / 1_000_000);
-            shard.keys.answered(key, head.status, asked, now);
-        }
-    }
 }
 
 /// An attempt that came to nothing.

@@ -85,12 +85,15 @@ impl ConnectError {
     /// What it tells the breaker. `patient`: the time for it was the usual one.
     pub(super) fn failure(&self, patient: bool) -> Failure {
         match self {
-            Self::Timeout { .. } if patient => Failure::Late,
             // How long the system itself tries is nobody's to cut short.
             Self::Connect { error, .. } if error.kind() == io::ErrorKind::TimedOut => Failure::Late,
-            Self::Timeout { .. } => Failure::CutShort,
-            Self::Resolve { late: true, .. } if patient => Failure::Late,
-            Self::Resolve { late: true, .. } => Failure::CutShort,
+            Self::Timeout { .. } | Self::Resolve { late: true, .. } => {
+                if patient {
+                    Failure::Late
+                } else {
+                    Failure::CutShort
+                }
+            }
             Self::Resolve { .. } | Self::Connect { .. } | Self::Tls { .. } => Failure::Refused,
         }
     }
