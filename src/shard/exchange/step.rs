@@ -3,12 +3,12 @@
 //! Each attempt has a record of its own; what follows an attempt that failed begins a new one under
 //! the same event. Nothing is repeated once a byte of an answer went to the caller.
 
-use std::{future::pending, time::Duration};
+use std::{cell::Cell, future::pending, rc::Rc, time::Duration};
 
 use super::{
     Ended, Errand, Stopped,
     answer::{self, Answered},
-    cached::{self, Looked},
+    cached::{self, Keep, Looked},
     limits,
 };
 use crate::{
@@ -33,7 +33,7 @@ use crate::{
             host::Host,
         },
     },
-    snapshot::Provider,
+    snapshot::{OnDisconnect, Provider},
 };
 
 /// What one step asks, and of whom.
@@ -105,7 +105,10 @@ pub(super) async fn run<'a>(
             bounds: &bounds,
             interim: errand.request.version == Version::Http11,
         };
+        let stays = stays(errand, body, keep.as_ref());
+        errand.peer.inlet.go_on(stays);
         let answer = attempt::attempt(shard, errand.peer, &host, &ask, body, draft).await;
+        errand.peer.inlet.go_on(None);
         draft.end_scan();
         if draft.sent.is_some()
             && let Some(leave) = &mut leave
@@ -181,6 +184,18 @@ pub(super) async fn run<'a>(
         if let Body::Whole(bytes) = body {
             draft.request_piece(shard, bytes);
         }
+    }
+}
+
+/// What says whether an attempt goes on though its caller has gone: others wait for its answer, or the gateway
+/// wants it so. A body that is still on its way from the caller ends with him.
+fn stays(errand: &Errand<'_, '_>, body: &Body, keep: Option<&Keep>) -> Option<Rc<Cell<bool>>> {
+    if matches!(body, Body::Passing { .. }) {
+        return None;
+    }
+    match errand.gateway.on_disconnect {
+        OnDisconnect::Cancel => keep?.followed(),
+        OnDisconnect::Drain | OnDisconnect::Cache => Some(Rc::new(Cell::new(true))),
     }
 }
 
