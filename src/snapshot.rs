@@ -18,7 +18,7 @@ use crate::{
     provider::price::PriceTable,
 };
 
-pub use crate::config::gateway::Backoff;
+pub use crate::config::gateway::{Backoff, OnDisconnect};
 
 pub use self::{
     key_table::{Key, KeyTable, Proof},
@@ -88,6 +88,8 @@ pub struct Gateway {
     pub retry: Retry,
     /// What of its answers is cached.
     pub cache: CacheRules,
+    /// What becomes of an answer whose caller hangs up.
+    pub on_disconnect: OnDisconnect,
     /// Credentials that were stored for this gateway.
     pub credentials: Vec<StoredCredential>,
     /// Limits on its traffic and cost.
@@ -225,6 +227,7 @@ impl Gateway {
                 delay: gateway.retry_delay,
                 backoff: gateway.retry_backoff,
             },
+            on_disconnect: gateway.on_disconnect,
             cache: CacheRules {
                 ttl: gateway.cache_ttl,
                 shared: gateway.cache_scope == CacheScope::Gateway,

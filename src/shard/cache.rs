@@ -35,7 +35,12 @@ pub mod store;
 pub mod flight;
 pub mod live;
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use self::{
     cached::Cached,
@@ -245,12 +250,13 @@ pub async fn look(
 ) -> Lookup {
     let hash = print.hash;
     let owner = hash.owner(shard.mesh.shards());
-    let keeper = |stamp, flight| Keeper {
+    let keeper = |stamp, flight: Option<FlightId>| Keeper {
         shard: Rc::clone(shard),
         owner,
         hash,
         stamp,
         flight,
+        followed: flight.map(|flight| shard.cache.lives.ask((owner, flight))),
     };
     for _ in 0..TRIES_MAX {
         let Some(answer) = ask(shard, owner, hash, intent, patience).await else {
@@ -339,9 +345,15 @@ pub struct Keeper {
     hash: KeyHash,
     stamp: Stamp,
     flight: Option<FlightId>,
+    followed: Option<Rc<Cell<bool>>>,
 }
 
 impl Keeper {
+    /// Set while others wait for the answer, where the exchange leads.
+    pub fn followed(&self) -> Option<Rc<Cell<bool>>> {
+        self.followed.clone()
+    }
+
     /// Says whether others may be waiting.
     pub fn leads(&self) -> bool {
         self.flight.is_some()
@@ -412,7 +424,7 @@ fn tell(shard: &Rc<Shard>, owner: usize, notice: Notice) {
 }
 
 /// Answers a question, here at the owner.
-pub fn answer(shard: &Shard, asker: Asker, question: &Question) -> Answer {
+pub fn answer(shard: &Rc<Shard>, asker: Asker, question: &Question) -> Answer {
     let Question::Find { hash, intent } = *question;
     let now = shard.clock.now();
     let cache = &shard.cache;
@@ -434,14 +446,34 @@ pub fn answer(shard: &Shard, asker: Asker, question: &Question) -> Answer {
             head,
         };
     }
-    match cache.flights.borrow_mut().join(hash, asker, stamp, now) {
+    let role = cache.flights.borrow_mut().join(hash, asker, stamp, now);
+    match role {
         Role::Lead(flight) => Answer::Lead {
             hash,
             flight,
             stamp,
         },
-        Role::Follow { leader, flight } => Answer::Follow { leader, flight },
+        Role::Follow { leader, flight } => {
+            tell_leader(shard, hash, 1);
+            Answer::Follow { leader, flight }
+        }
         Role::Alone => Answer::Alone { stamp },
+    }
+}
+
+/// Tells the leader of a key's flight whether anybody waits for its answer, when their number has just become
+/// `count`: the first came, or the last left.
+fn tell_leader(shard: &Rc<Shard>, hash: KeyHash, count: usize) {
+    let waiting = shard.cache.flights.borrow().waiting(hash);
+    let Some((waiting, leader, flight)) = waiting else {
+        return;
+    };
+    if waiting == count {
+        let notice = live::Notice::Followed {
+            flight: (shard.number, flight),
+            followed: waiting > 0,
+        };
+        tell(shard, leader, Notice::Along(notice));
     }
 }
 
@@ -485,7 +517,10 @@ pub fn hear(shard: &Rc<Shard>, notice: Notice) {
             }
         }
         Notice::Along(notice) => live::hear(shard, notice),
-        Notice::Leave { hash, asker } => cache.flights.borrow_mut().leave(hash, asker),
+        Notice::Leave { hash, asker } => {
+            cache.flights.borrow_mut().leave(hash, asker);
+            tell_leader(shard, hash, 0);
+        }
     }
 }
 

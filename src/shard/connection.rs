@@ -5,6 +5,7 @@
 //! lives from its head to its end.
 
 use std::{
+    cell::Cell,
     future::{Future, poll_fn},
     os::fd::RawFd,
     pin::pin,
@@ -51,6 +52,8 @@ pub struct Inlet {
     /// nothing here: then it owns this one.
     input: Vec<u8>,
     gone: bool,
+    /// While this is set, what runs goes on without the caller.
+    stays: Option<Rc<Cell<bool>>>,
     /// The socket, looked at every few ticks while no read may be in flight.
     fd: RawFd,
     lookout: Lookout,
@@ -105,9 +108,25 @@ impl Inlet {
         debug_assert!(refused.is_none(), "a read was in flight");
     }
 
+    /// Lets what runs go on when the caller has gone, for as long as `stays` is set; until it is
+    /// called with `None`.
+    pub fn go_on(&mut self, stays: Option<Rc<Cell<bool>>>) {
+        self.stays = stays;
+    }
+
+    /// Says whether the caller was seen to be gone, whatever goes on without it.
+    pub fn has_left(&self) -> bool {
+        self.gone
+    }
+
+    /// Says whether the caller is gone and what runs is to end; see [`Inlet::go_on`].
+    pub fn is_gone(&mut self, deadline: &Deadline, clock: &Clock, cx: &mut Context<'_>) -> bool {
+        self.has_gone(deadline, clock, cx) && !self.stays.as_ref().is_some_and(|stays| stays.get())
+    }
+
     /// Says whether the caller is gone; if not, the task is woken when it goes, or may have gone.
     /// Bytes that arrive meanwhile are kept. `deadline` is one of the same task.
-    pub fn is_gone(&mut self, deadline: &Deadline, clock: &Clock, cx: &mut Context<'_>) -> bool {
+    fn has_gone(&mut self, deadline: &Deadline, clock: &Clock, cx: &mut Context<'_>) -> bool {
         loop {
             if self.gone {
                 return true;
@@ -212,6 +231,7 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, door: Door) {
             reader: stream.reader,
             input: shard.buffers.small(),
             gone: false,
+            stays: None,
         },
         writer: stream.writer,
         deadline: shard.deadlines.open(),

@@ -246,6 +246,13 @@ impl Track {
         self.0.borrow().length
     }
 
+    /// Lets nobody join any more, so that what all have read is not kept.
+    pub fn close(&self) {
+        let mut state = self.0.borrow_mut();
+        state.closed = true;
+        state.give_up();
+    }
+
     /// What the response used, known from its clean end on.
     pub fn usage(&self) -> Usage {
         self.0.borrow().usage.clone()
@@ -297,6 +304,11 @@ impl Writer {
         }
         state.writer = Some(cx.waker().clone());
         Poll::Pending
+    }
+
+    /// Says whether anybody reads.
+    pub fn is_read(&self) -> bool {
+        self.0.borrow().readers.iter().flatten().next().is_some()
     }
 
     /// Runs `work`; `None`: before its end nobody read any more.

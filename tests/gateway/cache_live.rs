@@ -337,3 +337,64 @@ fn an_answer_that_is_not_to_be_kept_is_not_followed() {
     }
     assert_eq!(gated.upstream.requests(), 4);
 }
+
+/// An event with usage, as the last one of a stream.
+fn usage_event() -> String {
+    "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":3}}\n\n".to_owned()
+}
+
+#[test]
+fn a_stream_whose_caller_left_is_read_to_its_end_where_the_gateway_says_so() {
+    for (policy, next) in [("drain", "MISS"), ("cache", "HIT")] {
+        let pieces = vec![
+            format!("{STREAM_HEAD}{}", chunk(&event(0))),
+            chunk(&event(1)),
+            format!("{}{LAST_CHUNK}", chunk(&usage_event())),
+        ];
+        let gated = Gated::start(pieces, false);
+        let server = gated.serve_with(&format!("on_disconnect = \"{policy}\""));
+        let mut caller = leader(&gated, &server, &chat_stream(""));
+        begin(&mut caller, Some("MISS"));
+        drop(caller);
+        // The server sees it before the provider goes on.
+        wait_until("the caller to be gone", || server.connections() == 0);
+        gated.open(3);
+        let record = &server.records_once(1)[0];
+        assert_eq!(record["outcome"], "cancelled", "{record:#}");
+        assert_eq!(record["tokens_in"], 7, "{record:#}");
+        assert_eq!(record["tokens_out"], 3, "{record:#}");
+        let answer = server.ask(&request(&chat_stream("")));
+        assert_eq!(answer.field("cf-aig-cache-status"), Some(next), "{policy}");
+        assert_eq!(
+            answer.body,
+            [event(0), event(1), usage_event()].concat().as_bytes()
+        );
+    }
+}
+
+#[test]
+fn an_answer_whose_caller_left_before_it_began_is_metered_where_the_gateway_says_so() {
+    for cache in ["", "cache_ttl = 60\n"] {
+        let answer = "{\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":3}}";
+        let pieces = vec![
+            String::new(),
+            format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{answer}",
+                answer.len()
+            ),
+        ];
+        let gated = Gated::start(pieces, false);
+        let server = Setup::scripted(gated.upstream.address)
+            .gateway(&format!("{cache}on_disconnect = \"drain\""))
+            .start();
+        drop(leader(&gated, &server, &chat("")));
+        wait_until("the caller to be gone", || server.connections() == 0);
+        gated.open(2);
+        let record = &server.records_once(1)[0];
+        assert_eq!(record["outcome"], "cancelled", "{record:#}");
+        assert_eq!(
+            (&record["tokens_in"], &record["tokens_out"]),
+            (&7.into(), &3.into())
+        );
+    }
+}

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use crate::config::file;
-use crate::config::gateway::{BillingMode, Gateway, OnDisconnect};
+use crate::config::gateway::{BillingMode, Gateway};
 
 use super::Checker;
 use super::field::{set, span};
@@ -45,16 +45,6 @@ impl Checker<'_, '_> {
             &[(
                 "resume_for",
                 asked(!gateway.resume_for.is_zero(), span(&file.resume_for)),
-            )],
-        );
-        self.unbuilt(
-            "going on after a hang-up",
-            &[(
-                "on_disconnect",
-                asked(
-                    gateway.on_disconnect != OnDisconnect::Cancel,
-                    span(&file.on_disconnect),
-                ),
             )],
         );
         self.unbuilt("guardrails", &[("guardrails", span(&file.guardrails))]);

@@ -158,6 +158,12 @@ impl Flights {
         Role::Lead(id)
     }
 
+    /// How many wait for the answer, and who leads: its shard and flight.
+    pub fn waiting(&self, key: KeyHash) -> Option<(usize, usize, FlightId)> {
+        let flight = self.under_way.get(&key)?;
+        Some((flight.followers.len(), flight.leader.shard, flight.id))
+    }
+
     /// Notes that a leader's answer has begun, and gives up its followers: they read along.
     pub fn go_live(&mut self, key: KeyHash, id: FlightId, head: Arc<LiveHead>) -> VecDeque<Asker> {
         let Some(flight) = self.under_way.get_mut(&key) else {

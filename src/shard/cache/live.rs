@@ -63,6 +63,13 @@ pub type MirrorId = (usize, u64);
 /// What two shards tell each other about an answer.
 #[derive(Debug)]
 pub enum Notice {
+    /// Somebody waits for the answer, or nobody any more: from the flight's owner to its leader.
+    Followed {
+        /// The flight.
+        flight: OfOwner,
+        /// Whether anybody does.
+        followed: bool,
+    },
     /// The next frame, please.
     Want {
         /// The flight.
@@ -101,6 +108,8 @@ pub struct Lives {
     pub tracks: Tracks,
     /// What this shard fetches.
     led: RefCell<HashMap<OfOwner, Track>>,
+    /// Whether anybody waits for what this shard has asked for.
+    followed: RefCell<HashMap<OfOwner, Rc<Cell<bool>>>>,
     /// Whom it feeds.
     fed: RefCell<HashMap<MirrorId, Rc<Feeding>>>,
     /// What it reads from other shards.
@@ -132,11 +141,18 @@ impl Lives {
         Self {
             tracks: Tracks::new(bytes_max),
             led: RefCell::default(),
+            followed: RefCell::default(),
             fed: RefCell::default(),
             mirrors: RefCell::default(),
             inboxes: RefCell::default(),
             last: Cell::new(0),
         }
+    }
+
+    /// An answer is asked for. What is given back is set while others wait for it.
+    pub fn ask(&self, flight: OfOwner) -> Rc<Cell<bool>> {
+        let mut followed = self.followed.borrow_mut();
+        Rc::clone(followed.entry(flight).or_default())
     }
 
     /// An answer begins that this shard fetches.
@@ -149,6 +165,9 @@ impl Lives {
         // Called while a panic unwinds, too.
         if let Ok(mut led) = self.led.try_borrow_mut() {
             led.remove(&flight);
+        }
+        if let Ok(mut followed) = self.followed.try_borrow_mut() {
+            followed.remove(&flight);
         }
     }
 
@@ -247,6 +266,11 @@ async fn run_mirror(registered: Registered, inbox: Rc<Inbox>, writer: Writer) {
 pub fn hear(shard: &Rc<Shard>, notice: Notice) {
     let lives = &shard.cache.lives;
     match notice {
+        Notice::Followed { flight, followed } => {
+            if let Some(known) = lives.followed.borrow().get(&flight) {
+                known.set(followed);
+            }
+        }
         Notice::Want { flight, mirror } => want(shard, flight, mirror),
         Notice::Leave { mirror } => {
             let left = lives.fed.borrow_mut().remove(&mirror);

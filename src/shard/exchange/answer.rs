@@ -26,7 +26,7 @@ use crate::{
         record::{Costed, Draft},
         relay::{
             self, After, Pace, Passage,
-            shared::{self, Fetch},
+            shared::{self, Fetch, Fetched},
         },
         reply::Refusal,
         route::Route,
@@ -36,6 +36,7 @@ use crate::{
             connect::Connection,
         },
     },
+    snapshot::OnDisconnect,
 };
 
 /// How the relay of an answer ended.
@@ -120,23 +121,40 @@ pub(super) async fn relay_answer(
     }
     let _stream = (draft.flags & flag::STREAM != 0).then(|| shard.stream_open());
     // An answer that is here already is sent at once; who asks next finds it in the cache.
-    let is_here = matches!(head.framing, ResponseFraming::None)
-        || matches!(head.framing, ResponseFraming::Length(bytes)
-            if bytes <= buffer.len().saturating_sub(head_bytes) as u64);
+    let behind = buffer.len().saturating_sub(head_bytes) as u64;
+    let is_here = !peer.inlet.has_left()
+        && match head.framing {
+            ResponseFraming::None => true,
+            ResponseFraming::Length(bytes) => bytes <= behind,
+            ResponseFraming::Chunked | ResponseFraming::Close => false,
+        };
+    let stays = request_whole && errand.gateway.on_disconnect != OnDisconnect::Cancel;
     let live = match keeping {
         Some(keeping) if !is_here => keeping.go_live(step, body, &head, draft),
         _ => None,
     };
+    let alone = live.is_none() && stays && !is_here;
+    let live = match live {
+        None if alone => Some(shard.cache.lives.tracks.open()),
+        live => live,
+    };
     let relayed = if let Some((writer, track)) = live {
         let reader = track.join(0);
         let reader = reader.map_err(|_| Refusal::internal("a new track cannot be read"))?;
+        if alone {
+            // Nobody else reads it, and what was read is not kept there.
+            track.close();
+            if let Some(keeping) = keeping {
+                keeping.gather(shard, draft);
+            }
+        }
         let fetch = Fetch {
             upstream: &mut carrier,
             passage,
             input: buffer,
             from: head_bytes,
             writer,
-            stays: false,
+            stays,
         };
         // Boxed, like everything rare.
         let (relayed, fetched) = Box::pin(shared::run(
@@ -144,7 +162,12 @@ pub(super) async fn relay_answer(
         ))
         .await;
         if let Some(keeping) = keeping {
-            keeping.fetched(track, fetched);
+            let cached = errand.gateway.on_disconnect == OnDisconnect::Cache;
+            let fetched = match fetched {
+                Fetched::Unread if cached => Fetched::Whole,
+                fetched => fetched,
+            };
+            keeping.fetched((!alone).then_some(track), fetched);
         }
         relayed
     } else {

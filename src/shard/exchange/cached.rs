@@ -1,6 +1,6 @@
 //! Stage 5 of an exchange: the cache is asked before the provider, and gets what that answers.
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 
 use super::{Ended, Errand, Stopped, step::Step};
 use crate::{
@@ -354,8 +354,10 @@ pub(super) struct Keeping {
     keep: Keep,
     status: u16,
     fields: Vec<u8>,
-    /// Where others read along: what was fetched is in the track.
-    shared: Option<(Track, Fetched)>,
+    /// What was fetched, where others read along.
+    track: Option<Track>,
+    /// How it was fetched, where that is told apart from the caller's own end.
+    fetched: Option<Fetched>,
 }
 
 impl Keep {
@@ -377,7 +379,8 @@ impl Keep {
             status: head.status,
             fields,
             keep: self,
-            shared: None,
+            track: None,
+            fetched: None,
         })
     }
 
@@ -396,6 +399,11 @@ impl Keep {
             &draft.path,
             credential,
         )
+    }
+
+    /// Set while others wait for the answer.
+    pub(super) fn followed(&self) -> Option<Rc<Cell<bool>>> {
+        self.keeper.followed()
     }
 
     /// There was no answer.
@@ -455,9 +463,10 @@ impl Keeping {
         self.keep.keeper.go_live(Arc::new(live))
     }
 
-    /// Notes how an answer was fetched that others read along.
-    pub(super) fn fetched(&mut self, track: Track, fetched: Fetched) {
-        self.shared = Some((track, fetched));
+    /// Notes how an answer was fetched.
+    pub(super) fn fetched(&mut self, track: Option<Track>, fetched: Fetched) {
+        self.track = track;
+        self.fetched = Some(fetched);
     }
 
     /// Keeps the answer, if it came whole and reports no failure.
@@ -473,23 +482,20 @@ impl Keeping {
             keep,
             status,
             fields,
-            shared,
+            track,
+            fetched,
         } = self;
         let gathered = draft.gathered.take();
-        let (gathered, outcome) = match shared {
-            None => (
-                gathered.map(|it| (it.body.into(), it.frames.into())),
-                outcome,
-            ),
-            Some((track, fetched)) => (
-                track.whole().map(|whole| (whole.body, whole.frames)),
-                match fetched {
-                    // Whatever became of the leader's own caller.
-                    Fetched::Whole => Outcome::Ok,
-                    Fetched::Cut => Outcome::UpstreamCut,
-                    Fetched::Abandoned => Outcome::Cancelled,
-                },
-            ),
+        let gathered: Option<(Box<[u8]>, Box<[Frame]>)> = match track {
+            None => gathered.map(|it| (it.body.into(), it.frames.into())),
+            Some(track) => track.whole().map(|whole| (whole.body, whole.frames)),
+        };
+        let outcome = match fetched {
+            None => outcome,
+            // Whatever became of the leader's own caller.
+            Some(Fetched::Whole) => Outcome::Ok,
+            Some(Fetched::Cut) => Outcome::UpstreamCut,
+            Some(Fetched::Unread | Fetched::Abandoned) => Outcome::Cancelled,
         };
         match outcome {
             Outcome::Ok => {}
@@ -498,7 +504,6 @@ impl Keeping {
             _ => return keep.keeper.failed(),
         }
         let stream = draft.flags & flag::STREAM != 0;
-        let gathered: Option<(Box<[u8]>, Box<[Frame]>)> = gathered;
         let Some((answer, frames)) = gathered else {
             return keep.keeper.not_kept();
         };

@@ -3,7 +3,7 @@
 //! Each attempt has a record of its own; what follows an attempt that failed begins a new one under
 //! the same event. Nothing is repeated once a byte of an answer went to the caller.
 
-use std::{future::pending, time::Duration};
+use std::{cell::Cell, future::pending, rc::Rc, time::Duration};
 
 use super::{
     Ended, Errand, Stopped,
@@ -35,7 +35,7 @@ use crate::{
             keys::is_of_key,
         },
     },
-    snapshot::Provider,
+    snapshot::{OnDisconnect, Provider},
 };
 
 /// What one step asks, and of whom.
@@ -103,7 +103,10 @@ pub(super) async fn run<'a>(
             interim: errand.request.version == Version::Http11,
             at_risk: leave.as_ref().map(Leave::at_risk),
         };
+        let stays = stays(errand, body, keep.as_ref());
+        errand.peer.inlet.go_on(stays);
         let answer = attempt::attempt(shard, errand.peer, &host, &ask, body, draft).await;
+        errand.peer.inlet.go_on(None);
         draft.end_scan();
         if let (Err(error), Some(leave)) = (&answer, &leave)
             && !error.may_have_worked()
@@ -228,6 +231,18 @@ struct TryFacts<'l> {
     leave: Option<&'l Leave>,
     /// The provider has another key that may be better off.
     other_key: bool,
+}
+
+/// What says whether an attempt goes on though its caller has gone: others wait for its answer, or the gateway
+/// wants it so. A body that is still on its way from the caller ends with him.
+fn stays(errand: &Errand<'_, '_>, body: &Body, keep: Option<&Keep>) -> Option<Rc<Cell<bool>>> {
+    if matches!(body, Body::Passing { .. }) {
+        return None;
+    }
+    match errand.gateway.on_disconnect {
+        OnDisconnect::Cancel => keep?.followed(),
+        OnDisconnect::Drain | OnDisconnect::Cache => Some(Rc::new(Cell::new(true))),
+    }
 }
 
 /// An attempt that came to nothing.

@@ -242,6 +242,6 @@ fn write_down(shard: &Rc<Shard>) {
 }
 
 fn now(shard: &Shard) -> Now {
-    let moment = shard.clock.now();
+    let moment = shard.clock.steady();
     Now::of_moment(&shard.clock, moment)
 }

@@ -31,6 +31,8 @@ use crate::{
 pub enum Fetched {
     /// The answer is whole.
     Whole,
+    /// It is whole, and nobody read it to its end.
+    Unread,
     /// The provider ended it early.
     Cut,
     /// Nobody reads any more.
@@ -116,7 +118,7 @@ pub async fn run(
     let (fetched, clean) = fetched.unwrap_or((Fetched::Cut, false));
     let delivered = delivered.unwrap_or(Delivered::Gone);
     let relayed = relayed(peer, framing, delivered, fetched, draft);
-    let upstream_clean = clean && fetched == Fetched::Whole;
+    let upstream_clean = clean && matches!(fetched, Fetched::Whole | Fetched::Unread);
     (
         Relayed {
             upstream_clean,
@@ -232,8 +234,7 @@ async fn fetch_all(
         if taken.done || passage.is_done() {
             let surplus = from + taken.consumed < input.len();
             shard.buffers.give_back(input);
-            end(writer, meter);
-            return (Fetched::Whole, !surplus);
+            return (end(writer, meter), !surplus);
         }
         if writer.may_go_on().await == track::Pace::Abandoned && !stays {
             return (Fetched::Abandoned, false);
@@ -264,8 +265,7 @@ async fn fetch_all(
             }
             Some(Some((Ok(1..), buffer))) => buffer,
             Some(Some((Ok(_), _))) if matches!(passage.read, ReadFraming::Close) => {
-                end(writer, meter);
-                return (Fetched::Whole, false);
+                return (end(writer, meter), false);
             }
             Some(Some((Ok(_), _))) => {
                 "the provider closed the connection in the middle of its answer"
@@ -282,11 +282,17 @@ async fn fetch_all(
     }
 }
 
-fn end(writer: Writer, meter: &mut Option<Box<Meter>>) {
+fn end(writer: Writer, meter: &mut Option<Box<Meter>>) -> Fetched {
+    let fetched = if writer.is_read() {
+        Fetched::Whole
+    } else {
+        Fetched::Unread
+    };
     match meter {
         Some(meter) => writer.end_used(meter.finish().usage),
         None => writer.end(),
     }
+    fetched
 }
 
 /// Sends a head and what a reader gives to a caller. `first` is told when the head has gone out,
@@ -306,6 +312,9 @@ pub async fn deliver(
     mut passed: impl FnMut(&[u8]),
 ) -> Delivered {
     let mut first = Some(first);
+    if peer.inlet.has_left() {
+        return Delivered::Gone;
+    }
     loop {
         // Head and first bytes go together, if there are any yet.
         let ended = if first.is_some() && reader.would_wait() {
