@@ -317,3 +317,30 @@ fn what_was_spent_while_a_server_drains_is_not_forgotten() {
     let admitted = statuses.filter(|status| *status == 200).count();
     assert_eq!(admitted, 14);
 }
+
+#[test]
+fn where_an_answer_is_read_on_after_a_hang_up_it_is_paid_as_it_was_used() {
+    let mock = mock();
+    let server = Setup::over(mock.addr())
+        .tables(CENT_A_THOUSAND)
+        .gateway(&hard("0.08"))
+        .gateway("on_disconnect = \"drain\"")
+        .start();
+    let body = json!({
+        "model": "gpt-4o", "max_tokens": 1000, "stream": true, "stream_options": {"include_usage": true},
+        "messages": [{"role": "user", "content": "x"}],
+    });
+    let lines = "x-mock: in=1000,out=1000,events=5,event_delay=20\r\n";
+    let request = post_with(&format!("{OPEN}{CHAT}"), lines, body.to_string().as_bytes());
+    // Three cents are reserved, two are used: the third has room, the fourth has not.
+    for _ in 0..3 {
+        let mut client = server.connect();
+        client.send(&request);
+        let head = client.answer_head();
+        assert_eq!(head.status, 200, "{}", head.head);
+        drop(client);
+        nothing_is_out(&server);
+    }
+    server.ask(&request).check_refusal(429, 2041);
+    assert_eq!(spent(&server.records_once(4)), DOLLAR * 6 / 100);
+}
