@@ -6,6 +6,7 @@ use std::{rc::Rc, time::Duration};
 mod answer;
 mod cached;
 mod limits;
+mod resume;
 mod step;
 mod steps;
 

@@ -190,6 +190,11 @@ impl Tracks {
         self.held.bytes.get()
     }
 
+    /// Bytes that they may hold.
+    pub fn bytes_max(&self) -> u64 {
+        self.held.max
+    }
+
     /// Opens a track.
     pub fn open(&self) -> (Writer, Track) {
         let state = Rc::new(RefCell::new(State {
@@ -244,6 +249,12 @@ impl Track {
     /// Bytes so far.
     pub fn length(&self) -> u64 {
         self.0.borrow().length
+    }
+
+    /// Says whether somebody could read it from its beginning.
+    pub fn is_joinable(&self) -> bool {
+        let state = self.0.borrow();
+        !state.closed && state.ending != Some(Ending::Aborted)
     }
 
     /// Lets nobody join any more, so that what all have read is not kept.

@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use super::{
     Errand, Stopped,
-    cached::{Keep, Keeping},
+    cached::{self, Keep, Keeping},
+    resume,
     step::Step,
 };
 use crate::{
@@ -20,13 +21,14 @@ use crate::{
     },
     shard::{
         body::Body,
+        cache::run::{self, RunHead},
         emit::{self, DownstreamHead, Framing},
         models::Known,
         parse::Wishes,
         record::{Costed, Draft},
         relay::{
             self, After, Pace, Passage,
-            shared::{self, Fetch, Fetched},
+            shared::{self, Fetch, Fetched, Stays},
         },
         reply::Refusal,
         route::Route,
@@ -133,7 +135,12 @@ pub(super) async fn relay_answer(
         Some(keeping) if !is_here => keeping.go_live(step, body, &head, draft),
         _ => None,
     };
-    let alone = live.is_none() && stays && !is_here;
+    let resumable = !errand.gateway.resume_for.is_zero()
+        && shard.cache.is_on()
+        && request_whole
+        && draft.flags & flag::STREAM != 0
+        && (200..300).contains(&head.status);
+    let alone = live.is_none() && (stays || resumable) && !is_here;
     let live = match live {
         None if alone => Some(shard.cache.lives.tracks.open()),
         live => live,
@@ -141,9 +148,25 @@ pub(super) async fn relay_answer(
     let relayed = if let Some((writer, track)) = live {
         let reader = track.join(0);
         let reader = reader.map_err(|_| Refusal::internal("a new track cannot be read"))?;
+        let mut out = out;
+        let run = if resumable {
+            let run_head = RunHead {
+                whose: resume::whose(errand, step, draft),
+                live: cached::live_head(Box::default(), &head, request.method, draft),
+            };
+            run::open(shard, run_head, &track, errand.gateway.resume_for)
+        } else {
+            None
+        };
+        if let Some(run) = &run {
+            emit::add_field(&mut out, "cf-aig-run-id", &run.id().to_string());
+        }
+        let peer = &mut *errand.peer;
         if alone {
-            // Nobody else reads it, and what was read is not kept there.
-            track.close();
+            if run.is_none() {
+                // Nobody else reads it, and what was read is not kept there.
+                track.close();
+            }
             if let Some(keeping) = keeping {
                 keeping.gather(shard, draft);
             }
@@ -154,7 +177,11 @@ pub(super) async fn relay_answer(
             input: buffer,
             from: head_bytes,
             writer,
-            stays,
+            stays: match (stays, &run) {
+                (true, _) => Stays::ToTheEnd,
+                (false, Some(_)) => Stays::For(errand.gateway.resume_for),
+                (false, None) => Stays::No,
+            },
         };
         // Boxed, like everything rare.
         let (relayed, fetched) = Box::pin(shared::run(

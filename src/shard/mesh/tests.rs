@@ -73,7 +73,7 @@ fn next_ticket(end: &mut MeshEnd<Message>) -> u64 {
     }
 }
 
-fn alone(shard: &Shard) -> Answer {
+fn alone(shard: &Rc<Shard>) -> Answer {
     let asker = Asker {
         shard: 0,
         ticket: 0,
@@ -157,7 +157,7 @@ fn a_shard_that_has_ended_asks_nobody() {
     assert!(peers[0].offer(0, Message::Tell(later(1, &shard))).is_err());
 }
 
-fn later(ticket: u64, shard: &Shard) -> Notice {
+fn later(ticket: u64, shard: &Rc<Shard>) -> Notice {
     Notice::Later {
         ticket,
         answer: alone(shard),
