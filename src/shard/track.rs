@@ -266,7 +266,7 @@ impl Track {
 
     /// What the response used, known from its clean end on.
     pub fn usage(&self) -> Usage {
-        self.0.borrow().usage.clone()
+        self.0.borrow().usage
     }
 
     /// How many readers there are.
@@ -409,7 +409,7 @@ impl Reader {
 
     /// What the response used, known from its clean end on.
     pub fn usage(&self) -> Usage {
-        self.state.borrow().usage.clone()
+        self.state.borrow().usage
     }
 
     /// Offset of what was passed on: where another reader could go on.

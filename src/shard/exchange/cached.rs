@@ -16,7 +16,7 @@ use crate::{
         cache::{
             self, Intent, Keeper, Lookup,
             admission::{self, Candidate, Wish},
-            cached::{Cached, Frame},
+            cached::Cached,
             failure,
             key::{CredentialDigest, KeyParts},
             live::LiveHead,
@@ -30,17 +30,17 @@ use crate::{
             shared::{self, Delivered, Fetched},
         },
         reply::CacheStatus,
-        track::{self, Cut, Track},
+        track::{self, Cut, Track, Whole},
     },
 };
 
 /// The time for which an answer is kept whose request names a key where caching is off (contract
 /// `data-plane.md` section 11).
-const CUSTOM_KEY_TTL: Duration = Duration::from_secs(300);
+const CUSTOM_KEY_TTL: Duration = Duration::from_mins(5);
 
 /// Longest time that a request waits for another one that fetches the same answer. A model that
 /// thinks for longer is asked twice.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// What the cache said.
 pub(super) enum Looked {
@@ -451,7 +451,7 @@ async fn send_paced(
 }
 
 /// Longest time for a caller to take an answer of the cache.
-const SEND_LIMIT: Duration = Duration::from_secs(300);
+const SEND_LIMIT: Duration = Duration::from_mins(5);
 
 /// Answers up to this size go out in one send with their head.
 const ONE_SEND_BYTES: usize = 64 * 1024;
@@ -606,9 +606,12 @@ impl Keeping {
             fetched,
         } = self;
         let gathered = draft.gathered.take();
-        let gathered: Option<(Box<[u8]>, Box<[Frame]>)> = match track {
-            None => gathered.map(|it| (it.body.into(), it.frames.into())),
-            Some(track) => track.whole().map(|whole| (whole.body, whole.frames)),
+        let gathered = match track {
+            None => gathered.map(|it| Whole {
+                body: it.body.into(),
+                frames: it.frames.into(),
+            }),
+            Some(track) => track.whole(),
         };
         let outcome = match fetched {
             None => outcome,
@@ -624,7 +627,11 @@ impl Keeping {
             _ => return keep.keeper.failed(),
         }
         let stream = draft.flags & flag::STREAM != 0;
-        let Some((answer, frames)) = gathered else {
+        let Some(Whole {
+            body: answer,
+            frames,
+        }) = gathered
+        else {
             return keep.keeper.not_kept();
         };
         if answer.len() as u64 > keep.wish.answer_bytes_max {

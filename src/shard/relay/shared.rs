@@ -6,7 +6,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     task::Poll,
     time::Duration,
 };
@@ -271,18 +271,7 @@ async fn fetch_all(
             (Stays::ToTheEnd, None) => Some(read.await),
             (Stays::For(time), None) => {
                 let since = *unread_since.get_or_insert_with(|| shard.clock.now());
-                let patience = shard.deadlines.open();
-                patience.set(Some(since.after(time)));
-                poll_fn(|cx| {
-                    if let Poll::Ready(read) = read.as_mut().poll(cx) {
-                        return Poll::Ready(Some(read));
-                    }
-                    if patience.is_past(shard.clock.coarse(), cx) {
-                        return Poll::Ready(None);
-                    }
-                    Poll::Pending
-                })
-                .await
+                within(shard, since.after(time), read).await
             }
         };
         if writer.is_read() {
@@ -311,6 +300,22 @@ async fn fetch_all(
             }
         };
     }
+}
+
+/// Waits for `work` until `end`.
+async fn within<F: Future>(shard: &Shard, end: Moment, mut work: Pin<&mut F>) -> Option<F::Output> {
+    let patience = shard.deadlines.open();
+    patience.set(Some(end));
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        if patience.is_past(shard.clock.coarse(), cx) {
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 fn end(writer: Writer, meter: &mut Option<Box<Meter>>) -> Fetched {
