@@ -140,41 +140,21 @@ pub(super) async fn relay_answer(
         keeping.as_ref(),
         draft,
     );
-    let relayed = if let Some(mut sharing) = sharing {
-        if let Some(run) = &sharing.run {
-            emit::add_field(&mut out, "cf-aig-run-id", &run.id().to_string());
-        }
-        let fetch = Fetch {
-            upstream: &mut carrier,
-            passage,
-            input: buffer,
-            from: head_bytes,
-            writer: sharing.writer,
-            stays: sharing.stays,
-        };
-        let peer = &mut *errand.peer;
+    let relayed = if let Some(sharing) = sharing {
+        let from = head_bytes;
         // Boxed, like everything rare.
-        let (relayed, fetched) = Box::pin(shared::run(
-            shard,
-            peer,
-            fetch,
-            sharing.reader,
-            out,
-            framing,
+        Box::pin(sharing.relay(
+            errand,
+            &mut carrier,
+            passage,
+            (buffer, from),
+            (out, framing),
             &mut meter,
             draft,
             pace,
+            keeping.as_mut(),
         ))
-        .await;
-        if let Some(keeping) = keeping {
-            let cached = errand.gateway.on_disconnect == OnDisconnect::Cache;
-            let fetched = match fetched {
-                Fetched::Unread if cached => Fetched::Whole,
-                fetched => fetched,
-            };
-            keeping.fetched(sharing.led.take(), fetched);
-        }
-        relayed
+        .await
     } else {
         if let Some(keeping) = keeping {
             keeping.gather(shard, draft);
@@ -216,6 +196,61 @@ struct Sharing {
     stays: Stays,
     /// What it can be resumed by. Dropped at the end, so that its time begins.
     run: Option<run::Open>,
+}
+
+impl Sharing {
+    /// Fetches the answer, of which `input` was read behind `from`, and sends it to its caller behind
+    /// `head`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parties of a relay, each once"
+    )]
+    async fn relay(
+        self,
+        errand: &mut Errand<'_, '_>,
+        upstream: &mut Carrier,
+        passage: Passage,
+        (input, from): (Vec<u8>, usize),
+        (mut head, framing): (Vec<u8>, Framing),
+        meter: &mut Option<Box<Meter>>,
+        draft: &mut Draft<'_>,
+        pace: &Pace,
+        keeping: Option<&mut Keeping>,
+    ) -> relay::Relayed {
+        if let Some(run) = &self.run {
+            emit::add_field(&mut head, "cf-aig-run-id", &run.id().to_string());
+        }
+        let fetch = Fetch {
+            upstream,
+            passage,
+            input,
+            from,
+            writer: self.writer,
+            stays: self.stays,
+        };
+        let (shard, peer) = (errand.shard, &mut *errand.peer);
+        let (relayed, fetched) = shared::run(
+            shard,
+            peer,
+            fetch,
+            self.reader,
+            head,
+            framing,
+            meter,
+            draft,
+            pace,
+        )
+        .await;
+        if let Some(keeping) = keeping {
+            let cached = errand.gateway.on_disconnect == OnDisconnect::Cache;
+            let fetched = match fetched {
+                Fetched::Unread if cached => Fetched::Whole,
+                fetched => fetched,
+            };
+            keeping.fetched(self.led, fetched);
+        }
+        relayed
+    }
 }
 
 /// Decides whether an answer is fetched into a track: others may read along, it can be resumed, or it is read
