@@ -54,6 +54,10 @@ pub(super) struct Answered {
 
 /// Relays an answer to the caller of `errand`. What may be kept of it goes into `keeping`.
 #[expect(
+    clippy::too_many_lines,
+    reason = "head, body and end of one answer, in order"
+)]
+#[expect(
     clippy::too_many_arguments,
     reason = "the parties of a relay, each once"
 )]
