@@ -88,6 +88,7 @@ fn ledger(c: &mut Criterion) {
     let actual = Actual {
         tokens: Some(250),
         cost: Some(700),
+        list_cost: Some(700),
     };
     // 100 µs between two requests: windows are as full as they get.
     let mut micros = 0;

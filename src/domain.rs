@@ -2,8 +2,8 @@
 //!
 //! Values only: nothing here opens a socket or a file, or reads a clock.
 //! Reading order: [`id`], [`usage`], [`money`], [`outcome`], [`record`],
-//! [`cache`] (what
-//! every zone knows of the response cache).
+//! [`cache`] (what every zone knows of the response cache), [`short_hash`] (maps that are looked up on
+//! every exchange).
 
 pub mod id;
 pub mod usage;
@@ -11,3 +11,4 @@ pub mod money;
 pub mod outcome;
 pub mod record;
 pub mod cache;
+pub mod short_hash;

@@ -4,7 +4,6 @@
 //! an owner here.
 
 use std::{
-    collections::BTreeMap,
     io,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
@@ -29,10 +28,7 @@ use crate::{
             api_token::{self, ApiTokenError, Source},
         },
         ledger::{Journal, LedgerThread, Recovered},
-        logs::{
-            self, LogOptions, LogStartError, Logs, folder::LogDir, limit::RowLimit,
-            seal::retention::Retention, segment::write_at,
-        },
+        logs::{self, LogOptions, LogStartError, Logs, folder::LogDir, segment::write_at},
         reload::{self, Compiled, ReloadCommand, ReloadError, ReloadParts, standing::Standing},
         resolve::Resolvers,
         rollup::RollupThread,
@@ -275,9 +271,8 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         cache_secret,
         compiled,
     } = State::open(&config, &data_dir)?;
+    let (senders, logs) = logs::start(&data_dir, &log_options(&config, shards, &compiled))?;
     let snapshot = Arc::new(compiled.snapshot);
-    let log_options = log_options(&config, shards, compiled.row_limits);
-    let (senders, logs) = logs::start(&data_dir, &log_options)?;
     let log_counters = counters_of(&senders);
     let (worn, worn_out) = unbounded();
     let (resolve, names) = letterbox().map_err(system("make an eventfd"))?;
@@ -329,6 +324,7 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         worn: worn_out,
         standing: Arc::clone(&standing),
         row_limits: Arc::clone(logs.row_limits()),
+        retained: Arc::clone(logs.retained()),
     };
     let reload = reload::start(parts).map_err(thread())?;
     let parts = ApiParts {
@@ -401,19 +397,12 @@ fn certificate(config: &Config) -> Result<Option<Arc<ServerConfig>>, StartError>
 }
 
 /// How the configuration wants the log.
-fn log_options(
-    config: &Config,
-    shards: usize,
-    row_limits: BTreeMap<String, RowLimit>,
-) -> LogOptions {
+fn log_options(config: &Config, shards: usize, compiled: &Compiled) -> LogOptions {
     LogOptions {
-        row_limits,
+        row_limits: compiled.row_limits.clone(),
         sync: config.log_sync,
         compress_after: Some(config.log_compress_after),
-        retention: Retention {
-            age: (!config.log_retention.is_zero()).then_some(config.log_retention),
-            bytes: (config.log_bytes_max > 0).then_some(config.log_bytes_max),
-        },
+        retention: compiled.retention,
         ..LogOptions::new(shards)
     }
 }

@@ -52,7 +52,7 @@ use self::{
     ledger::post::Ledger,
     mesh::{Mesh, Message},
     models::Models,
-    upstream::host::Hosts,
+    upstream::{host::Hosts, keys::Keys},
 };
 use crate::{
     domain::id::{RequestId, RequestIds},
@@ -79,6 +79,8 @@ pub struct Shard {
     pub buffers: Buffers,
     /// The origins that it has called.
     pub hosts: Hosts,
+    /// The keys of providers that have several.
+    pub keys: Keys,
     /// The models that it has seen.
     pub models: Models,
     /// What it says to other shards and hears from them.
@@ -199,6 +201,7 @@ impl Shard {
             deadlines: Rc::default(),
             buffers: Buffers::default(),
             hosts: Hosts::default(),
+            keys: Keys::default(),
             models: Models::default(),
             mesh: Mesh::new(parts.mesh),
             cache: Cache::new(parts.cache),
@@ -284,6 +287,7 @@ impl Shard {
     pub fn counted(&self) -> Counters {
         let mut counters = self.counters.borrow_mut();
         counters.set(Plain::UpstreamIdle, self.hosts.idle_count() as u64);
+        counters.set(Plain::UpstreamBreakers, self.hosts.open_breakers() as u64);
         counters.set(Plain::PermitsOut, self.ledger.outstanding().0 as u64);
         let cache = self.cache.counts();
         for (plain, value) in [

@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     config::{self, Config, DEFAULT_GATEWAY, gateway::CacheScope},
-    domain::id::is_gateway_id,
+    domain::{id::is_gateway_id, short_hash::ShortMap},
     provider::price::PriceTable,
 };
 
@@ -47,7 +47,7 @@ pub struct Snapshot {
     pub prices: PriceTable,
     /// Budgets of keys, by the keys' names.
     pub budgets: HashMap<Box<str>, Rules>,
-    gateways: HashMap<Box<str>, Gateway>,
+    gateways: ShortMap<Box<str>, Gateway>,
     implied: Gateway,
     implies_any: bool,
 }

@@ -43,7 +43,10 @@ use compress::{Compressor, Rewriting};
 use deletion::LogDeleter;
 use limit::{RowLimit, RowLimits};
 use recovery::Recovery;
-use seal::{SealParts, SealQueue, Sealer, retention::Retention};
+use seal::{
+    SealParts, SealQueue, Sealer,
+    retention::{Retained, Retention},
+};
 use segment::{LogDir, WriteAt};
 use sync::SyncQueue;
 use writer::WriterParts;
@@ -109,6 +112,7 @@ pub struct Logs {
     sealer: Sealer,
     deleter: Arc<LogDeleter>,
     limits: Arc<RowLimits>,
+    retained: Arc<Retained>,
     writer: JoinHandle<()>,
     syncer: JoinHandle<()>,
     recovery: Recovery,
@@ -147,6 +151,7 @@ fn start_with(
     let seal = Arc::new(SealQueue::default());
     let deleter = Arc::new(LogDeleter::new(log.clone()));
     let limits = Arc::new(RowLimits::new(&options.row_limits, Arc::clone(&seal)));
+    let retained = Arc::new(Retained::new(options.retention, Arc::clone(&seal)));
     let rewriting = Rewriting::default();
     let sealer = Sealer::start(SealParts {
         log: log.clone(),
@@ -155,7 +160,7 @@ fn start_with(
         deleter: Arc::clone(&deleter),
         limits: Arc::clone(&limits),
         rewriting: Arc::clone(&rewriting),
-        retention: options.retention,
+        retention: Arc::clone(&retained),
     })
     .map_err(LogStartError::Thread)?;
     let writer = writer::start(WriterParts {
@@ -186,6 +191,7 @@ fn start_with(
         sealer,
         deleter,
         limits,
+        retained,
         writer,
         syncer,
         recovery,
@@ -209,6 +215,11 @@ impl Logs {
         &self.limits
     }
 
+    /// How long records and bodies stay; can be changed while the server runs.
+    pub fn retained(&self) -> &Arc<Retained> {
+        &self.retained
+    }
+
     /// What the start found.
     pub fn recovery(&self) -> &Recovery {
         &self.recovery
@@ -227,6 +238,14 @@ impl Logs {
             compressor.stop();
         }
     }
+}
+
+/// Has the calling thread leave the processor to those that serve requests and write records, as
+/// far as they want it. Work that is done later is not lost. `nice` is what the system calls it:
+/// 0 is the usual, 19 the least.
+fn give_way(nice: i32) {
+    // Where it is not allowed, the thread is like the others.
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), nice);
 }
 
 #[cfg(test)]

@@ -181,10 +181,6 @@ impl Page {
             (&names::MALFORMED, Plain::Malformed),
             (&names::UNAUTHORIZED, Plain::Unauthorized),
             (&names::PANICS, Plain::Panics),
-            (&names::LIMITED, Plain::Limited),
-            (&names::PERMITS, Plain::PermitsOut),
-            (&names::CACHE_ENTRIES, Plain::CacheEntries),
-            (&names::CACHE_BYTES, Plain::CacheBytes),
             (&names::UPSTREAM_CONNECTS, Plain::UpstreamConnects),
             (&names::UPSTREAM_REUSES, Plain::UpstreamReuses),
             (
@@ -192,6 +188,11 @@ impl Page {
                 Plain::UpstreamConnectFailures,
             ),
             (&names::UPSTREAM_STALE, Plain::UpstreamStale),
+            (&names::UPSTREAM_BREAKERS, Plain::UpstreamBreakers),
+            (&names::LIMITED, Plain::Limited),
+            (&names::PERMITS, Plain::PermitsOut),
+            (&names::CACHE_ENTRIES, Plain::CacheEntries),
+            (&names::CACHE_BYTES, Plain::CacheBytes),
         ];
         for (family, plain) in numbers {
             self.one(family, counters.plain(plain));

@@ -26,7 +26,10 @@ use rustls::ServerConfig;
 
 use super::{
     keys::{self, API_KEY_NAME, KeyError, KeyStore, KeysSeen, UnixSeconds},
-    logs::limit::{RowLimit, RowLimits, row_limits},
+    logs::{
+        limit::{RowLimit, RowLimits, row_limits},
+        seal::retention::{Retained, Retention},
+    },
     store::{
         StoreError,
         vault::{Vault, VaultError},
@@ -82,6 +85,8 @@ pub struct ReloadParts {
     pub standing: Arc<Standing>,
     /// How many records each gateway may have.
     pub row_limits: Arc<RowLimits>,
+    /// How long records and bodies stay.
+    pub retained: Arc<Retained>,
 }
 
 /// A snapshot, and until when its tokens are as they are.
@@ -93,6 +98,8 @@ pub struct Compiled {
     pub seen: KeysSeen,
     /// How many records the log keeps for each gateway.
     pub row_limits: BTreeMap<String, RowLimit>,
+    /// How long records and bodies stay.
+    pub retention: Retention,
 }
 
 /// Why a change cannot be taken over: one sentence each but for the file's problems.
@@ -159,6 +166,7 @@ pub fn compile(
         snapshot: Snapshot::compile(&whole, table)?,
         seen: live.seen,
         row_limits: row_limits(&whole),
+        retention: Retention::of(&whole),
     })
 }
 
@@ -260,6 +268,7 @@ struct Keeper {
     worn: Receiver<Arc<Snapshot>>,
     standing: Arc<Standing>,
     row_limits: Arc<RowLimits>,
+    retained: Arc<Retained>,
     /// Of the tokens in force.
     seen: KeysSeen,
     /// Of the certificate's files, when they were last tried.
@@ -294,6 +303,7 @@ impl Keeper {
             worn: parts.worn,
             standing: parts.standing,
             row_limits: parts.row_limits,
+            retained: parts.retained,
             seen: parts.seen,
             stamp,
             keys_failing: false,
@@ -368,8 +378,6 @@ impl Keeper {
         config.driver = running.driver;
         config.log_sync = running.log_sync;
         config.log_compress_after = running.log_compress_after;
-        config.log_retention = running.log_retention;
-        config.log_bytes_max = running.log_bytes_max;
         config.cache_memory = running.cache_memory;
         if config.tls.is_some() != running.tls.is_some() {
             config.tls.clone_from(&running.tls);
@@ -450,6 +458,7 @@ impl Keeper {
     fn publish(&mut self, compiled: Compiled) {
         self.seen = compiled.seen;
         self.row_limits.set(&compiled.row_limits);
+        self.retained.set(compiled.retention);
         let snapshot = Arc::new(compiled.snapshot);
         for unsent in &mut self.unsent {
             unsent.snapshot = Some(Arc::clone(&snapshot));
@@ -509,8 +518,6 @@ fn fixed_settings(running: &Config, new: &Config) -> Vec<&'static str> {
             "log_compress_after",
             running.log_compress_after != new.log_compress_after,
         ),
-        ("log_retention", running.log_retention != new.log_retention),
-        ("log_bytes_max", running.log_bytes_max != new.log_bytes_max),
         ("cache_memory", running.cache_memory != new.cache_memory),
         (
             "tls (on or off)",

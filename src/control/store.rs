@@ -105,6 +105,15 @@ impl Store {
         Ok(store)
     }
 
+    /// Opens the store in a data folder, if it is there.
+    pub fn open_if_there(data_dir: &Path) -> Result<Option<Self>, StoreError> {
+        if data_dir.join(FILE).exists() {
+            Self::open(data_dir).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
     /// Opens the file anew if another has taken its place. One that is gone is an error: it may
     /// be on its way back. Says whether there was another.
     pub fn follow(&mut self) -> Result<bool, StoreError> {

@@ -172,7 +172,7 @@ impl Part {
 /// assert_eq!(first.differing(&text.parse().unwrap()), [Part::Body]);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct PartDigests([Option<u64>; Part::ALL.len()]);
+pub struct PartDigests([Option<u32>; Part::ALL.len()]);
 
 /// Why a text holds no digests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -181,17 +181,31 @@ pub struct NoDigests;
 
 impl PartDigests {
     /// Greatest length of the text in bytes.
-    pub const TEXT_BYTES_MAX: usize = 2 + Part::ALL.len() * 17;
+    pub const TEXT_BYTES_MAX: usize = 2 + Part::ALL.len() * 9;
 
-    /// Sets the digest of one part.
+    /// Sets the digest of one part; half of its bits are kept.
     pub fn set(&mut self, part: Part, digest: u64) {
         if let Some(place) = self.0.get_mut(part as usize) {
-            *place = Some(digest);
+            *place = u32::try_from(digest & u64::from(u32::MAX)).ok();
+        }
+    }
+
+    /// Appends the text: the version, then for each part a full stop and its digest in hexadecimal,
+    /// nothing if it is absent.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        out.extend_from_slice(VERSION.as_bytes());
+        for digest in &self.0 {
+            out.push(b'.');
+            for byte in digest.iter().flat_map(|digest| digest.to_be_bytes()) {
+                let digit = |half: u8| DIGITS.get(usize::from(half)).copied().unwrap_or(b'0');
+                out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+            }
         }
     }
 
     /// The parts that are not the same in both, in order. Empty: both requests have one key, as
-    /// far as 64 bits a part can tell.
+    /// far as 32 bits a part can tell.
     pub fn differing(&self, other: &Self) -> Vec<Part> {
         let pairs = self.0.iter().zip(&other.0);
         let differing = Part::ALL.into_iter().zip(pairs);
@@ -205,17 +219,11 @@ impl PartDigests {
 /// The version of the text. Another one has other parts, and is not compared with this.
 const VERSION: &str = "1";
 
-/// The version, then for each part a full stop and its digest in hexadecimal, nothing if absent.
 impl fmt::Display for PartDigests {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(VERSION)?;
-        for digest in &self.0 {
-            f.write_str(".")?;
-            if let Some(digest) = digest {
-                write!(f, "{digest:016x}")?;
-            }
-        }
-        Ok(())
+        let mut text = Vec::with_capacity(Self::TEXT_BYTES_MAX);
+        self.write(&mut text);
+        f.write_str(&String::from_utf8_lossy(&text))
     }
 }
 
@@ -231,8 +239,8 @@ impl std::str::FromStr for PartDigests {
         for place in &mut digests.0 {
             *place = match items.next() {
                 Some("") => None,
-                Some(hex) if hex.len() == 16 && hex.bytes().all(|b| b.is_ascii_hexdigit()) => {
-                    u64::from_str_radix(hex, 16).ok()
+                Some(hex) if hex.len() == 8 && hex.bytes().all(|b| b.is_ascii_hexdigit()) => {
+                    u32::from_str_radix(hex, 16).ok()
                 }
                 _ => return Err(NoDigests),
             };
@@ -258,7 +266,7 @@ mod tests {
     use super::*;
 
     fn digests() -> impl Strategy<Value = PartDigests> {
-        proptest::array::uniform12(proptest::option::of(any::<u64>())).prop_map(PartDigests)
+        proptest::array::uniform12(proptest::option::of(any::<u32>())).prop_map(PartDigests)
     }
 
     proptest! {

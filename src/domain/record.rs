@@ -134,6 +134,17 @@ impl Texts {
         })
     }
 
+    /// All texts, in the order of [`Text`]: for who wants each of them.
+    pub fn all(&self) -> [&[u8]; TEXTS] {
+        let mut from = 0;
+        std::array::from_fn(|index| {
+            let to = self.ends.get(index).map_or(0, |end| *end as usize);
+            let text = self.bytes.get(from..to).unwrap_or_default();
+            from = to;
+            text
+        })
+    }
+
     /// Bytes of all texts together.
     pub fn byte_len(&self) -> usize {
         self.bytes.len()
@@ -237,12 +248,23 @@ pub mod flag {
     pub const UNLOGGED: u32 = 1 << 10;
     /// Another attempt followed this one: the exchange ended there.
     pub const FOLLOWED: u32 = 1 << 11;
+    /// Of several stored credentials, the place of the one that was used: the first of six bits.
+    pub const STORED_PLACE_SHIFT: u32 = 16;
+    /// The bits of that place.
+    pub const STORED_PLACE: u32 = 0x3f << STORED_PLACE_SHIFT;
 }
 
 impl Record {
     /// The record's id.
     pub fn id(&self) -> RequestId {
         RequestId(self.id)
+    }
+
+    /// The place of the stored credential that was used among those of its provider, from 0; `None` if
+    /// none was.
+    pub fn stored_place(&self) -> Option<u32> {
+        let place = (self.flags & flag::STORED_PLACE) >> flag::STORED_PLACE_SHIFT;
+        (self.flags & flag::STORED_CREDENTIAL != 0).then_some(place)
     }
 
     /// How it ended.
@@ -340,6 +362,8 @@ mod tests {
         assert_eq!(packed.get(Text::Model), b"gpt-4o");
         assert_eq!(packed.get(Text::UpstreamRequestId), b"req_1");
         assert_eq!(Texts::default().get(Text::Model), b"");
+        assert_eq!(packed.all(), texts);
+        assert_eq!(Texts::default().all(), [b""; TEXTS]);
     }
 
     #[test]

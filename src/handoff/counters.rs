@@ -3,11 +3,10 @@
 //! Labels are bounded: beyond the first [`MODELS_MAX`] models, [`GATEWAYS_MAX`] gateways and
 //! [`PROVIDERS_MAX`] providers, everything further counts as `other`.
 
-use std::collections::HashMap;
-
 use crate::domain::{
     outcome::Outcome,
     record::{Record, flag},
+    short_hash::ShortMap,
     usage::Usage,
 };
 
@@ -68,8 +67,8 @@ pub struct Counters {
     gateways: Labels<GATEWAYS_MAX>,
     providers: Labels<PROVIDERS_MAX>,
     models: Labels<MODELS_MAX>,
-    exchanges: HashMap<ExchangeKey, ExchangeCounts>,
-    latencies: HashMap<(u16, u16), Box<Latencies>>,
+    exchanges: ShortMap<ExchangeKey, ExchangeCounts>,
+    latencies: ShortMap<(u16, u16), Box<Latencies>>,
     /// Attempts by the number of their provider, the one of everything beyond the bound first.
     attempts: Vec<[u64; Attempted::ALL.len()]>,
     plain: [u64; Plain::ALL.len()],
@@ -179,6 +178,8 @@ pub enum Plain {
     UpstreamOpen,
     /// Those of them that wait for an exchange (gauge, known when it is asked for).
     UpstreamIdle,
+    /// Origins that are not connected to (gauge, known when it is asked for).
+    UpstreamBreakers,
     /// Accepts that failed for want of descriptors.
     AcceptFailures,
     /// Connection tasks that panicked.
@@ -209,7 +210,7 @@ pub enum Plain {
 
 impl Plain {
     /// Every one, in the order of its number.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::ConnectionsAccepted,
         Self::ConnectionsOpen,
         Self::ExchangesInFlight,
@@ -222,6 +223,7 @@ impl Plain {
         Self::UpstreamStale,
         Self::UpstreamOpen,
         Self::UpstreamIdle,
+        Self::UpstreamBreakers,
         Self::AcceptFailures,
         Self::Panics,
         Self::PermitsOut,
@@ -256,11 +258,13 @@ pub enum Attempted {
     Timeout,
     /// The caller went away, or its body had to be refused.
     Abandoned,
+    /// It was not made: the provider could not be reached a moment ago.
+    Skipped,
 }
 
 impl Attempted {
     /// Every one, in the order of its number.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Answered,
         Self::ConnectFailed,
         Self::Refused,
@@ -268,6 +272,7 @@ impl Attempted {
         Self::Malformed,
         Self::Timeout,
         Self::Abandoned,
+        Self::Skipped,
     ];
 
     /// The word for it.
@@ -280,6 +285,7 @@ impl Attempted {
             Self::Malformed => "malformed",
             Self::Timeout => "timeout",
             Self::Abandoned => "abandoned",
+            Self::Skipped => "skipped",
         }
     }
 }
@@ -488,7 +494,7 @@ pub struct ExchangeLabels<'a> {
 /// Texts numbered in the order of their first use, up to `MAX`.
 #[derive(Debug, Clone, Default)]
 struct Labels<const MAX: usize> {
-    numbers: HashMap<Box<str>, u16>,
+    numbers: ShortMap<Box<str>, u16>,
     texts: Vec<Box<str>>,
     /// The number given last: most exchanges carry the labels of the one before.
     last: u16,

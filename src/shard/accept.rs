@@ -60,6 +60,10 @@ const LOG_TICK: Duration = Duration::from_millis(5);
 /// Ticks between two looks at what changes slowly.
 const SLOW_TICKS: u32 = 50;
 
+/// How long a shard without connections waits until all that was reserved has come back: it takes
+/// a turn of each shard, and a write of the journal.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Rest after an accept that failed: without it, a full descriptor table would spin.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
@@ -74,6 +78,8 @@ pub async fn run(
 ) -> io::Result<()> {
     let _leaving = Leaving(&shard);
     let ended = obey(&shard, listeners, orders).await;
+    // What others said before they left, or before the stop, is heard: costs were among it.
+    while mesh::listen(&shard, MESSAGES_A_TURN) == MESSAGES_A_TURN {}
     ledger::finish(&shard);
     // The shard itself is never dropped: its tasks hold it.
     shard.log.borrow_mut().tick();
@@ -114,6 +120,7 @@ async fn obey(
     let bell = UnixStream::from_std(std::os::unix::net::UnixStream::from(
         orders.bell.try_clone_fd()?,
     ))?;
+    let mut alone_since = None;
     loop {
         let mut taken = 0;
         while taken < ORDERS_A_TURN
@@ -149,8 +156,13 @@ async fn obey(
         mesh::retry(shard);
         let heard = mesh::listen(shard, MESSAGES_A_TURN);
         // The others may still need what this shard owns.
-        if shard.is_draining() && shard.connections() == 0 && shard.mesh.leave() {
-            return Ok(());
+        if shard.is_draining() && shard.connections() == 0 {
+            let now = shard.clock.now();
+            let since = *alone_since.get_or_insert(now);
+            let patience_ended = since.after(SETTLE_PATIENCE) <= now;
+            if (patience_ended || ledger::is_settled(shard)) && shard.mesh.leave() {
+                return Ok(());
+            }
         }
         if taken == ORDERS_A_TURN || heard == MESSAGES_A_TURN {
             step_aside(&orders.bell, &bell).await?;

@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     rc::Rc,
     task::{Context, Waker},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// A point in time: nanoseconds since the shard's clock was made. Never steps back.
@@ -36,6 +36,7 @@ fn nanos(duration: Duration) -> u64 {
 pub struct Clock {
     counter: quanta::Clock,
     start: u64,
+    started: Instant,
     /// Unix time in microseconds at [`Clock::start`], set anew by [`Clock::follow_wall`].
     wall_at_start: Cell<u64>,
     /// The last reading.
@@ -48,6 +49,7 @@ impl Clock {
         let counter = quanta::Clock::new();
         let clock = Self {
             start: counter.raw(),
+            started: Instant::now(),
             counter,
             wall_at_start: Cell::new(0),
             last: Cell::new(0),
@@ -61,6 +63,13 @@ impl Clock {
         let now = self.counter.delta_as_nanos(self.start, self.counter.raw());
         self.last.set(now);
         Moment(now)
+    }
+
+    /// Asks the system instead of the counter, whose rate was found out in a moment and may be wrong by
+    /// a thousandth: for windows of which the last microsecond counts. Not to be mixed with
+    /// moments of [`Clock::now`].
+    pub fn steady(&self) -> Moment {
+        Moment(nanos(self.started.elapsed()))
     }
 
     /// The last reading, at most a tick old: good enough for deadlines, and free.

@@ -245,8 +245,11 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, door: Door) {
                 let mut head = shard.buffers.small();
                 head.extend_from_slice(peer.inlet.input().get(..bytes).unwrap_or_default());
                 peer.inlet.consume(bytes);
-                // Boxed: an idle connection must not carry the size of an exchange.
-                match Box::pin(exchange::carry(&shard, &mut peer, head)).await {
+                // Boxed: an idle connection must not carry the size of an exchange. It is made where
+                // it lies, not moved there.
+                let exchange = Box::new_uninit();
+                let exchange = Box::write(exchange, exchange::carry(&shard, &mut peer, head));
+                match Box::into_pin(exchange).await {
                     After::Keep => {}
                     After::Close => break,
                     After::Drop => return,

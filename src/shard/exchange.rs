@@ -5,6 +5,7 @@ use std::{rc::Rc, time::Duration};
 
 mod answer;
 mod cached;
+mod key_turn;
 mod limits;
 mod resume;
 mod step;

@@ -24,12 +24,14 @@
 //! 3. A key's budget is asked for after the gateway's limits, at its own owner, with an `Ask` of its
 //!    own. The first `Ask` then says `undoable`, and what it got is released if the second is
 //!    refused.
-//! 4. The exchange keeps each permit as a [`desk::Hold`], and says when the request is about to be
-//!    sent ([`desk::Hold::note_sent`]).
+//! 4. The exchange keeps each permit as a [`desk::Hold`], says when all owners have agreed
+//!    ([`desk::Hold::note_admitted`]: from here on the request counts, also if it reaches nobody),
+//!    and when something may be used ([`desk::Hold::note_sent`]).
 //! 5. The end. An exchange that reached a provider settles with what the meter found:
-//!    [`estimate::counted`] tokens and the cost, `None` where unknown; [`Actual::NOTHING`] where the
-//!    attempt failed before anything was used. One that reached nobody releases. One that is
-//!    dropped does the right thing by itself. [`estimate::Estimates::learn`] learns from the usage.
+//!    [`estimate::counted`] tokens and the cost, `None` where unknown; [`Actual::NOTHING`] where
+//!    nothing was used. One that is dropped does the right thing by itself. An attempt that went out
+//!    and was not answered may cost something: what was reserved for it stands, and the next one
+//!    reserves anew. [`estimate::Estimates::learn`] learns from the usage.
 //!    At the end of each turn the shard takes what ended from its desk ([`desk::Desk::take_end`]) to the
 //!    owners ([`PermitId::shard`]): [`Book::settle`] or [`Book::release`].
 //!
@@ -195,9 +197,10 @@ pub struct Standing {
 pub struct Actual {
     /// Tokens, input and output. Unknown: the estimate stands.
     pub tokens: Option<u64>,
-    /// Pico-dollars. Unknown: under a hard rule the reservation stands, under others nothing
-    /// counts.
+    /// Pico-dollars, for soft rules. Unknown: nothing counts.
     pub cost: Option<u64>,
+    /// Pico-dollars by the operator's own prices, for hard rules. Unknown: the reservation stands.
+    pub list_cost: Option<u64>,
 }
 
 impl Actual {
@@ -205,6 +208,7 @@ impl Actual {
     pub const NOTHING: Self = Self {
         tokens: Some(0),
         cost: Some(0),
+        list_cost: Some(0),
     };
 }
 

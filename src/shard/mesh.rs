@@ -172,6 +172,11 @@ impl Mesh {
         end.as_ref().is_none_or(MeshEnd::is_empty)
     }
 
+    /// Says whether no notice waits for room.
+    pub fn has_sent_all(&self) -> bool {
+        self.unsent.borrow().is_empty()
+    }
+
     /// Says that the shard has nobody left to serve; true once no shard has.
     pub fn leave(&self) -> bool {
         let mut end = self.end.borrow_mut();

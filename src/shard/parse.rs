@@ -432,8 +432,8 @@ mod tests {
         assert_eq!(timeout(b"0"), None);
         assert_eq!(timeout(b"2500"), Some(Duration::from_millis(2500)));
         assert_eq!(ttl(b"0"), Some(Duration::ZERO));
-        assert_eq!(ttl(b"5"), Some(Duration::from_secs(60)));
-        let month = Duration::from_secs(2_592_000);
+        assert_eq!(ttl(b"5"), Some(Duration::from_mins(1)));
+        let month = Duration::from_hours(720);
         assert_eq!(ttl(b"99999999999999999999999"), Some(month));
         assert_eq!(ttl(b"1e3"), None);
         assert_eq!(backoff(b"Linear"), Some(Backoff::Linear));

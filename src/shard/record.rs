@@ -26,6 +26,10 @@ use crate::{
 const STORED_BYTES_MAX: u64 = 10 * 1024 * 1024;
 
 /// What is known of an exchange so far.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts of an exchange, each with its name"
+)]
 pub struct Draft<'a> {
     /// The id of this attempt's record.
     pub id: RequestId,
@@ -385,8 +389,11 @@ impl<'a> Draft<'a> {
         // What follows a first attempt says whose event it is part of.
         let event = (self.id != self.request).then(|| self.request.text());
         let event = event.as_ref().map(|id| &id[..]);
-        let digests = self.key_digests.as_ref().map(ToString::to_string);
-        let digests = digests.unwrap_or_default();
+        let mut digests = Vec::new();
+        if let Some(parts) = &self.key_digests {
+            digests.reserve(PartDigests::TEXT_BYTES_MAX);
+            parts.write(&mut digests);
+        }
         let mut texts: [&[u8]; TEXTS] = [b""; TEXTS];
         for (text, value) in [
             (Text::Gateway, self.gateway.as_bytes()),
@@ -406,7 +413,7 @@ impl<'a> Draft<'a> {
             (Text::PriceKey, cost.price_key.as_bytes()),
             (Text::UpstreamRequestId, &self.upstream_id),
             (Text::UsageDetail, detail.as_bytes()),
-            (Text::CacheKey, digests.as_bytes()),
+            (Text::CacheKey, &digests),
         ] {
             if self.logged || text.is_kept_unlogged() {
                 texts[text as usize] = value;

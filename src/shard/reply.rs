@@ -73,7 +73,7 @@ impl Refusal {
     }
 
     /// A limit on cost is reached. `message` names the rule, `why` says what to do.
-    pub fn spend_limited(message: String, why: &'static str, after: Option<u64>) -> Self {
+    pub fn spend_limited(message: &str, why: &'static str, after: Option<u64>) -> Self {
         let mut refusal = Self {
             code: 2041,
             message: "Spend limit exceeded",
@@ -99,7 +99,9 @@ impl Refusal {
 
     fn say_after(&mut self, seconds: Option<u64>) {
         if let Some(seconds) = seconds {
-            self.fields += &format!("retry-after: {seconds}\r\n");
+            for part in ["retry-after: ", &seconds.to_string(), "\r\n"] {
+                self.fields.push_str(part);
+            }
         }
     }
 

@@ -17,7 +17,7 @@ pub const HEADER_DELAY_MAX: Duration = Duration::from_secs(5);
 
 /// Longest wait between two attempts, however it grows and whatever the provider says. A provider
 /// that wants a longer one is not asked again.
-pub const WAIT_MAX: Duration = Duration::from_secs(60);
+pub const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// The wait before the second attempt where attempts are asked for and no wait is.
 const USUAL_DELAY: Duration = Duration::from_millis(200);

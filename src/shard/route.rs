@@ -21,7 +21,7 @@ use crate::{
     },
     snapshot::{
         Gateway, Provider, Snapshot,
-        providers::{DEFAULT_ALIAS, Kind, Secret},
+        providers::{DEFAULT_ALIAS, Kind, Secret, StoredKey},
     },
 };
 
@@ -39,12 +39,24 @@ pub struct Route<'a> {
     replaced: Vec<FieldName>,
     /// A stored credential is used.
     pub stored_credential: bool,
+    /// It is the first of several, of which each attempt takes one. As far as the cache is
+    /// concerned all go by the name of the first.
+    pub keys: Option<KeyChoice<'a>>,
     /// The shape of the answer.
     pub dialect: Dialect,
     /// The model, where the path names it.
     pub model: Option<Cow<'a, str>>,
     /// The switch of protocols that the caller asked for.
     pub upgrade: Option<UpgradeRoute<'a>>,
+}
+
+/// Several stored keys of a provider.
+pub struct KeyChoice<'a> {
+    /// The keys.
+    pub keys: &'a [StoredKey],
+    slot: Slot,
+    /// Where the first one is among the fields that are added.
+    place: usize,
 }
 
 /// A switch of protocols that passes through.
@@ -73,6 +85,24 @@ impl Route<'_> {
                 .added
                 .iter()
                 .any(|(name, _)| name.eq_ignore_ascii_case(field.name))
+    }
+
+    /// The fields that tidegate adds, with the key at `place` of several.
+    pub fn added_with(&self, place: usize) -> Cow<'_, [(Vec<u8>, Vec<u8>)]> {
+        let choice = self.keys.as_ref();
+        let key = choice.and_then(|choice| Some((choice, choice.keys.get(place)?)));
+        let Some((choice, key)) = key else {
+            return Cow::Borrowed(&self.added);
+        };
+        let mut added = self.added.clone();
+        let mut value = Vec::new();
+        let written = choice
+            .slot
+            .write_value(key.secret.expose().as_bytes(), &mut value);
+        if let (Ok(()), Some((_, old))) = (written, added.get_mut(choice.place)) {
+            *old = value;
+        }
+        Cow::Owned(added)
     }
 
     /// The subprotocol to answer a WebSocket with: the provider's choice, else the item of the
@@ -138,6 +168,7 @@ pub fn plan<'a>(
         added: Vec::new(),
         replaced: Vec::new(),
         stored_credential: false,
+        keys: None,
         dialect,
         model,
         upgrade,
@@ -146,6 +177,10 @@ pub fn plan<'a>(
     credentials(
         provider, caller, call, wishes, head, loopback, stored, &mut route,
     )?;
+    if let Some((place, keys)) = several(gateway, provider, wishes, &route) {
+        let slot = stored_slot(provider, call);
+        route.keys = Some(KeyChoice { keys, slot, place });
+    }
     Ok(route)
 }
 
@@ -182,10 +217,36 @@ fn stored<'a>(
 ) -> Option<&'a Secret> {
     let of_gateway = gateway.credential(&provider.slug, wishes.alias);
     let of_file = match wishes.alias {
-        None | Some(DEFAULT_ALIAS) => provider.credential.as_ref(),
+        None | Some(DEFAULT_ALIAS) => provider.keys.first().map(|key| &key.secret),
         Some(_) => None,
     };
     of_gateway.or(of_file)
+}
+
+/// The several keys of the file, where the first of them is used, and its place among the fields
+/// that are added: the last.
+fn several<'a>(
+    gateway: &Gateway,
+    provider: &'a Provider,
+    wishes: &Wishes<'_>,
+    route: &Route<'_>,
+) -> Option<(usize, &'a [StoredKey])> {
+    let of_gateway = gateway.credential(&provider.slug, wishes.alias);
+    let applies = route.stored_credential && provider.keys.len() > 1 && of_gateway.is_none();
+    let place = route.added.len().checked_sub(1)?;
+    applies.then_some((place, &*provider.keys))
+}
+
+/// Where a stored credential goes.
+fn stored_slot(provider: &Provider, call: &Call<'_>) -> Slot {
+    match &provider.kind {
+        Kind::BuiltIn { id, .. } => credential::stored_slot(*id, call.rest),
+        Kind::Custom {
+            dialect: Dialect::Anthropic,
+            ..
+        } => X_API_KEY,
+        Kind::Custom { .. } => BEARER,
+    }
 }
 
 /// Precedence (contract section 3.2): the caller's own credential, unchanged; else the stored
@@ -266,24 +327,17 @@ fn stored_credential(
     route: &mut Route<'_>,
 ) -> Result<(), Refusal> {
     let secret = secret.expose().as_bytes();
-    let slot = match &provider.kind {
-        Kind::BuiltIn { id, .. } => {
-            if secret.trim_ascii_start().starts_with(b"{") {
-                let error = match id.slug() {
-                    "aws-bedrock" => CredentialError::NeedsSignature,
-                    "google-vertex-ai" => CredentialError::NeedsAccessToken,
-                    _ => CredentialError::Unprintable,
-                };
-                return Err(Refusal::bad_credential(&provider.slug, &error));
-            }
-            credential::stored_slot(*id, call.rest)
-        }
-        Kind::Custom {
-            dialect: Dialect::Anthropic,
-            ..
-        } => X_API_KEY,
-        Kind::Custom { .. } => BEARER,
-    };
+    if let Kind::BuiltIn { id, .. } = &provider.kind
+        && secret.trim_ascii_start().starts_with(b"{")
+    {
+        let error = match id.slug() {
+            "aws-bedrock" => CredentialError::NeedsSignature,
+            "google-vertex-ai" => CredentialError::NeedsAccessToken,
+            _ => CredentialError::Unprintable,
+        };
+        return Err(Refusal::bad_credential(&provider.slug, &error));
+    }
+    let slot = stored_slot(provider, call);
     let mut value = Vec::new();
     slot.write_value(secret, &mut value)
         .map_err(|error| Refusal::bad_credential(&provider.slug, &error))?;

@@ -5,13 +5,14 @@
 //! a token by its hash.
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroize as _;
+
+use crate::domain::short_hash::ShortMap;
 
 /// What a token is good for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub struct Key {
 #[derive(Clone)]
 pub struct KeyTable {
     secret: [u8; 32],
-    keys: HashMap<[u8; 32], Key>,
+    keys: ShortMap<[u8; 32], Key>,
     stored: Vec<Stored>,
     /// Differs for every table of the process, so that a [`Proof`] is good for its own only.
     generation: u64,
@@ -72,7 +73,7 @@ impl KeyTable {
     pub fn new(secret: [u8; 32]) -> Self {
         Self {
             secret,
-            keys: HashMap::new(),
+            keys: ShortMap::default(),
             stored: Vec::new(),
             generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
         }

@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
 use super::CompileError;
 use crate::{
     config::{
@@ -34,8 +36,9 @@ pub struct Provider {
     pub slug: Box<str>,
     /// What it is.
     pub kind: Kind,
-    /// The stored credential of alias `default`.
-    pub credential: Option<Secret>,
+    /// The stored keys of alias `default`, in the order of the file. Any of them does: what one was
+    /// answered is, to the cache, what all would be.
+    pub keys: Vec<StoredKey>,
     /// HTTP/2 may be spoken.
     pub http2: bool,
     /// Until a connection stands; zero: no limit.
@@ -46,6 +49,29 @@ pub struct Provider {
     pub idle_timeout: Duration,
     /// The whole attempt; zero: no limit.
     pub total_timeout: Duration,
+}
+
+/// One of a provider's stored keys.
+#[derive(Debug)]
+pub struct StoredKey {
+    /// What is presented to the provider.
+    pub secret: Secret,
+    /// Its share of the requests, 1 to 1000.
+    pub weight: u16,
+    /// Names it within the process, also in the next snapshot.
+    pub id: u64,
+}
+
+impl StoredKey {
+    /// A key of the provider of that slug.
+    pub fn new(slug: &str, secret: Secret, weight: u16) -> Self {
+        let seed = xxh3_64(slug.as_bytes());
+        Self {
+            id: xxh3_64_with_seed(secret.expose().as_bytes(), seed),
+            secret,
+            weight,
+        }
+    }
 }
 
 /// What a provider is.
@@ -126,10 +152,11 @@ impl Provider {
         Self {
             slug: slug.into(),
             kind,
-            credential: settings
+            keys: settings
                 .credentials
-                .first()
-                .map(|credential| credential.secret.clone()),
+                .iter()
+                .map(|stored| StoredKey::new(slug, stored.secret.clone(), stored.weight))
+                .collect(),
             http2: settings.http2 == Http2::Alpn,
             connect_timeout: connect.unwrap_or_default(),
             first_byte_timeout: first_byte.unwrap_or_default(),

@@ -13,7 +13,8 @@
 use serde_json::Value;
 use tidegate::config::{Flags, Sources, load};
 use tidegate::control::logs::frame::{
-    FLAG_LZ4, FileHeader, FrameBuffer, Header, Kind, encode_rows, padded, read_any, seal,
+    FLAG_LZ4, FLAG_PACKED, FileHeader, FrameBuffer, Header, Kind, encode_rows, padded, read_any,
+    seal,
 };
 use tidegate::domain::money::parse_dollars;
 use tidegate::http::body::{BodyError, CHUNK_END, ChunkDecoder, LengthCounter};
@@ -683,7 +684,15 @@ fn meter_in_steps(mut meter: Meter, body: &[u8], step: usize) -> Metered {
 pub(crate) fn frame(input: &[u8]) {
     _ = read_any(input);
     let rows = input.first().map_or(0, |byte| u32::from(*byte % 4));
-    for (kind, flags) in [(2, 0), (3, 0), (3, FLAG_LZ4), (1, 0), (4, 0), (9, 0xffff)] {
+    for (kind, flags) in [
+        (2, 0),
+        (2, FLAG_PACKED),
+        (3, 0),
+        (3, FLAG_LZ4),
+        (1, 0),
+        (4, 0),
+        (9, 0xffff),
+    ] {
         let mut file = Vec::new();
         let mut contents = FrameBuffer::new();
         FileHeader {
@@ -699,7 +708,7 @@ pub(crate) fn frame(input: &[u8]) {
             add_frame(
                 &mut file,
                 2,
-                (2, 0, 1),
+                (2, header.flags, 1),
                 &good[64..64 + header.length as usize],
             );
         }

@@ -16,25 +16,25 @@ use crate::support::{
     wait::wait_until,
 };
 
-const CHAT: &str = "/openai/chat/completions";
+pub(super) const CHAT: &str = "/openai/chat/completions";
 
 /// A thousand tokens cost one cent, whichever they are.
-const CENT_A_THOUSAND: &str = r#"
+pub(super) const CENT_A_THOUSAND: &str = r#"
 [prices]
 "openai/gpt-4o" = { input = "10", output = "10" }
 "#;
 
 #[track_caller]
-fn call(server: &Server, lines: &str, body: &str) -> Answer {
+pub(super) fn call(server: &Server, lines: &str, body: &str) -> Answer {
     server.ask(&post_with(&format!("{OPEN}{CHAT}"), lines, body.as_bytes()))
 }
 
-fn asked(mock: &MockProvider) -> u64 {
+pub(super) fn asked(mock: &MockProvider) -> u64 {
     count(mock, "total/requests")
 }
 
 /// Sends so many requests from so many threads; how many were admitted.
-fn storm(server: &Server, threads: u64, each: u64, lines: &str, body: &str) -> u64 {
+pub(super) fn storm(server: &Server, threads: u64, each: u64, lines: &str, body: &str) -> u64 {
     let admitted = AtomicU64::new(0);
     thread::scope(|scope| {
         for _ in 0..threads {
@@ -43,7 +43,9 @@ fn storm(server: &Server, threads: u64, each: u64, lines: &str, body: &str) -> u
                     let answer = call(server, lines, body);
                     match answer.status {
                         200 => _ = admitted.fetch_add(1, Ordering::Relaxed),
-                        429 => {}
+                        // The journal may take too long on a machine that does much else: refused
+                        // too, for a hard limit promises more than it grants.
+                        429 | 503 => {}
                         other => panic!("{other}: {}", answer.text()),
                     }
                 }
@@ -153,7 +155,7 @@ fn tokens_are_reserved_before_and_settled_after() {
 }
 
 /// Cost of all records together, in pico-dollars.
-fn spent(records: &[Value]) -> u128 {
+pub(super) fn spent(records: &[Value]) -> u128 {
     let of = |record: &Value| {
         let cost = record["cost"].to_string();
         let (whole, part) = cost.split_once('.').unwrap_or((&cost, ""));
@@ -167,16 +169,16 @@ fn spent(records: &[Value]) -> u128 {
     records.iter().map(of).sum()
 }
 
-const DOLLAR: u128 = 1_000_000_000_000;
+pub(super) const DOLLAR: u128 = 1_000_000_000_000;
 
-fn hard(dollars: &str) -> String {
+pub(super) fn hard(dollars: &str) -> String {
     format!(
         "spend_limits = {{ enabled = true, rules = [{{ id = \"r\", limit = {dollars}, limitType = \"cost\", window = 86400, hard = true }}] }}"
     )
 }
 
 /// A request whose cost is bounded: three cents at most, and that is what it costs.
-fn three_cents() -> String {
+pub(super) fn three_cents() -> String {
     chat("").replace("\"messages\"", "\"max_tokens\":1000,\"messages\"")
 }
 

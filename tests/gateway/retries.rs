@@ -271,13 +271,13 @@ fn a_caller_that_leaves_during_the_wait_ends_it() {
     assert_eq!(asked(&mock), 1);
 }
 
-fn step(provider: &str, endpoint: &str, headers: Value) -> Value {
+fn step(provider: &str, endpoint: &str, headers: &Value) -> Value {
     let body: Value = serde_json::from_str(&chat("")).unwrap();
     json!({"provider": provider, "endpoint": endpoint, "headers": headers, "query": body})
 }
 
 fn openai(mock: &str) -> Value {
-    step("openai", "chat/completions", json!({"x-mock": mock}))
+    step("openai", "chat/completions", &json!({"x-mock": mock}))
 }
 
 #[track_caller]
@@ -360,13 +360,13 @@ fn when_all_steps_fail_the_last_ones_words_are_the_answer() {
         (answer.status, answer.field("cf-aig-step")),
         (404, Some("1"))
     );
-    let dead = step("groq", "chat/completions", json!({}));
+    let dead = step("groq", "chat/completions", &json!({}));
     let answer = universal(&server, &json!([openai("status=500"), dead]));
     answer.check_refusal(502, 2005);
     assert_eq!(answer.field("cf-aig-step"), Some("1"));
     // A step that cannot even be asked has failed too.
-    let unknown = step("nobody", "x", json!({}));
-    let answer = universal(&server, &json!([unknown, dead.clone(), openai("")]));
+    let unknown = step("nobody", "x", &json!({}));
+    let answer = universal(&server, &json!([unknown, dead, openai("")]));
     assert_eq!(
         (answer.status, answer.field("cf-aig-step")),
         (200, Some("2"))
@@ -410,7 +410,7 @@ fn a_step_brings_its_own_credential_or_gets_the_stored_one() {
     let ask = |headers: Value| {
         let answer = universal(
             &server,
-            &json!([step("openai", "chat/completions", headers)]),
+            &json!([step("openai", "chat/completions", &headers)]),
         );
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()

@@ -13,7 +13,7 @@ use tidegate::cli::demo::mock_provider::MockProvider;
 
 use super::management::{GATEWAYS, Manager};
 use crate::support::{
-    client::{Client, Sent, post},
+    client::{Client, Sent, post, post_with},
     server::{OPEN, Server, Setup},
     upstream::{count, mock},
     wait::wait_until,
@@ -259,4 +259,141 @@ fn sums_are_those_that_the_provider_counted_to_the_last_picodollar() {
     assert_eq!(outcomes["cancelled"], of_kind(&[7]), "{outcomes:?}");
     let ok = of_kind(&[0, 1, 2, 3, 4, 5, 8, 9]);
     assert_eq!(outcomes["ok"], ok, "{outcomes:?}");
+}
+
+/// Requests of the metadata value that is limited, of which so many are admitted.
+const ADMITTED: u64 = 300;
+
+/// What makes sums go wrong: answers that come twice, again, instead, not at all, or in part.
+fn entangled_call(server: &Server, thread: usize) {
+    let mut client = server.connect();
+    for number in 0..EXCHANGES_A_THREAD {
+        // Commands that no other request has: the mock counts by them how often it misbehaved.
+        let figures = format!(
+            "in={},out={}",
+            1_000 * (thread + 1) + number,
+            1 + number % 90
+        );
+        let openai = format!("{OPEN}/openai/chat/completions?mock=");
+        let chat = |content: &str, stream: bool| {
+            let mut body =
+                json!({"model": "gpt-4o", "messages": [{"role": "user", "content": content}]});
+            if stream {
+                body["stream"] = true.into();
+                body["stream_options"] = json!({"include_usage": true});
+            }
+            body
+        };
+        let plain = chat("x", false).to_string();
+        let asking = |path: &str, lines: &str, body: &str| post_with(path, lines, body.as_bytes());
+        let request = match number % 10 {
+            0 => post(
+                &format!("{OPEN}/openai/embeddings?mock=in={}", 3 + number),
+                r#"{"model":"text-embedding-3-small","input":"x"}"#,
+            ),
+            // One of fifty answers, for everybody.
+            1 | 2 => asking(
+                &format!("{openai}in=77,out=7"),
+                "cf-aig-cache-ttl: 3600\r\n",
+                &chat(&format!("{}", number % 50), false).to_string(),
+            ),
+            // All threads ask the same at about the same time.
+            3 => asking(
+                &format!("{openai}in=55,out=5,delay=20"),
+                "cf-aig-cache-ttl: 3600\r\n",
+                &chat(&format!("together {number}"), false).to_string(),
+            ),
+            4 => asking(
+                &format!("{openai}{figures},status=500,first=1"),
+                "cf-aig-max-attempts: 3\r\ncf-aig-retry-delay: 1\r\n",
+                &plain,
+            ),
+            5 => {
+                let messages = json!({"model": "claude-sonnet-4-6", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]});
+                let steps = json!([
+                    {"provider": "openai", "endpoint": "chat/completions", "headers": {"x-mock": "status=400"}, "query": chat("x", false)},
+                    {"provider": "anthropic", "endpoint": "v1/messages", "headers": {"x-mock": figures}, "query": messages},
+                ]);
+                post(OPEN, &steps.to_string())
+            }
+            6 => asking(
+                &format!("{openai}{figures}"),
+                "cf-aig-metadata: {\"class\":\"limited\"}\r\n",
+                &plain,
+            ),
+            7 => {
+                let path = format!("{openai}{figures},events=200,event_delay=20");
+                break_off(server, &post(&path, &chat("x", true).to_string()));
+                continue;
+            }
+            8 => asking(
+                &format!("{openai}{figures},status=500"),
+                "cf-aig-max-attempts: 2\r\ncf-aig-retry-delay: 1\r\n",
+                &plain,
+            ),
+            _ => post(
+                &format!("{openai}{figures},events=5"),
+                &chat("x", true).to_string(),
+            ),
+        };
+        client.send(&request);
+        let answer = client.answer(Sent::of(&request));
+        assert!(answer.whole, "{}", answer.head);
+    }
+}
+
+#[test]
+fn sums_stay_exact_with_attempts_steps_hits_followers_limits_and_hang_ups() {
+    let mock = mock();
+    let server = Setup::over(mock.addr())
+        .tables(PRICES)
+        .gateway(&format!(
+            "request_limits = [{{ limit = {ADMITTED}, window = 86400, technique = \"fixed\", by = \"metadata.class\" }}]"
+        ))
+        .start();
+    thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let server = &server;
+            scope.spawn(move || entangled_call(server, thread));
+        }
+    });
+    let of_kind = |kind: usize| {
+        let numbers = 0..EXCHANGES_A_THREAD;
+        (numbers.filter(|number| number % 10 == kind).count() * THREADS) as u64
+    };
+    // A record more for each attempt or step that another one followed.
+    let followed = of_kind(4) + of_kind(5) + of_kind(8);
+    let all = EXCHANGES as u64 + followed;
+    let records = server.records_once(usize::try_from(all).unwrap());
+    wait_until("the provider to notice who left", || {
+        count(&mock, "total/aborted_by_peer") == of_kind(7)
+    });
+    let of_provider = counted(&mock, "");
+    let with = |requests: u64| Sums {
+        requests,
+        ..counted(&mock, "")
+    };
+    assert!(of_provider.cost_picos > 1_000_000_000, "{of_provider:?}");
+
+    // The provider was asked for all but what the cache had and what a limit refused.
+    let hits = records.iter().filter(|record| record["cached"] == true);
+    let hits = hits.count() as u64;
+    let refused = of_kind(6) - ADMITTED;
+    let is_refused = |record: &&Value| record["status_code"] == 429;
+    assert_eq!(records.iter().filter(is_refused).count() as u64, refused);
+    assert_eq!(of_provider.requests, all - hits - refused);
+    // Each answer that was kept was asked for once: fifty, less those of other kinds, and one a number.
+    let asked_once = [1, 2].map(|kind| (0..50).filter(move |n| n % 10 == kind).count());
+    let asked_once = asked_once.iter().sum::<usize>() as u64 + of_kind(3) / THREADS as u64;
+    assert_eq!(hits, of_kind(1) + of_kind(2) + of_kind(3) - asked_once);
+
+    assert_eq!(of_records(&records), with(all), "the records");
+    let exchanges = with(EXCHANGES as u64);
+    assert_eq!(of_groups(&server), exchanges, "groups of the command line");
+    assert_eq!(of_analytics(&server), exchanges, "the analytics");
+    assert_eq!(of_metrics(&server), exchanges, "the metrics");
+    let messages = counted(&mock, "anthropic/");
+    assert_eq!(messages.requests, of_kind(5));
+    let listed = of_lists(&server, "default", "anthropic", messages.requests);
+    assert_eq!(listed, messages, "the lists");
 }

@@ -44,7 +44,7 @@ enum Source {
 }
 
 /// Every column.
-const COLUMNS: [(&str, Source); 37] = [
+const COLUMNS: [(&str, Source); 38] = [
     ("id", Source::Made(|record| record.id().to_string())),
     ("created_at", Source::Moment),
     ("gateway", Source::Text(Text::Gateway)),
@@ -118,6 +118,10 @@ const COLUMNS: [(&str, Source); 37] = [
     (
         "authenticated",
         Source::Flag(|record| record.has(flag::AUTHENTICATED)),
+    ),
+    (
+        "stored_key",
+        Source::Number(|record| record.stored_place().map(u64::from)),
     ),
     ("metadata", Source::Text(Text::Metadata)),
     (

@@ -64,6 +64,7 @@ impl Row {
             ("event_id", event.into()),
             ("key", text(Text::Key)),
             ("authenticated", record.has(flag::AUTHENTICATED).into()),
+            ("stored_key", record.stored_place().into()),
             ("metadata", metadata(record)),
             ("request_size", record.request_bytes.into()),
             ("response_size", record.response_bytes.into()),

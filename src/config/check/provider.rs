@@ -158,11 +158,6 @@ impl Checker<'_, '_> {
                 }
             }
         }
-        if keys.get_ref().len() > 1 {
-            let message = "not built yet: several keys for a provider; only the first is used";
-            self.report
-                .warn(keys.span(), message.to_owned(), String::new());
-        }
         all
     }
 

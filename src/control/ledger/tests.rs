@@ -418,6 +418,7 @@ fn ask(number: u64, claim: Claim) -> Ask {
 fn cost(picos: u64) -> Actual {
     Actual {
         cost: Some(picos),
+        list_cost: Some(picos),
         ..Actual::default()
     }
 }

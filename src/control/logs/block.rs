@@ -17,11 +17,22 @@
 //! (records into a block).
 
 use std::{
-    fmt, slice,
-    sync::atomic::{AtomicU64, Ordering},
+    fmt,
+    mem::offset_of,
+    slice,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use rkyv::{Archived, rancor::Failure};
+use rkyv::{
+    Archived, Portable,
+    api::high::{HighValidator, access_pos},
+    bytecheck::CheckBytes,
+    rancor::Failure,
+    vec::ArchivedVec,
+};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::frame::{HEADER_BYTES, Header, Kind};
@@ -31,7 +42,7 @@ pub mod columns;
 pub mod head;
 pub mod build;
 
-use columns::ArchivedColumns;
+use columns::{ArchivedColumns, ArchivedNumberColumn, ArchivedSource, ArchivedTextColumn, Cells};
 pub use columns::{NUMBERS, Number};
 use head::{Column, HEAD_BYTES, Head};
 pub use head::{Range, Zone};
@@ -73,52 +84,79 @@ impl fmt::Display for ColumnName {
     }
 }
 
-/// Which columns of one block were found whole. Kept as long as the block is, by whoever keeps it.
+/// What of one block was found whole: its head, and which columns. Kept as long as the block is, by
+/// whoever keeps it.
 #[derive(Debug, Default)]
-pub struct Verified(AtomicU64);
+pub struct Verified {
+    columns: AtomicU64,
+    head: OnceLock<Box<Head>>,
+}
 
 const _: () = assert!(Column::COUNT <= 64);
 
 impl Verified {
     fn has(&self, column: Column) -> bool {
-        self.0.load(Ordering::Relaxed) & (1 << column.index()) != 0
+        self.columns.load(Ordering::Relaxed) & (1 << column.index()) != 0
     }
 
     fn note(&self, column: Column) {
-        self.0.fetch_or(1 << column.index(), Ordering::Relaxed);
+        self.columns
+            .fetch_or(1 << column.index(), Ordering::Relaxed);
+    }
+
+    /// The block's head, read at the first look.
+    fn head(&self, header: &Header, payload: &[u8]) -> Result<&Head, BlockError> {
+        if let Some(head) = self.head.get() {
+            return Ok(head);
+        }
+        let head = Block::head(header, payload)?;
+        Ok(self.head.get_or_init(|| Box::new(head)))
     }
 }
 
 /// A block that is read in place.
 #[derive(Debug, Clone, Copy)]
 pub struct Block<'a> {
-    head: Head,
+    head: &'a Head,
     /// The archive of the columns.
     bytes: &'a [u8],
-    columns: &'a ArchivedColumns,
     verified: &'a Verified,
 }
 
 impl<'a> Block<'a> {
     /// Opens the block in the payload of a `Columns` frame, which lies at a multiple of 16. Reads
-    /// its head and its skeleton; columns are verified when they are asked for.
+    /// its head, unless `verified` has it, and its skeleton; columns are verified when they are
+    /// asked for. `verified` is of this block and of no other.
     pub fn open(
         header: &Header,
         payload: &'a [u8],
         verified: &'a Verified,
     ) -> Result<Self, BlockError> {
-        let head = Self::head(header, payload)?;
+        let head = verified.head(header, payload)?;
         let bytes = payload.get(HEAD_BYTES..).ok_or(BlockError::Columns)?;
-        let columns = rkyv::access::<ArchivedColumns, Failure>(bytes)
-            .map_err(|Failure| BlockError::Columns)?;
         let block = Self {
             head,
             bytes,
-            columns,
             verified,
         };
-        block.check(Column::Root)?;
+        block.check(Column::Root, || xxh3_64(block.root()))?;
         Ok(block)
+    }
+
+    /// The end of the archive, where all its pointers lie.
+    fn root(&self) -> &'a [u8] {
+        let (_, root) = self.bytes.split_at(root_at(self.bytes));
+        root
+    }
+
+    /// A column in the archive, `offset` bytes into the root: its own pointers are checked, whoever
+    /// asks and however often, and no others.
+    fn at<T>(&self, offset: usize) -> Result<&'a T, BlockError>
+    where
+        T: Portable + for<'c> CheckBytes<HighValidator<'c, Failure>>,
+    {
+        let place = root_at(self.bytes) + offset;
+        access_pos::<T, Failure>(self.bytes, place).map_err(|Failure| BlockError::Columns)
     }
 
     /// Reads what the block says of itself, without touching its columns.
@@ -150,13 +188,15 @@ impl<'a> Block<'a> {
 
     /// The ids (see [`Record::id`]).
     pub fn ids(&self) -> Result<&'a [[u8; 16]], BlockError> {
-        self.column(Column::Id, &self.columns.ids)
+        self.column(Column::Id, offset_of!(ArchivedColumns, ids))
     }
 
     /// A column of numbers.
     pub fn numbers(&self, number: Number) -> Result<Numbers<'a>, BlockError> {
-        let column = &self.columns.numbers[number as usize];
-        self.check(Column::Number(number))?;
+        let each = size_of::<ArchivedNumberColumn>();
+        let offset = offset_of!(ArchivedColumns, numbers) + number as usize * each;
+        let column: &ArchivedNumberColumn = self.at(offset)?;
+        self.check(Column::Number(number), || column.sum(self.bytes))?;
         let rows = self.rows();
         if column.values.is_empty() {
             return Ok(Numbers::Unknown);
@@ -178,33 +218,35 @@ impl<'a> Block<'a> {
 
     /// The flags (see [`crate::domain::record::flag`]).
     pub fn flags(&self) -> Result<&'a [U32], BlockError> {
-        self.column(Column::Flags, &self.columns.flags)
+        self.column(Column::Flags, offset_of!(ArchivedColumns, flags))
     }
 
     /// The status sent to the caller; 0 if none was.
     pub fn statuses(&self) -> Result<&'a [U16], BlockError> {
-        self.column(Column::Status, &self.columns.statuses)
+        self.column(Column::Status, offset_of!(ArchivedColumns, statuses))
     }
 
     /// The outcomes by their numbers.
     pub fn outcomes(&self) -> Result<&'a [u8], BlockError> {
-        self.column(Column::Outcome, &self.columns.outcomes)
+        self.column(Column::Outcome, offset_of!(ArchivedColumns, outcomes))
     }
 
     /// The steps.
     pub fn steps(&self) -> Result<&'a [u8], BlockError> {
-        self.column(Column::Step, &self.columns.steps)
+        self.column(Column::Step, offset_of!(ArchivedColumns, steps))
     }
 
     /// The numbers of attempts.
     pub fn attempts(&self) -> Result<&'a [u8], BlockError> {
-        self.column(Column::Attempt, &self.columns.attempts)
+        self.column(Column::Attempt, offset_of!(ArchivedColumns, attempts))
     }
 
     /// A column of texts.
     pub fn texts(&self, text: Text) -> Result<TextCells<'a>, BlockError> {
-        let column = &self.columns.texts[text as usize];
-        self.check(Column::Text(text))?;
+        let each = size_of::<ArchivedTextColumn>();
+        let offset = offset_of!(ArchivedColumns, texts) + text as usize * each;
+        let column: &ArchivedTextColumn = self.at(offset)?;
+        self.check(Column::Text(text), || column.sum(self.bytes))?;
         let strings = Strings {
             ends: &column.ends,
             bytes: &column.bytes,
@@ -226,8 +268,10 @@ impl<'a> Block<'a> {
     /// From which journals the rows came: each journal's number and how many of the following
     /// rows it gave. A journal's rows stand together, in their order.
     pub fn sources(&self) -> Result<impl Iterator<Item = (u64, usize)> + use<'a>, BlockError> {
-        self.check(Column::Sources)?;
-        let sources = self.columns.sources.iter();
+        let sources: &ArchivedVec<ArchivedSource> =
+            self.at(offset_of!(ArchivedColumns, sources))?;
+        self.check(Column::Sources, || one(self.bytes, sources))?;
+        let sources = sources.iter();
         Ok(sources.map(|source| (source.journal.to_native(), source.rows.to_native() as usize)))
     }
 
@@ -256,20 +300,24 @@ impl<'a> Block<'a> {
     }
 
     /// A column with one value for each row.
-    fn column<T>(&self, column: Column, values: &'a [T]) -> Result<&'a [T], BlockError> {
-        self.check(column)?;
+    fn column<T>(&self, column: Column, offset: usize) -> Result<&'a [T], BlockError>
+    where
+        ArchivedVec<T>: Portable + for<'c> CheckBytes<HighValidator<'c, Failure>>,
+    {
+        let values: &ArchivedVec<T> = self.at(offset)?;
+        self.check(column, || one(self.bytes, values))?;
         if values.len() != self.rows() {
             return Err(column.damaged());
         }
         Ok(values)
     }
 
-    /// Verifies a column, unless that was done before.
-    fn check(&self, column: Column) -> Result<(), BlockError> {
+    /// Verifies a column by its checksum, unless that was done before.
+    fn check(&self, column: Column, sum: impl FnOnce() -> u64) -> Result<(), BlockError> {
         if self.verified.has(column) {
             return Ok(());
         }
-        if sum(self.columns, self.bytes, column) != self.head.sums[column.index()] {
+        if sum() != self.head.sums[column.index()] {
             return Err(column.damaged());
         }
         self.verified.note(column);
@@ -277,29 +325,42 @@ impl<'a> Block<'a> {
     }
 }
 
+/// Where in the archive its root begins.
+fn root_at(bytes: &[u8]) -> usize {
+    bytes.len().saturating_sub(size_of::<ArchivedColumns>())
+}
+
 /// The checksum of one column. `bytes` is the archive that `columns` lies in.
 fn sum(columns: &ArchivedColumns, bytes: &[u8], column: Column) -> u64 {
-    let one = |part: &[u8]| xxh3_64(part);
     match column {
-        Column::Root => one(part(bytes, slice::from_ref(columns))),
-        Column::Id => one(part(bytes, &columns.ids)),
-        Column::Number(number) => {
-            let column = &columns.numbers[number as usize];
-            let known = one(part(bytes, &column.known));
-            xxh3_64_with_seed(part(bytes, &column.values), known)
-        }
-        Column::Flags => one(part(bytes, &columns.flags)),
-        Column::Status => one(part(bytes, &columns.statuses)),
-        Column::Outcome => one(part(bytes, &columns.outcomes)),
-        Column::Step => one(part(bytes, &columns.steps)),
-        Column::Attempt => one(part(bytes, &columns.attempts)),
-        Column::Text(text) => {
-            let column = &columns.texts[text as usize];
-            let ends = one(part(bytes, &column.ends));
-            let strings = xxh3_64_with_seed(part(bytes, &column.bytes), ends);
-            xxh3_64_with_seed(part(bytes, &column.codes), strings)
-        }
-        Column::Sources => one(part(bytes, &columns.sources)),
+        Column::Root => one(bytes, slice::from_ref(columns)),
+        Column::Id => one(bytes, &columns.ids),
+        Column::Number(number) => columns.numbers[number as usize].sum(bytes),
+        Column::Flags => one(bytes, &columns.flags),
+        Column::Status => one(bytes, &columns.statuses),
+        Column::Outcome => one(bytes, &columns.outcomes),
+        Column::Step => one(bytes, &columns.steps),
+        Column::Attempt => one(bytes, &columns.attempts),
+        Column::Text(text) => columns.texts[text as usize].sum(bytes),
+        Column::Sources => one(bytes, &columns.sources),
+    }
+}
+
+/// The checksum of values that lie in `bytes`.
+fn one<T>(bytes: &[u8], values: &[T]) -> u64 {
+    xxh3_64(part(bytes, values))
+}
+
+impl ArchivedNumberColumn {
+    fn sum(&self, bytes: &[u8]) -> u64 {
+        xxh3_64_with_seed(part(bytes, &self.values), one(bytes, &self.known))
+    }
+}
+
+impl ArchivedTextColumn {
+    fn sum(&self, bytes: &[u8]) -> u64 {
+        let strings = xxh3_64_with_seed(part(bytes, &self.bytes), one(bytes, &self.ends));
+        xxh3_64_with_seed(part(bytes, &self.codes), strings)
     }
 }
 
@@ -449,33 +510,17 @@ impl<'a> Rows<'a> {
 
     /// The record in a row; `None` beyond the last.
     pub fn record(&self, row: usize) -> Option<Record> {
-        let number = |number| self.number(row, number);
-        let always = |which| number(which).unwrap_or(0);
-        let texts = Text::ALL.map(|text| self.text(row, text));
-        Some(Record {
+        let cells = Cells {
             id: *self.ids.get(row)?,
-            at_micros: always(Number::At),
-            duration_micros: always(Number::Duration),
-            first_byte_micros: number(Number::FirstByte),
-            first_token_micros: number(Number::FirstToken),
-            overhead_micros: always(Number::Overhead),
+            numbers: self.numbers.map(|numbers| numbers.get(row)),
+            flags: self.flags.get(row)?.to_native(),
             status: self.statuses.get(row)?.to_native(),
             outcome: *self.outcomes.get(row)?,
             step: *self.steps.get(row)?,
             attempt: *self.attempts.get(row)?,
-            flags: self.flags.get(row)?.to_native(),
-            request_bytes: always(Number::RequestBytes),
-            response_bytes: always(Number::ResponseBytes),
-            tokens_input: number(Number::TokensInput),
-            tokens_output: number(Number::TokensOutput),
-            tokens_cache_read: number(Number::TokensCacheRead),
-            tokens_cache_write: number(Number::TokensCacheWrite),
-            tokens_cache_write_hour: number(Number::TokensCacheWriteHour),
-            tokens_reasoning: number(Number::TokensReasoning),
-            cost: number(Number::Cost),
-            price_table: always(Number::PriceTable),
-            texts: Texts::pack(&texts),
-        })
+        };
+        let texts = Text::ALL.map(|text| self.text(row, text));
+        Some(cells.record(Texts::pack(&texts)))
     }
 }
 

@@ -19,8 +19,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
+
 use super::{
     frame::{FLAG_LZ4, FrameBuffer, HEADER_BYTES, Header, Kind, decompress, padded},
+    give_way,
     recovery::remove_drafts,
     segment::{self, Appender, Found, LogDir, Segment},
 };
@@ -34,6 +40,9 @@ use crate::{
 
 /// Time between two passes.
 const PASS_INTERVAL: Duration = Duration::from_mins(1);
+
+/// A tenth of a usual thread's share of a core that is wanted by all: nobody waits for it.
+const NICE: i32 = 10;
 
 /// What a pass did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -72,12 +81,15 @@ pub fn pass(
         if skip.contains(path) || !is_older(path, age) {
             continue;
         }
-        match rewrite(path, &mut done)? {
-            Rewritten::Done => done.files += 1,
-            Rewritten::NotYet => {}
-            Rewritten::Never => {
+        match rewrite(path, &mut done) {
+            Ok(Rewritten::Done) => done.files += 1,
+            Ok(Rewritten::NotYet) => {}
+            Ok(Rewritten::Never) => {
                 skip.insert(path.clone());
             }
+            // Removed since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
     let spent = |(before, after): (Duration, Duration)| after.saturating_sub(before);
@@ -105,9 +117,41 @@ pub(super) enum Rewritten {
     Never,
 }
 
-/// Held by who rewrites body files, which two must not do at once: one would bring back what the
-/// other took out.
+/// Held by who rewrites body files, which two threads must not do at once.
 pub(super) type Rewriting = Arc<Mutex<()>>;
+
+/// Held while one body file is rewritten, from before its content is read until the new file has
+/// its name: the lock of its folder. Another process that rewrote it meanwhile would bring back
+/// what this one took out.
+struct Alone(#[expect(dead_code, reason = "held")] File);
+
+impl Alone {
+    /// Waits until nobody else rewrites a file of the folder of `path`.
+    fn wait(path: &Path) -> io::Result<Self> {
+        let folder = folder_of(path)?;
+        loop {
+            match flock(&folder, FlockOperation::LockExclusive) {
+                Ok(()) => return Ok(Self(folder)),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// `None` if somebody else rewrites a file of the folder now.
+    fn now(path: &Path) -> io::Result<Option<Self>> {
+        let folder = folder_of(path)?;
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self(folder))),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn folder_of(path: &Path) -> io::Result<File> {
+    File::open(path.parent().ok_or(io::ErrorKind::InvalidInput)?)
+}
 
 /// Ids of records, sorted.
 pub(super) type Ids = [[u8; 16]];
@@ -118,10 +162,14 @@ pub(super) fn remove_bodies(
     ids: &Ids,
     done: &mut Compressed,
 ) -> io::Result<Rewritten> {
-    let mut segment = Segment::open(path)?;
-    if !holds_any(&mut segment, ids)? {
+    if !holds_any(&mut Segment::open(path)?, ids)? {
         return Ok(Rewritten::Never);
     }
+    // Whoever seals journals does not wait for another process.
+    let Some(_alone) = Alone::now(path)? else {
+        return Ok(Rewritten::NotYet);
+    };
+    let mut segment = Segment::open(path)?;
     if segment.is_live() {
         return Ok(Rewritten::NotYet);
     }
@@ -159,6 +207,7 @@ fn holds_any(segment: &mut Segment, ids: &Ids) -> io::Result<bool> {
 }
 
 fn rewrite(path: &Path, done: &mut Compressed) -> io::Result<Rewritten> {
+    let _alone = Alone::wait(path)?;
     // While this segment is open, its shared lock keeps others from cutting the file.
     let mut segment = Segment::open(path)?;
     if segment.is_live() {
@@ -199,6 +248,11 @@ fn rewrite_without(
     let before = segment.length()?;
     let copied = copy(segment, &mut appender, ids);
     match copied {
+        Ok(Some(_)) if !path.exists() => {
+            // Its time was over, and it is not to come back.
+            fs::remove_file(&draft)?;
+            Ok(Rewritten::Never)
+        }
         Ok(Some(exchanges)) => {
             appender.file().sync_all()?;
             fs::rename(&draft, path)?;
@@ -357,6 +411,7 @@ impl Compressor {
         let thread = thread::Builder::new()
             .name("logs-compress".into())
             .spawn(move || {
+                give_way(NICE);
                 let mut skip = BTreeSet::new();
                 while stopped.wait(PASS_INTERVAL) {
                     let _one = rewriting.lock().unwrap_or_else(PoisonError::into_inner);

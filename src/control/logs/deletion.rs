@@ -2,7 +2,9 @@
 //!
 //! A deletion is an id, or all records of a gateway up to an id: ids rise with time, so that the
 //! oldest of a gateway are one entry, however many. From the moment the entry is written no reader
-//! serves the records; it is forgotten when no file holds any of them (see [`super::seal::purge`]).
+//! serves the records. An id is forgotten when no file holds its record (see [`super::seal::purge`])
+//! and its exchange has certainly ended; how far a gateway's oldest were deleted is remembered, since
+//! an exchange that began before can end, and be recorded, at any time later.
 
 use std::{
     collections::BTreeMap,
@@ -21,10 +23,17 @@ use super::{
     segment::{Appender, Damage, Found, Segment, write_at},
     writer::unix_micros,
 };
-use crate::domain::record::Text;
+use crate::domain::{id::RequestId, record::Text};
 
 /// Most ids in a frame: a megabyte.
 const FRAME_IDS_MAX: usize = 1 << 16;
+
+/// An exchange does not take longer: an id that is older than this, and whose record is in no file,
+/// will never be in one.
+const EXCHANGE_MICROS_MAX: u64 = 86_400_000_000;
+
+/// How often deletion files are listed again because one of them went away before it was read.
+const LISTINGS_MAX: usize = 8;
 
 /// The entries of one frame.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize)]
@@ -153,38 +162,58 @@ pub(super) struct DeletedFiles {
 impl DeletedFiles {
     /// What is deleted now. Reads the files only if one has changed.
     pub(super) fn read(&mut self, log: &LogDir) -> io::Result<Arc<Deleted>> {
-        let mut now = Vec::new();
-        for (_, path) in log.deletion_files()? {
-            match fs::metadata(&path) {
-                Ok(metadata) => now.push((path, metadata.ino(), metadata.len())),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+        for _ in 0..LISTINGS_MAX {
+            let mut now = Vec::new();
+            let listed = log.deletion_files()?;
+            let count = listed.len();
+            for (_, path) in listed {
+                match fs::metadata(&path) {
+                    Ok(metadata) => now.push((path, metadata.ino(), metadata.len())),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
             }
-        }
-        if now != self.seen {
+            if now == self.seen {
+                return Ok(Arc::clone(&self.deleted));
+            }
             let paths = now.iter().map(|(path, ..)| path.clone());
-            let (deleted, damages) = read_files(paths)?;
-            for damage in damages {
+            let read = read_files(paths)?;
+            if now.len() < count || read.files < count {
+                // What was in the one that is gone is in another that was not there yet.
+                continue;
+            }
+            for damage in read.damages {
                 tracing::warn!("{damage}");
             }
-            self.deleted = Arc::new(deleted);
+            self.deleted = Arc::new(read.deleted);
             self.seen = now;
+            return Ok(Arc::clone(&self.deleted));
         }
-        Ok(Arc::clone(&self.deleted))
+        Err(io::Error::other(
+            "the deletion files of the log change faster than they can be read",
+        ))
     }
 }
 
+/// What deletion files hold.
+#[derive(Debug, Default)]
+pub(super) struct DeletionsRead {
+    pub(super) deleted: Deleted,
+    pub(super) damages: Vec<Damage>,
+    /// How many files were there.
+    pub(super) files: usize,
+}
+
 /// Reads deletion files; those that are gone are passed over.
-pub(super) fn read_files(
-    paths: impl Iterator<Item = PathBuf>,
-) -> io::Result<(Deleted, Vec<Damage>)> {
-    let (mut deleted, mut damages) = (Deleted::default(), Vec::new());
+pub(super) fn read_files(paths: impl Iterator<Item = PathBuf>) -> io::Result<DeletionsRead> {
+    let (mut deleted, mut damages, mut files) = (Deleted::default(), Vec::new(), 0);
     for path in paths {
         let mut segment = match Segment::open(&path) {
             Ok(segment) => segment,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
+        files += 1;
         let mut offset = 0;
         loop {
             match segment.next(&mut offset)? {
@@ -203,7 +232,11 @@ pub(super) fn read_files(
     }
     deleted.ids.sort_unstable();
     deleted.ids.dedup();
-    Ok((deleted, damages))
+    Ok(DeletionsRead {
+        deleted,
+        damages,
+        files,
+    })
 }
 
 /// Deletes records of a store that a server writes.
@@ -255,15 +288,56 @@ impl LogDeleter {
             .collect())
     }
 
-    /// Forgets all deletions, which no file holds records of any more, if they are still those that
-    /// were `noted`.
-    pub(super) fn forget(&self, noted: &[(PathBuf, u64)]) -> io::Result<()> {
+    /// Has later deletions go to another file, and gives those so far with their lengths, which
+    /// stay as they are.
+    pub(super) fn finish(&self) -> io::Result<Vec<(PathBuf, u64)>> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.noted()? != noted {
+        *file = None;
+        self.noted()
+    }
+
+    /// Forgets what stands in the files `finished`, of which no file holds records any more, but for
+    /// what exchanges may still be recorded of.
+    pub(super) fn forget(
+        &self,
+        finished: &[(PathBuf, u64)],
+        deleted: &Deleted,
+        now_micros: u64,
+    ) -> io::Result<()> {
+        let from = now_micros.saturating_sub(EXCHANGE_MICROS_MAX);
+        let from = RequestId::below(from / 1_000).0;
+        let young = deleted.ids.partition_point(|id| *id < from);
+        let young = deleted.ids.get(young..).unwrap_or_default();
+        let oldest: Vec<Oldest> = deleted
+            .oldest
+            .iter()
+            .map(|(gateway, last)| Oldest {
+                gateway: gateway.clone(),
+                last: *last,
+            })
+            .collect();
+        let bytes = 1_024 + 16 * young.len() + 256 * oldest.len();
+        if let [(_, length)] = finished
+            && young.len() == deleted.ids.len()
+            && *length <= bytes as u64
+        {
+            // It would be written anew much as it is.
             return Ok(());
         }
-        *file = None;
-        for (path, _) in noted {
+        for ids in young.chunks(FRAME_IDS_MAX) {
+            self.append(&Deletions {
+                ids: ids.to_vec(),
+                oldest: Vec::new(),
+            })?;
+        }
+        for oldest in oldest.chunks(FRAME_IDS_MAX) {
+            self.append(&Deletions {
+                ids: Vec::new(),
+                oldest: oldest.to_vec(),
+            })?;
+        }
+        self.sync()?;
+        for (path, _) in finished {
             fs::remove_file(path)?;
         }
         Ok(())

@@ -6,9 +6,9 @@
 //! | offset | bytes | what |
 //! | --- | --- | --- |
 //! | 0 | 4 | magic `TGlf` |
-//! | 4 | 1 | version, 1 |
+//! | 4 | 1 | version: 2 if the rows of a row frame are packed, else 1 |
 //! | 5 | 1 | kind: 1 file header, 2 rows, 3 bodies, 4 columns, 5 deletions, 6 rollups, 7 ledger |
-//! | 6 | 2 | flags: 1 payload is lz4, its first 4 bytes the length before |
+//! | 6 | 2 | flags: 1 payload is lz4, its first 4 bytes the length before; 2 rows are packed |
 //! | 8 | 4 | rows: records of a row frame, parts of a body frame |
 //! | 12 | 4 | length of the payload, without padding |
 //! | 16 | 8 | least time in it, microseconds since the Unix epoch |
@@ -21,9 +21,11 @@
 //! Identity and seed make a frame valid at one place of one file only: a write that the disk put
 //! elsewhere shows, and bytes that a caller made look like a frame never are one.
 //!
-//! A file starts with a file header frame (see [`FileHeader`]). The payload of a row frame is the
-//! archive of a `Vec<Record>`; that of a body frame is a chunk of parts; that of a column frame is
+//! A file starts with a file header frame (see [`FileHeader`]). The payload of a row frame is
+//! packed rows (see [`packed`]), before version 2 the archive of a `Vec<Record>`; that of a body frame is a chunk of parts; that of a column frame is
 //! a block (see [`super::block`]); that of a deletion frame see [`super::deletion`].
+
+use std::{borrow::Borrow, fmt};
 
 use rkyv::{
     Archive, Place, Serialize,
@@ -39,6 +41,10 @@ use crate::{
     handoff::body_parts::{self, CHUNK_HEAD_BYTES},
 };
 
+pub mod packed;
+
+use packed::{PackedRows, Packer};
+
 /// Length of a frame's header, and the multiple at which frames start.
 pub const HEADER_BYTES: usize = 64;
 
@@ -51,8 +57,16 @@ pub const PAYLOAD_BYTES_MAX: u32 = 64 << 20;
 /// Flag: the payload is lz4.
 pub const FLAG_LZ4: u16 = 1;
 
+/// Flag: the rows of a row frame are packed.
+pub const FLAG_PACKED: u16 = 2;
+
 const MAGIC: [u8; 4] = *b"TGlf";
+
+/// The version of a frame that every tidegate reads.
 const VERSION: u8 = 1;
+
+/// The version of a frame with packed rows: a tidegate that cannot read them says so, and keeps them.
+const VERSION_PACKED: u8 = 2;
 const HEADER_HASH_AT: usize = 56;
 
 /// A buffer whose payload lies as a file's does, at a multiple of 64.
@@ -99,7 +113,7 @@ impl Kind {
 pub struct Header {
     /// See [`Kind`]; a number, since a reader skips kinds that it does not know.
     pub kind: u8,
-    /// [`FLAG_LZ4`].
+    /// [`FLAG_LZ4`], [`FLAG_PACKED`].
     pub flags: u16,
     /// Records or parts in it.
     pub rows: u32,
@@ -144,7 +158,7 @@ impl Header {
         if u64_at(bytes, HEADER_HASH_AT) != xxh3_64_with_seed(hashed, offset) {
             return Err(HeaderError::Checksum);
         }
-        if bytes[4] != VERSION {
+        if !(VERSION..=VERSION_PACKED).contains(&bytes[4]) {
             return Err(HeaderError::Version(bytes[4]));
         }
         let header = Self {
@@ -168,7 +182,10 @@ impl Header {
     pub fn write(&self, offset: u64) -> [u8; HEADER_BYTES] {
         let mut bytes = [0u8; HEADER_BYTES];
         bytes[..4].copy_from_slice(&MAGIC);
-        bytes[4] = VERSION;
+        bytes[4] = match self.flags & FLAG_PACKED {
+            0 => VERSION,
+            _ => VERSION_PACKED,
+        };
         bytes[5] = self.kind;
         bytes[6..8].copy_from_slice(&self.flags.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.rows.to_le_bytes());
@@ -220,8 +237,13 @@ pub fn padded(payload_bytes: usize) -> usize {
 ///
 /// `header.length` says where the payload ends and the padding begins.
 pub fn seal(frame: &mut [u8], mut header: Header, offset: u64) {
-    let (room, rest) = frame.split_at_mut(HEADER_BYTES);
-    header.payload_hash = xxh3_64(&rest[..header.length as usize]);
+    header.payload_hash = xxh3_64(&frame[HEADER_BYTES..HEADER_BYTES + header.length as usize]);
+    seal_verified(frame, &header, offset);
+}
+
+/// The same for a payload whose hash is in `header`, and was found right.
+pub(super) fn seal_verified(frame: &mut [u8], header: &Header, offset: u64) {
+    let (room, _) = frame.split_at_mut(HEADER_BYTES);
     room.copy_from_slice(&header.write(offset));
 }
 
@@ -285,10 +307,10 @@ pub enum PayloadError {
     Compression,
 }
 
-/// Boxes of records, archived as the `Vec<Record>` that they stand for.
-struct Rows<'a>(&'a [Box<Record>]);
+/// Records, archived as the `Vec<Record>` that they stand for.
+struct Archiving<'a, R>(&'a [R]);
 
-impl Archive for Rows<'_> {
+impl<R> Archive for Archiving<'_, R> {
     type Archived = ArchivedVec<ArchivedRecord>;
     type Resolver = VecResolver;
 
@@ -297,26 +319,53 @@ impl Archive for Rows<'_> {
     }
 }
 
-impl<S> Serialize<S> for Rows<'_>
+impl<R, S> Serialize<S> for Archiving<'_, R>
 where
+    R: Borrow<Record>,
     S: Fallible + Allocator + Writer + ?Sized,
     Record: Serialize<S>,
 {
     fn serialize(&self, serializer: &mut S) -> Result<Self::Resolver, S::Error> {
-        let records = self.0.iter().map(AsRef::<Record>::as_ref);
+        let records = self.0.iter().map(R::borrow);
         ArchivedVec::serialize_from_iter::<Record, _, _>(records, serializer)
     }
 }
 
 /// Makes a row frame of `records` in `buffer` (whose allocation is used again), all but its seal:
-/// returns it with the header that [`seal`] needs. `None` if the records are too large together.
-pub fn encode_rows(
+/// returns it with the header that [`seal`] needs. `None` if the records are too many or too large
+/// together.
+pub fn encode_rows(records: &[Box<Record>], buffer: FrameBuffer) -> Option<(FrameBuffer, Header)> {
+    encode_rows_with(&mut Packer::default(), records, buffer)
+}
+
+/// The same with a packer that was used before, and keeps its memory.
+pub fn encode_rows_with(
+    packer: &mut Packer,
     records: &[Box<Record>],
     mut buffer: FrameBuffer,
 ) -> Option<(FrameBuffer, Header)> {
     buffer.clear();
     buffer.resize(HEADER_BYTES, 0);
-    let mut buffer = rkyv::api::high::to_bytes_in::<_, Failure>(&Rows(records), buffer).ok()?;
+    packer.pack(records, &mut buffer)?;
+    finish_rows(records, buffer, FLAG_PACKED)
+}
+
+/// The same as a version before packed rows made it.
+pub fn archive_rows(
+    records: &[Box<Record>],
+    mut buffer: FrameBuffer,
+) -> Option<(FrameBuffer, Header)> {
+    buffer.clear();
+    buffer.resize(HEADER_BYTES, 0);
+    let buffer = rkyv::api::high::to_bytes_in::<_, Failure>(&Archiving(records), buffer).ok()?;
+    finish_rows(records, buffer, 0)
+}
+
+fn finish_rows(
+    records: &[Box<Record>],
+    mut buffer: FrameBuffer,
+    flags: u16,
+) -> Option<(FrameBuffer, Header)> {
     let length = u32::try_from(buffer.len() - HEADER_BYTES).ok()?;
     if length > PAYLOAD_BYTES_MAX {
         return None;
@@ -325,7 +374,7 @@ pub fn encode_rows(
     let times = || records.iter().map(|record| record.at_micros);
     let header = Header {
         kind: Kind::Rows as u8,
-        flags: 0,
+        flags,
         rows: u32::try_from(records.len()).ok()?,
         length,
         min_micros: times().min().unwrap_or(0),
@@ -337,14 +386,86 @@ pub fn encode_rows(
     Some((buffer, header))
 }
 
-/// The records of a row frame, in place. Every offset in the archive is checked first.
-pub fn rows<'a>(header: &Header, payload: &'a [u8]) -> Result<&'a [ArchivedRecord], PayloadError> {
-    let rows = rkyv::access::<ArchivedVec<ArchivedRecord>, Failure>(payload)
-        .map_err(|Failure| PayloadError::Rows)?;
+/// The records of a row frame, in place.
+pub enum Rows<'a> {
+    /// As an archive.
+    Archived(&'a [ArchivedRecord]),
+    /// Packed.
+    Packed(Box<PackedRows<'a>>),
+}
+
+impl fmt::Debug for Rows<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Archived(_) => "Archived",
+            Self::Packed(_) => "Packed",
+        };
+        f.debug_tuple(name).field(&self.len()).finish()
+    }
+}
+
+impl<'a> Rows<'a> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Archived(rows) => rows.len(),
+            Self::Packed(rows) => rows.len(),
+        }
+    }
+
+    /// Says whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The records as an archive; packed ones are put into one in `scratch`.
+    pub fn archived<'s>(
+        &self,
+        scratch: &'s mut FrameBuffer,
+    ) -> Result<&'s [ArchivedRecord], PayloadError>
+    where
+        'a: 's,
+    {
+        let rows = match self {
+            Self::Archived(rows) => return Ok(rows),
+            Self::Packed(rows) => rows,
+        };
+        let records: Vec<Record> = rows.records().collect();
+        scratch.clear();
+        let buffer = std::mem::take(scratch);
+        *scratch = rkyv::api::high::to_bytes_in::<_, Failure>(&Archiving(&records), buffer)
+            .map_err(|Failure| PayloadError::Rows)?;
+        archive(scratch)
+    }
+
+    /// The records, taken out one by one.
+    pub fn records(&self) -> Vec<Record> {
+        match self {
+            Self::Archived(rows) => {
+                let record = |row| rkyv::deserialize::<Record, Failure>(row).ok();
+                rows.iter().filter_map(record).collect()
+            }
+            Self::Packed(rows) => rows.records().collect(),
+        }
+    }
+}
+
+/// The records of a row frame, in place. Every offset and length in it is checked first.
+pub fn rows<'a>(header: &Header, payload: &'a [u8]) -> Result<Rows<'a>, PayloadError> {
+    if header.flags & FLAG_PACKED != 0 {
+        return PackedRows::read(payload, header.rows).map(|rows| Rows::Packed(Box::new(rows)));
+    }
+    let rows = archive(payload)?;
     if rows.len() as u64 != u64::from(header.rows) {
         return Err(PayloadError::Count);
     }
-    Ok(rows)
+    Ok(Rows::Archived(rows))
+}
+
+fn archive(bytes: &[u8]) -> Result<&[ArchivedRecord], PayloadError> {
+    rkyv::access::<ArchivedVec<ArchivedRecord>, Failure>(bytes)
+        .map(ArchivedVec::as_slice)
+        .map_err(|Failure| PayloadError::Rows)
 }
 
 /// The payload before compression: `payload` itself, or what it decompresses to in `scratch`.
@@ -398,9 +519,8 @@ pub fn read_any(image: &[u8]) -> (u64, u64) {
                 let _ = FileHeader::read(payload);
             }
             Some(Kind::Rows) => {
-                for row in rows(&frame.header, payload).unwrap_or_default() {
-                    records += u64::from(rkyv::deserialize::<Record, Failure>(row).is_ok());
-                }
+                let rows = rows(&frame.header, payload);
+                records += rows.map_or(0, |rows| rows.records().len() as u64);
             }
             Some(Kind::Bodies) => {
                 let chunk = decompress(&frame.header, payload, &mut scratch);
@@ -433,6 +553,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::record::{TEXTS, Texts};
 
     fn header() -> Header {
         Header {
@@ -484,43 +605,49 @@ mod tests {
             Header::read(&bytes, 0)
         };
         let mut bytes = header().write(0);
-        bytes[4] = 2;
-        assert_eq!(reseal(bytes), Err(HeaderError::Version(2)));
+        bytes[4] = 3;
+        assert_eq!(reseal(bytes), Err(HeaderError::Version(3)));
         let mut bytes = header().write(0);
         bytes[12..16].copy_from_slice(&(PAYLOAD_BYTES_MAX + 1).to_le_bytes());
         assert_eq!(reseal(bytes), Err(HeaderError::Length));
     }
 
     #[test]
-    fn rows_come_back_from_their_frame() {
+    fn rows_come_back_from_their_frame_in_either_version() {
         let records: Vec<Box<Record>> = (0..3u64)
             .map(|n| {
                 Box::new(Record {
                     at_micros: 10 - n,
                     cost: Some(n),
+                    texts: Texts::pack(&[b"x"; TEXTS]),
                     ..Record::default()
                 })
             })
             .collect();
-        let (mut frame, header) = encode_rows(&records, FrameBuffer::new()).unwrap();
-        seal(&mut frame, header, 0);
-        assert_eq!(frame.len() % 64, 0);
-        let header = Header::read(frame[..64].try_into().unwrap(), 0).unwrap();
-        assert_eq!((header.min_micros, header.max_micros), (8, 10));
-        let payload = &frame[64..64 + header.length as usize];
-        assert!(header.matches(payload));
-        let back: Vec<Record> = rows(&header, payload)
-            .unwrap()
-            .iter()
-            .map(|row| rkyv::deserialize::<Record, Failure>(row).unwrap())
-            .collect();
-        assert!(back.iter().eq(records.iter().map(|record| &**record)));
-        let wrong = Header { rows: 2, ..header };
-        assert_eq!(rows(&wrong, payload).err(), Some(PayloadError::Count));
-        assert_eq!(
-            rows(&header, &payload[..payload.len() - 4]).err(),
-            Some(PayloadError::Rows)
-        );
+        let packed = encode_rows(&records, FrameBuffer::new()).unwrap();
+        let archived = archive_rows(&records, FrameBuffer::new()).unwrap();
+        for ((mut frame, header), version) in [(archived, 1), (packed, 2)] {
+            seal(&mut frame, header, 0);
+            assert_eq!((frame.len() % 64, frame[4]), (0, version));
+            let header = Header::read(frame[..64].try_into().unwrap(), 0).unwrap();
+            assert_eq!((header.min_micros, header.max_micros), (8, 10));
+            let payload = &frame[64..64 + header.length as usize];
+            assert!(header.matches(payload));
+            let rows_of = |header: &Header, payload: &[u8]| {
+                rows(header, payload).map(|rows| (rows.len(), rows.records()))
+            };
+            let (count, back) = rows_of(&header, payload).unwrap();
+            assert_eq!(count, 3);
+            assert!(back.iter().eq(records.iter().map(|record| &**record)));
+            let mut scratch = FrameBuffer::new();
+            let archived = rows(&header, payload).unwrap();
+            let archived = archived.archived(&mut scratch).unwrap();
+            assert_eq!(archived[2].at_micros.to_native(), 8);
+            let wrong = Header { rows: 40, ..header };
+            assert!(rows_of(&wrong, payload).is_err());
+            let cut = &payload[..payload.len() - 4];
+            assert_eq!(rows_of(&header, cut).err(), Some(PayloadError::Rows));
+        }
     }
 
     #[test]
@@ -570,7 +697,7 @@ mod tests {
             image[64..64 + bytes.len()].copy_from_slice(&bytes);
             let header = Header {
                 kind,
-                flags: u16::from(place > 1),
+                flags: u16::try_from(place).unwrap(),
                 length: u32::try_from(bytes.len()).unwrap(),
                 ..header()
             };

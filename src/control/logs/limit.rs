@@ -19,7 +19,7 @@ use super::{
     block::BlockError,
     deletion::LogDeleter,
     folder::LogDir,
-    seal::SealQueue,
+    seal::{SealQueue, retention::marked},
     snapshot::{LogReader, LogSnapshot, OpenBlock},
 };
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
         Config,
         gateway::{self, LogStrategy},
     },
+    control::store::marks,
     domain::{
         id::RequestId,
         record::{Record, Text},
@@ -208,6 +209,12 @@ impl RowLimits {
             state.deleted = Some(Instant::now());
             if let Some(gateway) = state.gateways.get_mut(&name) {
                 gateway.rows = gateway.rows.saturating_sub(found);
+            }
+            drop(state);
+            if let Ok(gateway) = std::str::from_utf8(&name) {
+                marked(log, |connection| {
+                    marks::delete_oldest(connection, gateway, RequestId(last))
+                })?;
             }
         }
         Ok(())

@@ -23,7 +23,7 @@ pub mod search;
 
 use super::{
     filter::Filter,
-    frame::{self, Kind},
+    frame::{self, FrameBuffer, Kind},
     segment::{Damage, Found, FrameAt, LogDir, Numbered, Segment},
     snapshot::{BlockRef, LogReader},
 };
@@ -242,7 +242,9 @@ fn rows_of(
             return Ok(ControlFlow::Continue(()));
         }
     };
-    let rows = match frame::rows(header, payload) {
+    let mut scratch = FrameBuffer::new();
+    let rows = frame::rows(header, payload).and_then(|rows| rows.archived(&mut scratch));
+    let rows = match rows {
         Ok(rows) => rows,
         Err(error) => {
             report.damages.push(segment.damage(frame, error));

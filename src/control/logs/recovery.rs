@@ -143,8 +143,6 @@ pub(super) fn remove_drafts(folder: &Path) -> io::Result<()> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use rkyv::rancor::Failure;
-
     use super::*;
     use crate::{
         control::logs::{
@@ -216,8 +214,7 @@ mod tests {
             let Ok(payload) = segment.payload(&frame).unwrap() else {
                 continue;
             };
-            for row in frame::rows(&frame.header, payload).unwrap() {
-                let record = rkyv::deserialize::<Record, Failure>(row).unwrap();
+            for record in frame::rows(&frame.header, payload).unwrap().records() {
                 served.entry(record.id).or_insert((record, 0)).1 += 1;
             }
         }

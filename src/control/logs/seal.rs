@@ -25,6 +25,7 @@ use super::{
     deletion::LogDeleter,
     folder::LogDir,
     frame::Kind,
+    give_way,
     limit::RowLimits,
     recovery::remove_drafts,
     segment::{Damage, Found, Segment},
@@ -40,7 +41,7 @@ pub mod rewrite;
 
 use draft::Draft;
 use purge::Purges;
-use retention::Retention;
+use retention::Retained;
 
 /// Longest time between two passes.
 const PASS_INTERVAL: Duration = Duration::from_mins(1);
@@ -51,6 +52,10 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Wait before a pass that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// A third of a usual thread's share of a core that is wanted by all: the journals that gather
+/// behind it meanwhile are read as well.
+const NICE: i32 = 5;
 
 /// What sealing one journal came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -79,7 +84,7 @@ pub fn seal_journal(
     damages: &mut Vec<Damage>,
     stop: &AtomicBool,
 ) -> io::Result<Sealed> {
-    let mut segment = Segment::open(path)?;
+    let mut segment = Segment::open_passing(path)?;
     if segment.is_live() {
         return Ok(Sealed::NotYet);
     }
@@ -98,11 +103,7 @@ pub fn seal_journal(
         match segment.next(&mut offset)? {
             Found::Frame(frame) if frame.header.kind == Kind::Rows as u8 => {
                 match segment.rows(&frame)? {
-                    Ok(rows) => {
-                        for row in rows {
-                            draft.push_archived(row, number)?;
-                        }
-                    }
+                    Ok(rows) => draft.push_rows(&rows, number)?,
                     Err(damage) => damages.push(damage),
                 }
             }
@@ -167,7 +168,7 @@ fn seal_all(log: &LogDir, health: &LogHealth, stop: &AtomicBool) -> io::Result<(
 
 /// Says when a journal is finished; also ends the thread.
 #[derive(Debug, Default)]
-pub(super) struct SealQueue {
+pub(in crate::control::logs) struct SealQueue {
     stop: AtomicBool,
     rung: Mutex<bool>,
     wake: Condvar,
@@ -175,7 +176,7 @@ pub(super) struct SealQueue {
 
 impl SealQueue {
     /// A journal is finished.
-    pub(super) fn ring(&self) {
+    pub(in crate::control::logs) fn ring(&self) {
         *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.wake.notify_one();
     }
@@ -203,7 +204,7 @@ pub(super) struct SealParts {
     pub(super) deleter: Arc<LogDeleter>,
     pub(super) limits: Arc<RowLimits>,
     pub(super) rewriting: Rewriting,
-    pub(super) retention: Retention,
+    pub(super) retention: Arc<Retained>,
 }
 
 impl SealParts {
@@ -217,7 +218,7 @@ impl SealParts {
             deleter: Arc::new(LogDeleter::new(log.clone())),
             limits: Arc::default(),
             rewriting: Arc::default(),
-            retention: Retention::default(),
+            retention: Arc::default(),
         }
     }
 }
@@ -235,7 +236,10 @@ impl Sealer {
         let work = Work::new(parts);
         let thread = thread::Builder::new()
             .name("logs-seal".into())
-            .spawn(move || work.run())?;
+            .spawn(move || {
+                give_way(NICE);
+                work.run();
+            })?;
         Ok(Self { queue, thread })
     }
 
@@ -311,7 +315,7 @@ impl Work {
         let removed = remove_superseded(log, health, &mut self.going);
         let limited = limits.step(log, deleter);
         let purged = self.purges.step(log, deleter, health, stop);
-        let retained = retention.step(log, unix_micros(), health);
+        let retained = retention.get().step(log, unix_micros(), health);
         sealed
             .and(merged)
             .and(removed)
@@ -324,7 +328,7 @@ impl Work {
 /// Makes every merge that is due; journals that are finished meanwhile come first.
 fn merge_all(parts: &SealParts, skip: &mut BTreeSet<PathBuf>) -> io::Result<()> {
     let (log, health, stop) = (&parts.log, &parts.health, &parts.queue.stop);
-    let bytes_max = parts.retention.merged_bytes_max();
+    let bytes_max = parts.retention.get().merged_bytes_max();
     while merge::merge_once(log, health, skip, bytes_max, stop)? {
         seal_all(log, health, stop)?;
     }

@@ -17,9 +17,9 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::block::BlockError;
 use super::frame::{
-    self, FileHeader, FrameBuffer, HEADER_BYTES, Header, HeaderError, Kind, PayloadError,
+    self, FileHeader, FrameBuffer, HEADER_BYTES, Header, HeaderError, Kind, PayloadError, Rows,
 };
-use crate::{control::data_dir::make_dir, domain::record::ArchivedRecord, sys::mmap::Map};
+use crate::{control::data_dir::make_dir, sys::mmap::Map};
 
 pub use super::folder::{LogDir, Numbered};
 
@@ -104,11 +104,23 @@ pub struct Segment {
 #[derive(Debug)]
 enum Source {
     Bytes(FrameBuffer),
-    Finished { map: Map, _lock: Option<File> },
-    Live { file: File, window: Window },
+    Finished {
+        map: Map,
+        _lock: Option<File>,
+    },
+    Live {
+        file: File,
+        window: Window,
+    },
+    /// A finished file that is gone through once, from its beginning to its end.
+    Passing {
+        file: File,
+        length: u64,
+        window: Window,
+    },
 }
 
-/// What was last read of a live file.
+/// What was last read of a file that is not mapped.
 #[derive(Debug, Default)]
 struct Window {
     start: u64,
@@ -139,6 +151,42 @@ impl Segment {
         Ok(Self {
             path: path.into(),
             source,
+            identity: None,
+        })
+    }
+
+    /// Opens a file that is to be gone through once; finds out by its lock whether it is live. One
+    /// that is not is read piece by piece: a map of it would cost a fault for each few pages, and
+    /// as much again to be taken down.
+    pub(super) fn open_passing(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let window = Window::default();
+        let source = match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Source::Passing {
+                length: file.metadata()?.len(),
+                file,
+                window,
+            },
+            Err(_) => Source::Live { file, window },
+        };
+        Ok(Self {
+            path: path.into(),
+            source,
+            identity: None,
+        })
+    }
+
+    /// Opens a sealed file that is to be gone through once. Like [`Self::open_sealed`] without a
+    /// lock.
+    pub(super) fn open_sealed_passing(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        Ok(Self {
+            path: path.into(),
+            source: Source::Passing {
+                length: file.metadata()?.len(),
+                file,
+                window: Window::default(),
+            },
             identity: None,
         })
     }
@@ -197,6 +245,7 @@ impl Segment {
             Source::Bytes(bytes) => Ok(bytes.len() as u64),
             Source::Finished { map, .. } => Ok(map.len() as u64),
             Source::Live { file, .. } => Ok(file.metadata()?.len()),
+            Source::Passing { length, .. } => Ok(*length),
         }
     }
 
@@ -294,7 +343,7 @@ impl Segment {
     }
 
     /// The records of a row frame, verified.
-    pub fn rows(&mut self, frame: &FrameAt) -> io::Result<Result<&[ArchivedRecord], Damage>> {
+    pub fn rows(&mut self, frame: &FrameAt) -> io::Result<Result<Rows<'_>, Damage>> {
         let damage = self.damage(frame, DamageKind::Torn);
         let payload = match self.payload(frame)? {
             Ok(payload) => payload,
@@ -312,7 +361,7 @@ impl Segment {
         match &self.source {
             Source::Bytes(bytes) => within(bytes, start, frame.header.length as usize),
             Source::Finished { map, .. } => within(map, start, frame.header.length as usize),
-            Source::Live { .. } => None,
+            Source::Live { .. } | Source::Passing { .. } => None,
         }
     }
 
@@ -353,7 +402,15 @@ impl Segment {
             Source::Finished { map, .. } => Ok(within(map, offset, length)),
             Source::Live { file, window } => {
                 if window.get(offset, length).is_none() {
+                    // What was read of it before may have been half a frame.
+                    window.bytes.clear();
                     window.fill(file, offset, length.max(ahead))?;
+                }
+                Ok(window.get(offset, length))
+            }
+            Source::Passing { file, window, .. } => {
+                if window.get(offset, length).is_none() {
+                    window.fill(file, offset, length.max(WINDOW_BYTES))?;
                 }
                 Ok(window.get(offset, length))
             }
@@ -371,10 +428,20 @@ impl Window {
         within(&self.bytes, offset.checked_sub(self.start)?, length)
     }
 
+    /// Reads up to `length` bytes from `offset` on, but for those at the beginning that are there
+    /// already.
     fn fill(&mut self, file: &File, offset: u64, length: usize) -> io::Result<()> {
+        let kept = offset
+            .checked_sub(self.start)
+            .and_then(|skip| usize::try_from(skip).ok())
+            .filter(|skip| *skip < self.bytes.len());
+        let mut filled = 0;
+        if let Some(skip) = kept {
+            filled = (self.bytes.len() - skip).min(length);
+            self.bytes.copy_within(skip..skip + filled, 0);
+        }
         self.start = offset;
         self.bytes.resize(length, 0);
-        let mut filled = 0;
         while filled < length {
             match file.read_at(&mut self.bytes[filled..], offset + filled as u64) {
                 Ok(0) => break,
@@ -498,12 +565,26 @@ impl Appender {
     /// Appends one frame (see [`frame::seal`]) by one write. If that fails, the file stays as it
     /// was: what was written of the frame is cut off, or overwritten by the next.
     pub fn append(&mut self, frame: &mut [u8], header: Header) -> io::Result<u64> {
-        let header = Header {
+        frame::seal(frame, self.own(header), self.offset);
+        self.append_sealed(frame)
+    }
+
+    /// The same for a frame of another file whose payload was found to match its header.
+    pub(super) fn append_verified(&mut self, frame: &mut [u8], header: Header) -> io::Result<u64> {
+        frame::seal_verified(frame, &self.own(header), self.offset);
+        self.append_sealed(frame)
+    }
+
+    /// The header as one of this file's.
+    fn own(&self, header: Header) -> Header {
+        Header {
             sequence: self.sequence,
             segment: self.segment,
             ..header
-        };
-        frame::seal(frame, header, self.offset);
+        }
+    }
+
+    fn append_sealed(&mut self, frame: &[u8]) -> io::Result<u64> {
         if let Err(error) = self.write_all(frame) {
             let _ = self.file.set_len(self.offset);
             return Err(error);
@@ -582,8 +663,8 @@ mod tests {
             match segment.next(&mut offset).unwrap() {
                 Found::Frame(frame) if frame.header.kind == Kind::Rows as u8 => {
                     let payload = segment.payload(&frame).unwrap().unwrap();
-                    let rows = frame::rows(&frame.header, payload).unwrap();
-                    found.extend(rows.iter().map(|row| row.at_micros.to_native()));
+                    let rows = frame::rows(&frame.header, payload).unwrap().records();
+                    found.extend(rows.iter().map(|row| row.at_micros));
                 }
                 Found::Frame(_) => {}
                 Found::Damage(damage) => panic!("{damage}"),

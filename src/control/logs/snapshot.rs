@@ -261,11 +261,10 @@ impl<'s> BlockRef<'s> {
     /// unsealed one.
     pub fn open(&self) -> Result<OpenBlock<'s>, Damage> {
         match self.part {
-            Part::Sealed(sealed) => {
-                let open = OpenBlock(Open::Sealed(sealed, self.index));
-                open.block().map_err(|error| self.damage(error))?;
-                Ok(open)
-            }
+            Part::Sealed(sealed) => match sealed.block(self.index) {
+                Ok(block) => Ok(OpenBlock(Open::Sealed(block))),
+                Err(error) => Err(self.damage(error)),
+            },
             Part::Journal(journal) => match journal.groups.get(self.index) {
                 Some(group) => Ok(OpenBlock(Open::Memory(group.block()?))),
                 None => Err(self.damage(BlockError::Columns)),
@@ -296,7 +295,7 @@ pub struct OpenBlock<'s>(Open<'s>);
 
 #[derive(Debug, Clone)]
 enum Open<'s> {
-    Sealed(&'s Sealed, usize),
+    Sealed(Block<'s>),
     Memory(Arc<MemoryBlock>),
 }
 
@@ -304,7 +303,7 @@ impl OpenBlock<'_> {
     /// The block.
     pub fn block(&self) -> Result<Block<'_>, BlockError> {
         match &self.0 {
-            Open::Sealed(sealed, index) => sealed.block(*index),
+            Open::Sealed(block) => Ok(*block),
             Open::Memory(block) => block.block(),
         }
     }

@@ -112,7 +112,10 @@ pub(super) fn start(
             while let Some(files) = queue.take(interval) {
                 let mut failed = false;
                 for Dirty { file, cached } in files {
-                    if let Err(error) = file.sync_data() {
+                    let syncing = health.begin_sync();
+                    let synced = file.sync_data();
+                    drop(syncing);
+                    if let Err(error) = synced {
                         health.failed(LogWork::Sync, &error);
                         failed = true;
                     } else if cached == Cached::Drop {

@@ -15,7 +15,7 @@ use std::{
 
 use super::{
     block::BLOCK_ROWS,
-    frame::{self, FrameBuffer, HEADER_BYTES, Header, Kind},
+    frame::{self, FrameBuffer, HEADER_BYTES, Header, Kind, packed::Packer},
     limit::RowLimits,
     seal::SealQueue,
     segment::{Appender, LogDir, WriteAt},
@@ -35,11 +35,12 @@ use crate::{
 const FILE_BYTES: u64 = 64 << 20;
 
 /// A journal with a block's rows is followed by a new one, and sealed, when it is as old as this:
-/// under heavy load a file a second, not one for every block.
-const JOURNAL_AGE_MIN: Duration = Duration::from_secs(1);
+/// under heavy load a file every few seconds, not one for every block. A longer file is merged into
+/// others once less.
+const JOURNAL_AGE_MIN: Duration = Duration::from_secs(4);
 
 /// A journal with so many rows is followed by a new one in any case.
-const JOURNAL_ROWS_MAX: u64 = 8 * BLOCK_ROWS as u64;
+const JOURNAL_ROWS_MAX: u64 = 16 * BLOCK_ROWS as u64;
 
 /// A body file older than this is followed by a new one, so that its content gets compressed.
 const BODY_FILE_AGE: Duration = Duration::from_hours(1);
@@ -98,6 +99,7 @@ struct Writer {
         reason = "the boxes come over the queue; unpacking copies 300 bytes"
     )]
     batch: Vec<Box<Record>>,
+    packer: Packer,
     /// Memory for the next frame of records.
     buffer: FrameBuffer,
     /// Chunks that wait, with their shards; never more than the shards' pools hold.
@@ -126,6 +128,7 @@ impl Writer {
             journal_rows: 0,
             body_file: None,
             batch: Vec::new(),
+            packer: Packer::default(),
             buffer: FrameBuffer::new(),
             chunks: VecDeque::new(),
             first_shard: 0,
@@ -158,6 +161,7 @@ impl Writer {
         self.parts.health.failed(LogWork::WriteRecords, &error);
         self.parts.health.lost_records(self.batch.len() as u64);
         self.batch.clear();
+        self.packer = Packer::default();
         for (shard, chunk) in self.chunks.drain(..) {
             self.parts.health.lost_chunk();
             self.parts.receiver.give_back(shard, chunk);
@@ -188,6 +192,10 @@ impl Writer {
         self.parts
             .health
             .set_queued(self.parts.receiver.queued() as u64);
+        let health = Arc::clone(&self.parts.health);
+        // Until the end of the turn, in which whatever touches the disk may hang.
+        let _writing =
+            (!self.batch.is_empty() || !self.chunks.is_empty()).then(|| health.begin_write());
         if !self.batch.is_empty() {
             match self.write_batch() {
                 Ok(bytes) => {
@@ -239,13 +247,18 @@ impl Writer {
                 took = true;
             }
         }
+        if shards > 1 {
+            in_order(&mut self.batch);
+        }
         took
     }
 
     fn write_batch(&mut self) -> io::Result<u64> {
-        let Some((mut buffer, header)) =
-            frame::encode_rows(&self.batch, std::mem::take(&mut self.buffer))
-        else {
+        let Some((mut buffer, header)) = frame::encode_rows_with(
+            &mut self.packer,
+            &self.batch,
+            std::mem::take(&mut self.buffer),
+        ) else {
             // Cannot be: a batch is bounded far below the longest payload. Never tried again.
             self.parts.health.lost_records(self.batch.len() as u64);
             self.batch.clear();
@@ -416,6 +429,12 @@ impl Writer {
     }
 }
 
+/// Puts the records of several shards, each shard's in its order, into the order in which exchanges
+/// ended: a merge of a few runs.
+fn in_order(batch: &mut [Box<Record>]) {
+    batch.sort_by_key(|record| record.at_micros.saturating_add(record.duration_micros));
+}
+
 fn is_full(file: &Appender) -> bool {
     file.offset() >= FILE_BYTES
 }
@@ -434,4 +453,31 @@ pub(super) fn unix_micros() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_several_shards_stand_in_the_order_in_which_they_ended() {
+        let record = |at_micros, duration_micros| {
+            Box::new(Record {
+                at_micros,
+                duration_micros,
+                ..Record::default()
+            })
+        };
+        let mut batch = vec![
+            record(10, 5),
+            record(3, 20),
+            record(22, 2),
+            record(9, 3),
+            record(11, 4),
+            record(12, 30),
+        ];
+        in_order(&mut batch);
+        let begun: Vec<_> = batch.iter().map(|record| record.at_micros).collect();
+        assert_eq!(begun, [9, 10, 11, 3, 22, 12], "of equals the first stays");
+    }
 }

@@ -254,6 +254,13 @@ pub const UPSTREAM_STALE: Family = counter(
     &[],
     "Pooled connections found dead before they were used.",
 );
+/// Breakers that are open.
+pub const UPSTREAM_BREAKERS: Family = gauge(
+    "tidegate_upstream_breakers_open",
+    "",
+    &[],
+    "Addresses of providers, by shard, that could not be reached and are left alone for a while.",
+);
 /// Connections to providers that are open.
 pub const UPSTREAM_CONNECTIONS: Family = gauge(
     "tidegate_upstream_connections",
@@ -266,7 +273,7 @@ pub const UPSTREAM_ATTEMPTS: Family = counter(
     "tidegate_upstream_attempts_total",
     "",
     &["provider", "result"],
-    "Tries of exchanges at providers by how they ended; answered means any status.",
+    "Tries of exchanges at providers by how they ended; answered means any status, skipped that none was made because the provider could not be reached before.",
 );
 /// How busy shards are.
 pub const SHARD_BUSY: Family = gauge(
@@ -412,7 +419,7 @@ pub const PROCESS_START: Family = gauge(
 );
 
 /// Every metric, in the order of the exposition.
-pub const ALL: [&Family; 49] = [
+pub const ALL: [&Family; 50] = [
     &REQUESTS,
     &TOKENS,
     &COST,
@@ -433,6 +440,7 @@ pub const ALL: [&Family; 49] = [
     &UPSTREAM_REUSES,
     &UPSTREAM_CONNECT_FAILURES,
     &UPSTREAM_STALE,
+    &UPSTREAM_BREAKERS,
     &LIMITED,
     &PERMITS,
     &CACHE_ENTRIES,

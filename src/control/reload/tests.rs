@@ -62,6 +62,7 @@ fn parts(config: &Config, dir: &Path) -> (ReloadParts, Ends) {
         worn: worn_out,
         standing: Arc::clone(&standing),
         row_limits: Arc::default(),
+        retained: Arc::default(),
     };
     (
         parts,

@@ -39,6 +39,8 @@ pub fn value_of(bucket: u16) -> u64 {
 #[derive(Debug, Clone, Default)]
 pub struct Sketch {
     counts: Counts,
+    /// How many values were counted before every bucket got its place. From then on it stays, so
+    /// that counting a value is one addition.
     count: u64,
 }
 
@@ -52,8 +54,8 @@ enum Counts {
     All(Box<[u64]>),
 }
 
-/// Values from which on every bucket has its place: 34 KB.
-const MANY: u64 = 1 << 16;
+/// Values from which on every bucket has its place: 34 KB, two or three times what the pages took.
+const MANY: u64 = 1 << 13;
 
 /// Most buckets that are kept in a list: a histogram of so many takes 400 bytes.
 const FEW: usize = 24;
@@ -66,7 +68,7 @@ impl Default for Counts {
 
 impl PartialEq for Sketch {
     fn eq(&self, other: &Self) -> bool {
-        self.count == other.count && self.buckets().eq(other.buckets())
+        self.buckets().eq(other.buckets())
     }
 }
 
@@ -74,9 +76,24 @@ impl Eq for Sketch {}
 
 impl Sketch {
     /// Counts one value.
-    #[inline]
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "a few instructions, for each row of a question"
+    )]
     pub fn record(&mut self, value: u64) {
-        self.add_bucket(bucket_of(value), 1);
+        let bucket = bucket_of(value);
+        match &mut self.counts {
+            Counts::All(all) => add_to(all, usize::from(bucket), 1),
+            Counts::Few(_) | Counts::Pages(_) => self.record_early(bucket),
+        }
+    }
+
+    /// Counts a value of a bucket while there are few; not put where [`Self::record`] is called,
+    /// whose usual path is short.
+    #[inline(never)]
+    fn record_early(&mut self, bucket: u16) {
+        self.add_bucket(bucket, 1);
     }
 
     /// Counts `count` values of one bucket.
@@ -85,16 +102,19 @@ impl Sketch {
         if usize::from(bucket) >= BUCKETS || count == 0 {
             return; // no value has such a bucket
         }
-        self.count = self.count.saturating_add(count);
         match &mut self.counts {
             Counts::All(all) => add_to(all, usize::from(bucket), count),
             Counts::Pages(pages) => {
                 add_to_pages(pages, bucket, count);
+                self.count = self.count.saturating_add(count);
                 if self.count > MANY {
                     self.take_room();
                 }
             }
-            Counts::Few(_) => self.add_to_few(bucket, count),
+            Counts::Few(_) => {
+                self.count = self.count.saturating_add(count);
+                self.add_to_few(bucket, count);
+            }
         }
     }
 
@@ -134,7 +154,17 @@ impl Sketch {
 
     /// How many values were counted.
     pub fn count(&self) -> u64 {
-        self.count
+        match &self.counts {
+            Counts::Few(_) | Counts::Pages(_) => self.count,
+            Counts::All(all) => all
+                .iter()
+                .fold(0, |sum, count| u64::saturating_add(sum, *count)),
+        }
+    }
+
+    /// Says whether no value was counted.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
     /// The buckets that hold something, in order, with their counts.
@@ -158,7 +188,7 @@ impl Sketch {
 
     /// The value that `per_mille` of a thousand values do not exceed; `None` if there is none.
     pub fn quantile(&self, per_mille: u32) -> Option<u64> {
-        let wanted = u128::from(self.count) * u128::from(per_mille);
+        let wanted = u128::from(self.count()) * u128::from(per_mille);
         let rank = wanted.div_ceil(1000).max(1);
         let mut passed = 0u128;
         self.buckets().find_map(|(bucket, count)| {

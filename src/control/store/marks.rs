@@ -92,6 +92,25 @@ pub fn delete_all(connection: &Connection, gateway: &str) -> rusqlite::Result<()
     Ok(())
 }
 
+/// Forgets the marks of all records whose ids are below `id`.
+pub fn delete_below(connection: &Connection, id: RequestId) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM log_marks WHERE id < ?1", [id.0])?;
+    Ok(())
+}
+
+/// Forgets the marks of a gateway's records up to the one with this id.
+pub fn delete_oldest(
+    connection: &Connection,
+    gateway: &str,
+    last: RequestId,
+) -> rusqlite::Result<()> {
+    connection.execute(
+        "DELETE FROM log_marks WHERE gateway = ?1 AND id <= ?2",
+        params![gateway, last.0],
+    )?;
+    Ok(())
+}
+
 fn mark(row: &Row<'_>) -> rusqlite::Result<Mark> {
     Ok(Mark {
         feedback: row.get(0)?,

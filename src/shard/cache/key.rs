@@ -7,7 +7,7 @@
 //! * [`KeyParts`] borrows the parts of a request. [`KeyParts::print`] hashes them, without a copy.
 //! * [`KeyParts::matches`] compares them with the bytes of an entry, [`KeyParts::to_bytes`] makes
 //!   such bytes, when an answer is stored.
-//! * [`KeyParts::digests`] is what the record keeps, for `cache explain`.
+//! * [`KeyPrint::digests`] is what the record keeps, for `cache explain`.
 //!
 //! **Fields.** The credential is a part, whatever field holds it; so is what content codings the
 //! provider was offered. Of the other fields those are part of the key that choose a version, a
@@ -19,7 +19,7 @@
 //! gateway, provider, method, credential and coding remain: nobody reads another's answers by
 //! guessing a word, nor gets bytes that he cannot decode.
 
-use xxhash_rust::xxh3::{Xxh3, xxh3_128_with_seed};
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 use crate::{
     domain::cache::{KeyHash, Part, PartDigests},
@@ -76,8 +76,8 @@ impl std::fmt::Debug for KeySecret {
 pub struct KeyPrint {
     /// Of the whole key.
     pub hash: KeyHash,
-    /// Of the body alone.
-    body: u128,
+    /// Of each part, for the record.
+    pub digests: PartDigests,
 }
 
 /// The content codings that a provider was offered, as `emit.rs` writes them.
@@ -267,75 +267,73 @@ pub struct KeyParts<'a> {
     pub body: &'a [u8],
 }
 
+/// Room for the parts of most requests, the body aside.
+const ROW_BYTES: usize = 512;
+
 /// Bytes before each part: its number and its length.
 const PART_HEAD_BYTES: usize = 9;
 
 impl KeyParts<'_> {
-    /// Hashes the parts.
+    /// Hashes the parts, each by itself and all together.
     pub fn print(&self, secret: &KeySecret) -> KeyPrint {
-        let mut hasher = Xxh3::with_seed(secret.seed);
-        self.row(false, &mut |piece| hasher.update(piece));
-        let mut body = 0;
-        if self.has(Part::Body) {
-            // One call over the body is several times faster than a stream of pieces, and its
-            // hash serves the digests too.
-            body = xxh3_128_with_seed(self.body, secret.seed);
-            hasher.update(&(self.body.len() as u64).to_le_bytes());
-            hasher.update(&body.to_le_bytes());
+        // The parts are short, the body aside: one call over them in a row is several times faster
+        // than a stream of pieces.
+        let mut row = Vec::with_capacity(ROW_BYTES);
+        let mut digests = PartDigests::default();
+        for part in Part::ALL {
+            if part == Part::Body || !self.has(part) {
+                continue;
+            }
+            let head = row.len();
+            row.extend_from_slice(&[0; PART_HEAD_BYTES]);
+            let from = row.len();
+            self.pieces(part, &mut |piece| row.extend_from_slice(piece));
+            let bytes = row.get(from..).unwrap_or_default();
+            digests.set(part, xxh3_64_with_seed(bytes, secret.seed));
+            let written = part_head(part, bytes.len());
+            if let Some(place) = row.get_mut(head..from) {
+                place.copy_from_slice(&written);
+            }
         }
-        let [high, low] = halves(hasher.digest128());
+        if self.has(Part::Body) {
+            let body = xxh3_128_with_seed(self.body, secret.seed);
+            let [_, low] = halves(body);
+            digests.set(Part::Body, low);
+            row.extend_from_slice(&(self.body.len() as u64).to_le_bytes());
+            row.extend_from_slice(&body.to_le_bytes());
+        }
+        let [high, low] = halves(xxh3_128_with_seed(&row, secret.seed));
         let hash = KeyHash::new(high, low);
-        KeyPrint { hash, body }
+        KeyPrint { hash, digests }
     }
 
     /// The whole key as bytes, for an entry.
     pub fn to_bytes(&self) -> Box<[u8]> {
         let mut length = 0;
-        self.row(true, &mut |piece| length += piece.len());
+        self.row(&mut |piece| length += piece.len());
         let mut bytes = Vec::with_capacity(length);
-        self.row(true, &mut |piece| bytes.extend_from_slice(piece));
+        self.row(&mut |piece| bytes.extend_from_slice(piece));
         bytes.into_boxed_slice()
     }
 
     /// Says whether `key` is this request's, byte for byte.
     pub fn matches(&self, key: &[u8]) -> bool {
         let mut rest = Some(key);
-        self.row(true, &mut |piece| {
+        self.row(&mut |piece| {
             rest = rest.and_then(|rest| rest.strip_prefix(piece));
         });
         rest.is_some_and(<[u8]>::is_empty)
     }
 
-    /// A digest of each part.
-    pub fn digests(&self, secret: &KeySecret, print: &KeyPrint) -> PartDigests {
-        let mut digests = PartDigests::default();
+    /// Hands the whole row of bytes to `take`, piece by piece.
+    fn row(&self, take: &mut dyn FnMut(&[u8])) {
         for part in Part::ALL {
-            if part == Part::Body && self.has(part) {
-                let [_, low] = halves(print.body);
-                digests.set(part, low);
-            } else if self.has(part) {
-                let mut hasher = Xxh3::with_seed(secret.seed);
-                self.pieces(part, &mut |piece| hasher.update(piece));
-                digests.set(part, hasher.digest());
-            }
-        }
-        digests
-    }
-
-    /// Hands the whole row of bytes to `take`, piece by piece; without the body's own bytes where
-    /// they are not wanted.
-    fn row(&self, body: bool, take: &mut dyn FnMut(&[u8])) {
-        for part in Part::ALL {
-            if !self.has(part) || part == Part::Body && !body {
+            if !self.has(part) {
                 continue;
             }
-            let mut length = 0u64;
-            self.pieces(part, &mut |piece| length += piece.len() as u64);
-            let mut head = [0; PART_HEAD_BYTES];
-            let [number, length_bytes @ ..] = &mut head;
-            *number = part as u8;
-            *length_bytes = length.to_le_bytes();
-            take(&head);
+            let mut length = 0;
+            self.pieces(part, &mut |piece| length += piece.len());
+            take(&part_head(part, length));
             self.pieces(part, take);
         }
     }
@@ -392,6 +390,14 @@ impl KeyParts<'_> {
             Part::Body => take(self.body),
         }
     }
+}
+
+fn part_head(part: Part, length: usize) -> [u8; PART_HEAD_BYTES] {
+    let mut head = [0; PART_HEAD_BYTES];
+    let [number, length_bytes @ ..] = &mut head;
+    *number = part as u8;
+    *length_bytes = (length as u64).to_le_bytes();
+    head
 }
 
 fn halves(hash: u128) -> [u64; 2] {

@@ -1,11 +1,10 @@
 //! Stages 6 and 7 of an exchange: leave to go on, under limits on requests, tokens and cost, and
 //! what is given back of it.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use super::{Errand, Stopped, step::Step};
 use crate::{
-    domain::{outcome::Outcome, usage::Usage},
     handoff::counters::Plain,
     http::head::Method,
     provider::{dialect::Dialect, price::Dearest},
@@ -16,15 +15,21 @@ use crate::{
             Actual, LIFE, Permit, Refusal as Refused, Standings, Why, bound, desk::Hold, estimate,
             post,
         },
-        record::Draft,
+        record::{Costed, Draft},
         reply::Refusal,
+        retry::{ATTEMPTS_MAX, WAIT_MAX},
     },
     snapshot::limits::{Claim, CostBound, Facts, Measure, NoBound, Rules, Scope, TokenGuess},
 };
 
-/// The leave of one step. Dropped, it ends as it should: given back where nothing was sent.
+/// The leave of one step. Dropped, it ends as it should: what may have been used stays reserved,
+/// and all else is given back but the request itself.
 pub(super) struct Leave {
     holds: Vec<Hold>,
+    /// An attempt is on its way, or ended without an answer: something may be used.
+    at_risk: Cell<bool>,
+    /// One of its limits is hard.
+    hard: bool,
     /// The model by its normalised name, to learn how many tokens its requests have.
     model: Box<str>,
     body_bytes: u64,
@@ -53,28 +58,30 @@ pub(super) async fn reserve(
     let known = shard
         .models
         .find(&snapshot.prices, &step.provider.slug, &draft.model);
+    let rules =
+        |pick: fn(&Rules) -> bool| pick(of_gateway) || budget.is_some_and(|(_, rules)| pick(rules));
     let mut leave = Leave {
         holds: Vec::new(),
+        at_risk: Cell::new(false),
+        hard: rules(Rules::has_hard),
         model: known.name.clone(),
         body_bytes: draft.request_bytes,
         max_tokens: draft.max_tokens,
     };
     let model = String::from_utf8_lossy(&draft.model).into_owned();
     let metadata = draft.metadata.clone();
-    let rules =
-        |pick: fn(&Rules) -> bool| pick(of_gateway) || budget.is_some_and(|(_, rules)| pick(rules));
     let facts = Facts {
         key: step.caller.key.map(|key| &*key.name),
         metadata: &metadata,
         provider: &step.provider.slug,
         model: &model,
         model_name: &known.name,
-        tokens: if rules(Rules::counts_tokens) {
+        tokens: if rules(Rules::counts_tokens) && !is_free(step) {
             shard.ledger.estimates.tokens(&leave.request())
         } else {
             TokenGuess::default()
         },
-        bound: if rules(Rules::has_hard) {
+        bound: if leave.hard {
             let dearest = known.price.and_then(|place| snapshot.prices.dearest(place));
             cost_bound(step, body, draft, dearest.as_ref())
         } else {
@@ -85,16 +92,15 @@ pub(super) async fn reserve(
     let gateway = Scope::Gateway(draft.gateway);
     let lists = [Some((gateway, of_gateway)), budget];
     let mut standings = Standings::default();
-    for (place, (scope, rules)) in lists
-        .into_iter()
-        .enumerate()
-        .filter_map(|(n, l)| Some((n, l?)))
-    {
+    for (place, list) in lists.into_iter().enumerate() {
+        let Some((scope, rules)) = list else {
+            continue;
+        };
         let mut claims: Vec<Claim> = Vec::new();
         let claimed = rules.claim(scope, &facts, &mut claims);
         claimed.map_err(|why| {
             shard.count(Plain::Limited);
-            no_bound(&why, rules, &facts)
+            no_bound(why, rules, &facts)
         })?;
         // A request of the caller's counts once, however many steps it has.
         claims.retain(|claim| !(errand.admitted && claim.measure == Measure::Requests));
@@ -111,6 +117,9 @@ pub(super) async fn reserve(
         leave.holds.push(shard.ledger.desk.hold(&permit));
     }
     errand.admitted = true;
+    for hold in &mut leave.holds {
+        hold.note_admitted();
+    }
     if let Some((policy, state)) = standings.rate_limit() {
         draft.limits = Some(Box::new((policy, state)));
     }
@@ -125,6 +134,8 @@ async fn ask(
     draft: &mut Draft<'_>,
 ) -> Result<Result<Permit, Refused>, Stopped> {
     let shard = errand.shard;
+    // What an earlier step gave back is there for this one.
+    post::pump(shard);
     let started = shard.clock.now();
     let waiting = post::ask(shard, claims, life, undoable);
     let peer = &mut *errand.peer;
@@ -136,14 +147,30 @@ async fn ask(
     match answered {
         Ok(answer) => Ok(answer),
         Err(Interrupt::Gone) => Err(Stopped::Gone),
-        Err(Interrupt::Late) => Err(Refusal::limits_unavailable().into()),
+        Err(Interrupt::Late) => {
+            shard.count(Plain::Limited);
+            Err(Refusal::limits_unavailable().into())
+        }
     }
 }
 
-/// How long the exchange can take.
+/// How long the step can take, all its attempts and the waits between them.
 fn life(step: &Step<'_, '_>) -> Duration {
     let total = step.provider.total_timeout;
-    if total.is_zero() { LIFE } else { total * 2 }
+    // What follows a switch of protocols has no end of its own.
+    if total.is_zero() || step.route.upgrade.is_some() {
+        return LIFE;
+    }
+    (total + WAIT_MAX) * u32::from(ATTEMPTS_MAX) * 2
+}
+
+/// Says whether the request uses nothing that is counted or paid, by its method.
+fn is_free(step: &Step<'_, '_>) -> bool {
+    let reads = matches!(
+        step.head.method,
+        Method::Get | Method::Head | Method::Options
+    );
+    reads && step.route.upgrade.is_none()
 }
 
 fn cost_bound(
@@ -155,10 +182,7 @@ fn cost_bound(
     if step.route.upgrade.is_some() {
         return CostBound::Unbounded;
     }
-    if matches!(
-        step.head.method,
-        Method::Get | Method::Head | Method::Options
-    ) {
+    if is_free(step) {
         return CostBound::AtMost(0);
     }
     let dialect: Dialect = step.route.dialect;
@@ -173,7 +197,7 @@ fn cost_bound(
     bound::bound(dearest, &request)
 }
 
-fn no_bound(why: &NoBound, rules: &Rules, facts: &Facts<'_>) -> Refusal {
+fn no_bound(why: NoBound, rules: &Rules, facts: &Facts<'_>) -> Refusal {
     let message = rules
         .rule(why.rule)
         .map(|rule| rule.spend_message(facts.provider, facts.model));
@@ -182,7 +206,7 @@ fn no_bound(why: &NoBound, rules: &Rules, facts: &Facts<'_>) -> Refusal {
     } else {
         "what the request can cost has no known bound, and the limit is hard: send max_tokens, and no media by address or tools that run at the provider"
     };
-    Refusal::spend_limited(message.unwrap_or_default(), why, None)
+    Refusal::spend_limited(&message.unwrap_or_default(), why, None)
 }
 
 fn refusal(refused: &Refused, rules: &Rules, facts: &Facts<'_>) -> Refusal {
@@ -199,7 +223,7 @@ fn refusal(refused: &Refused, rules: &Rules, facts: &Facts<'_>) -> Refusal {
             } else {
                 "the limit is reached, or what is left is less than the request may cost"
             };
-            Refusal::spend_limited(message.unwrap_or_default(), why, after)
+            Refusal::spend_limited(&message.unwrap_or_default(), why, after)
         }
         Why::Limit | Why::TooLarge => {
             let rule = rules.rule(refused.rule).map(ToString::to_string);
@@ -217,47 +241,88 @@ impl Leave {
         }
     }
 
-    /// The request goes out: from here on something may be used.
-    pub(super) fn note_sent(&mut self) {
-        for hold in &mut self.holds {
-            hold.note_sent();
-        }
+    /// Raised by an attempt before its request goes out.
+    pub(super) fn at_risk(&self) -> &Cell<bool> {
+        &self.at_risk
     }
 
-    /// Ends it where no answer came through. Dropped, a hold says itself whether anything was sent.
-    pub(super) fn end_failed(self, errand: &Errand<'_, '_>, outcome: Outcome) {
-        let refused = matches!(outcome, Outcome::ClientError | Outcome::UpstreamError);
-        for hold in self.holds {
-            if refused {
-                hold.settle(Actual::NOTHING);
-            }
-        }
+    /// Says whether an attempt was made of which nobody knows what it used.
+    pub(super) fn is_at_risk(&self) -> bool {
+        self.at_risk.get()
+    }
+
+    /// What was attempted used nothing: it reached nobody, or the provider refused it.
+    pub(super) fn nothing_used(&self) {
+        self.at_risk.set(false);
+    }
+
+    /// Ends it without an answer.
+    pub(super) fn end(self, errand: &Errand<'_, '_>) {
+        drop(self);
         post::pump(errand.shard);
     }
 
-    /// Ends it with what was used.
+    /// Ends it with what an answer of that status used.
     pub(super) fn settle(
         mut self,
         errand: &Errand<'_, '_>,
-        outcome: Outcome,
-        usage: &Usage,
-        cost: Option<u64>,
+        step: &Step<'_, '_>,
+        status: u16,
+        cost: &Costed,
     ) {
         let shard = errand.shard;
+        let usage = &cost.metered.usage;
         let tokens = estimate::counted(usage);
-        let refused = matches!(outcome, Outcome::ClientError | Outcome::UpstreamError);
-        let actual = if refused && tokens.is_none() {
-            // The provider's own refusals cost nothing.
-            Actual::NOTHING
-        } else {
-            Actual { tokens, cost }
-        };
         if tokens.is_some() {
             shard.ledger.estimates.learn(&self.request(), usage);
         }
+        let actual = if status >= 400 && tokens.is_none() {
+            // The provider's own refusals cost nothing.
+            Actual::NOTHING
+        } else {
+            Actual {
+                tokens,
+                cost: cost.cost,
+                list_cost: self.list_cost(errand, step, cost),
+            }
+        };
         for hold in self.holds.drain(..) {
             hold.settle(actual);
         }
         post::pump(shard);
+    }
+
+    /// What hard limits count: the price that the operator knows, also where the caller says
+    /// another one.
+    fn list_cost(
+        &self,
+        errand: &Errand<'_, '_>,
+        step: &Step<'_, '_>,
+        cost: &Costed,
+    ) -> Option<u64> {
+        if !self.hard || step.wishes.custom_cost.is_none() {
+            return cost.cost;
+        }
+        let place = cost.model.as_ref().and_then(|model| model.price);
+        let Some(place) = place else {
+            // Only a rule that allows what has no price lets this pass.
+            return cost.cost;
+        };
+        let usage = &cost.metered.usage;
+        if usage.is_unknown() {
+            return None;
+        }
+        let priced = errand.snapshot.prices.at(place, usage)?;
+        priced.prices.cost(usage).map(|cost| cost.0)
+    }
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        if self.at_risk.get() {
+            for hold in &mut self.holds {
+                hold.note_sent();
+            }
+        }
     }
 }

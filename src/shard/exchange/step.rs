@@ -9,7 +9,8 @@ use super::{
     Ended, Errand, Stopped,
     answer::{self, Answered},
     cached::{self, Keep, Looked},
-    limits,
+    key_turn::KeyTurn,
+    limits::{self, Leave},
 };
 use crate::{
     domain::outcome::Outcome,
@@ -31,6 +32,7 @@ use crate::{
         upstream::{
             attempt::{self, Answer, Ask, AttemptError},
             host::Host,
+            keys::is_of_key,
         },
     },
     snapshot::{OnDisconnect, Provider},
@@ -70,7 +72,7 @@ pub(super) async fn run<'a>(
         provider, route, ..
     } = *step;
     let bounds = super::bounds(errand.snapshot);
-    let mut keep = match cached::look(errand, step, body, draft, *body_read).await? {
+    let keep = match cached::look(errand, step, body, draft, *body_read).await? {
         Looked::Ended(ended) => return Ok(Some(ended)),
         Looked::Miss(keep) => keep,
     };
@@ -79,14 +81,8 @@ pub(super) async fn run<'a>(
     let tries = Tries::of(step.wishes, &errand.gateway.retry, repeatable);
     let host = shard.hosts.find(&route.origin, shard.clock.now());
     let mut out = shard.buffers.small();
-    write_request(
-        &mut out,
-        step.head,
-        route,
-        &host.authority,
-        step.caller,
-        body,
-    );
+    let mut turn = KeyTurn::of(shard, route, draft);
+    write_request(&mut out, step, &host.authority, turn.place(), body);
     let end =
         (!provider.total_timeout.is_zero()).then(|| draft.received.after(provider.total_timeout));
     let mut number = 0;
@@ -100,64 +96,49 @@ pub(super) async fn run<'a>(
             head: &out,
             http2: provider.http2 && route.upgrade.is_none(),
             connect: limited(provider.connect_timeout),
+            patient: limit.is_none_or(|limit| limit >= provider.connect_timeout),
             first_byte: limited(provider.first_byte_timeout),
             end: earlier(end, own_end),
             bounds: &bounds,
             interim: errand.request.version == Version::Http11,
+            at_risk: leave.as_ref().map(Leave::at_risk),
         };
         let stays = stays(errand, body, keep.as_ref());
         errand.peer.inlet.go_on(stays);
         let answer = attempt::attempt(shard, errand.peer, &host, &ask, body, draft).await;
         errand.peer.inlet.go_on(None);
         draft.end_scan();
-        if draft.sent.is_some()
-            && let Some(leave) = &mut leave
+        if let (Err(error), Some(leave)) = (&answer, &leave)
+            && !error.may_have_worked()
         {
-            leave.note_sent();
+            leave.nothing_used();
+        }
+        if let Ok(answer) = &answer {
+            turn.note(shard, step, answer);
         }
         let failed = if last_try && step.last {
             Err(answer.map_err(stopped)?)
         } else {
             // Boxed, like everything rare.
-            Box::pin(judge(errand, step, &tries, number, answer, draft)).await?
+            let facts = TryFacts {
+                number,
+                leave: leave.as_ref(),
+                other_key: turn.has_other(shard),
+            };
+            Box::pin(judge(errand, step, &tries, &facts, answer, draft)).await?
         };
         let failed = match failed {
             Ok(failed) => failed,
             Err(answer) => {
                 shard.buffers.give_back(out);
-                // The body is part of the key of what is kept.
-                if keep.is_none()
-                    && let Body::Whole(body) = body
-                {
-                    shard.buffers.give_back(std::mem::take(body));
-                }
-                *body_read |= answer.request_whole;
                 let pace = Pace {
                     idle: provider.idle_timeout,
                     end,
                 };
-                let mut keeping = None;
-                let answered = answer::relay_answer(
-                    errand,
-                    step,
-                    body,
-                    answer,
-                    &pace,
-                    draft,
-                    *body_read,
-                    keep.take(),
-                    &mut keeping,
+                let ended = relay_and_settle(
+                    errand, step, body, answer, &pace, draft, body_read, keep, leave, &host,
                 )
                 .await?;
-                let ended = ended(errand, step, answered, &host, draft);
-                if let Some(leave) = leave {
-                    let cost = &ended.cost;
-                    leave.settle(errand, ended.outcome, &cost.metered.usage, cost.cost);
-                }
-                if let Some(keeping) = keeping {
-                    let Ended { outcome, cost, .. } = &ended;
-                    keeping.end(step, body, draft, *outcome, cost);
-                }
                 return Ok(Some(ended));
             }
         };
@@ -173,7 +154,7 @@ pub(super) async fn run<'a>(
                 keep.failed();
             }
             if let Some(leave) = leave {
-                leave.end_failed(errand, failed.outcome);
+                leave.end(errand);
             }
             return Ok(None);
         };
@@ -184,7 +165,72 @@ pub(super) async fn run<'a>(
         if let Body::Whole(bytes) = body {
             draft.request_piece(shard, bytes);
         }
+        if turn.next(shard, draft) {
+            out.clear();
+            write_request(&mut out, step, &host.authority, turn.place(), body);
+        }
+        if leave.as_ref().is_some_and(Leave::is_at_risk) {
+            // What the last attempt may have used stays reserved; this one needs leave of its own.
+            if let Some(leave) = leave.take() {
+                leave.end(errand);
+            }
+            leave = Box::pin(limits::reserve(errand, step, body, draft)).await?;
+        }
     }
+}
+
+/// Relays an answer, and settles what it used.
+#[expect(clippy::too_many_arguments, reason = "what an answer ends, each once")]
+async fn relay_and_settle<'a>(
+    errand: &mut Errand<'_, 'a>,
+    step: &Step<'_, 'a>,
+    body: &mut Body,
+    answer: Answer,
+    pace: &Pace,
+    draft: &mut Draft<'a>,
+    body_read: &mut bool,
+    keep: Option<Keep>,
+    leave: Option<Leave>,
+    host: &Host,
+) -> Result<Ended, Stopped> {
+    // The body is part of the key of what is kept.
+    if keep.is_none()
+        && let Body::Whole(body) = body
+    {
+        errand.shard.buffers.give_back(std::mem::take(body));
+    }
+    *body_read |= answer.request_whole;
+    let mut keeping = None;
+    let answered = answer::relay_answer(
+        errand,
+        step,
+        body,
+        answer,
+        pace,
+        draft,
+        *body_read,
+        keep,
+        &mut keeping,
+    )
+    .await?;
+    let ended = ended(errand, step, answered, host, draft);
+    if let Some(leave) = leave {
+        leave.settle(errand, step, draft.status, &ended.cost);
+    }
+    if let Some(keeping) = keeping {
+        let Ended { outcome, cost, .. } = &ended;
+        keeping.end(step, body, draft, *outcome, cost);
+    }
+    Ok(ended)
+}
+
+/// What an attempt is judged by besides its answer.
+struct TryFacts<'l> {
+    /// Its number, from 0.
+    number: u8,
+    leave: Option<&'l Leave>,
+    /// The provider has another key that may be better off.
+    other_key: bool,
 }
 
 /// What says whether an attempt goes on though its caller has gone: others wait for its answer, or the gateway
@@ -212,11 +258,12 @@ async fn judge(
     errand: &mut Errand<'_, '_>,
     step: &Step<'_, '_>,
     tries: &Tries,
-    number: u8,
+    facts: &TryFacts<'_>,
     answer: Result<Answer, AttemptError>,
     draft: &mut Draft<'_>,
 ) -> Result<Result<Failed, Answer>, Stopped> {
     let shard = errand.shard;
+    let number = facts.number;
     let answer = match answer {
         Ok(answer) => answer,
         Err(error @ (AttemptError::Gone | AttemptError::Body(_))) => return Err(stopped(error)),
@@ -243,8 +290,10 @@ async fn judge(
         }
     };
     let seconds = shard.clock.unix_micros(shard.clock.now()) / 1_000_000;
-    let asked = retry::asked_wait(&head, seconds);
-    let wait = retry::is_retried(head.status)
+    // What is about a key is not about the next one: that is tried, and does not wait for this one.
+    let next_key = facts.other_key && is_of_key(head.status);
+    let asked = retry::asked_wait(&head, seconds).filter(|_| !next_key);
+    let wait = (next_key || retry::is_retried(head.status))
         .then(|| tries.wait(number, asked))
         .flatten();
     let again = number + 1 < tries.max && wait.is_some();
@@ -256,6 +305,9 @@ async fn judge(
     draft.status = status;
     draft.error = format!("the provider answered with status {status}");
     note_head(&head, draft);
+    if let Some(leave) = facts.leave {
+        leave.nothing_used();
+    }
     let (passage, _) = Passage::of(head.framing, Version::Http11);
     let keep_alive = head.keep_alive && answer.request_whole;
     take_in(errand, step, answer, passage, keep_alive, draft).await?;
@@ -359,14 +411,14 @@ fn earlier<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
     }
 }
 
-fn write_request(
-    out: &mut Vec<u8>,
-    head: &RequestHead<'_>,
-    route: &Route<'_>,
-    authority: &str,
-    caller: &Caller<'_>,
-    body: &Body,
-) {
+fn write_request(out: &mut Vec<u8>, step: &Step<'_, '_>, authority: &str, key: usize, body: &Body) {
+    let Step {
+        head,
+        route,
+        caller,
+        ..
+    } = *step;
+    let added = route.added_with(key);
     let framing = match (body, head.framing) {
         (Body::Whole(bytes), framing) if !bytes.is_empty() || framing != RequestFraming::None => {
             Framing::Length(bytes.len() as u64)
@@ -385,7 +437,7 @@ fn write_request(
         path: &route.path,
         authority,
         framing,
-        added: &route.added,
+        added: &added,
         upgrade: route.upgrade.as_ref().map(route::UpgradeRoute::as_emit),
     };
     let keep = |field: &Field<'_>| {

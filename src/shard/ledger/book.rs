@@ -308,7 +308,10 @@ impl Book {
         let amount = match (end, held.measure) {
             (End::Released, _) | (End::Forgotten, Measure::Tokens) => 0,
             (End::Settled(actual), Measure::Tokens) => actual.tokens.unwrap_or(held.amount),
-            (End::Settled(actual), Measure::Cost) => actual.cost.unwrap_or(held.amount),
+            (End::Settled(actual), Measure::Cost) if held.hard => {
+                actual.list_cost.unwrap_or(held.amount)
+            }
+            (End::Settled(actual), Measure::Cost) => actual.cost.unwrap_or(0),
             (End::Settled(_) | End::Forgotten, Measure::Requests)
             | (End::Forgotten, Measure::Cost) => held.amount,
         };

@@ -28,6 +28,8 @@ pub struct Desk {
 struct Inner {
     next: u64,
     waiting: HashMap<u64, Slot>,
+    /// Questions that no answer has come to, whether or not anybody still waits for it.
+    unanswered: usize,
     ends: VecDeque<(PermitId, Ending)>,
 }
 
@@ -61,6 +63,7 @@ impl Desk {
         let mut inner = self.inner.borrow_mut();
         let number = inner.next;
         inner.next += 1;
+        inner.unanswered += 1;
         inner.waiting.insert(number, Slot::default());
         Waiting {
             desk: Rc::clone(self),
@@ -71,6 +74,7 @@ impl Desk {
     /// Hands an answer to who waits for it. What nobody waits for is given back.
     pub fn answered(&self, answer: &Answer) {
         let mut inner = self.inner.borrow_mut();
+        inner.unanswered = inner.unanswered.saturating_sub(1);
         if let Some(slot) = inner.waiting.get_mut(&answer.ticket.number) {
             slot.result = Some(answer.result);
             if let Some(waker) = slot.waker.take() {
@@ -86,13 +90,19 @@ impl Desk {
         Hold {
             desk: Rc::clone(self),
             permit: permit.id,
-            sent: false,
+            stage: HoldStage::Granted,
         }
     }
 
     /// Says whether a permit has ended that its owner has not heard of.
     pub fn owes(&self) -> bool {
         !self.inner.borrow().ends.is_empty()
+    }
+
+    /// Says whether nothing is owed, and no answer is to come that may bring something.
+    pub fn is_settled(&self) -> bool {
+        let inner = self.inner.borrow();
+        inner.unanswered == 0 && inner.ends.is_empty()
     }
 
     /// The next permit that has ended, for its owner ([`PermitId::shard`]).
@@ -154,20 +164,36 @@ impl Drop for Waiting {
     }
 }
 
-/// A permit in the hands of an exchange. Dropped, it ends: as if it had never been before the
-/// request was sent, and with unknown usage after that.
+/// A permit in the hands of an exchange. Dropped, it ends: as if it had never been until the request
+/// is admitted, as a request that used nothing until it is sent, and with unknown usage after that.
 #[derive(Debug)]
 pub struct Hold {
     desk: Rc<Desk>,
     /// `None`: nothing is owed.
     permit: Option<PermitId>,
-    sent: bool,
+    stage: HoldStage,
+}
+
+/// How far the request of a hold has come.
+#[derive(Debug, Clone, Copy)]
+enum HoldStage {
+    /// Another owner may still refuse it.
+    Granted,
+    /// It counts as a request, whatever comes of it.
+    Admitted,
+    /// Something may have been used.
+    Sent,
 }
 
 impl Hold {
+    /// Notes that all owners have agreed: the request counts from here on.
+    pub fn note_admitted(&mut self) {
+        self.stage = HoldStage::Admitted;
+    }
+
     /// Notes that something may be used from here on.
     pub fn note_sent(&mut self) {
-        self.sent = true;
+        self.stage = HoldStage::Sent;
     }
 
     /// Ends it with what was used.
@@ -190,10 +216,10 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.end(if self.sent {
-            Ending::Settle(Actual::default())
-        } else {
-            Ending::Release
+        self.end(match self.stage {
+            HoldStage::Granted => Ending::Release,
+            HoldStage::Admitted => Ending::Settle(Actual::NOTHING),
+            HoldStage::Sent => Ending::Settle(Actual::default()),
         });
     }
 }
@@ -276,9 +302,12 @@ mod tests {
         let result = Ok(free);
         desk.answered(&Answer { ticket, result });
         drop(desk.hold(&free));
+        assert!(!desk.is_settled());
         let released = [1, 2].map(|number| (PermitId::new(2, number), Ending::Release));
         assert_eq!(ends(&desk), released);
         assert!(desk.inner.borrow().waiting.is_empty());
+        // All three questions were answered; the hold of nothing owes nothing.
+        assert!(desk.is_settled());
     }
 
     #[test]
@@ -286,7 +315,7 @@ mod tests {
         let desk = Desk::new(1);
         let used = Actual {
             tokens: Some(5),
-            cost: None,
+            ..Actual::default()
         };
         desk.hold(&permit(1)).settle(used);
         desk.hold(&permit(2)).release();
@@ -294,11 +323,15 @@ mod tests {
         let mut sent = desk.hold(&permit(4));
         sent.note_sent();
         drop(sent);
+        let mut unsent = desk.hold(&permit(5));
+        unsent.note_admitted();
+        drop(unsent);
         let all = [
             (1, Ending::Settle(used)),
             (2, Ending::Release),
             (3, Ending::Release),
             (4, Ending::Settle(Actual::default())),
+            (5, Ending::Settle(Actual::NOTHING)),
         ]
         .map(|(number, ending)| (PermitId::new(2, number), ending));
         assert_eq!(desk.take_end(), Some(all[0]));

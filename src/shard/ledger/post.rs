@@ -207,6 +207,13 @@ pub fn tick(shard: &Rc<Shard>) {
     pump(shard);
 }
 
+/// Says whether nothing is on its way: no question is open, and no permit is out that this shard
+/// owns or has to give back.
+pub fn is_settled(shard: &Shard) -> bool {
+    let ledger = &shard.ledger;
+    ledger.desk.is_settled() && ledger.outstanding().0 == 0 && shard.mesh.has_sent_all()
+}
+
 /// Hands all that is left to the journal, due or not: at the end.
 pub fn finish(shard: &Rc<Shard>) {
     pump(shard);
@@ -235,6 +242,6 @@ fn write_down(shard: &Rc<Shard>) {
 }
 
 fn now(shard: &Shard) -> Now {
-    let moment = shard.clock.now();
+    let moment = shard.clock.steady();
     Now::of_moment(&shard.clock, moment)
 }

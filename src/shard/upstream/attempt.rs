@@ -1,6 +1,7 @@
 //! One try of an exchange at one host: the request goes out, the answer's head comes back.
 
 use std::{
+    cell::Cell,
     future::{Future as _, poll_fn},
     io,
     pin::pin,
@@ -10,6 +11,7 @@ use std::{
 };
 
 use super::{
+    breaker::Failure,
     connect::{ConnectError, Connection, Dialer},
     h2::{self, Lease, call::Call},
     host::Host,
@@ -42,6 +44,14 @@ pub enum AttemptError {
     /// No connection.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// It could not be reached a moment ago, so it is not tried now.
+    #[error("{host} could not be reached a moment ago; it is tried again in {} s", wait.as_secs() + 1)]
+    Unreachable {
+        /// The name and port.
+        host: Box<str>,
+        /// Until it is tried again.
+        wait: Duration,
+    },
     /// The connection broke, or ended, before the answer's head was complete.
     #[error("{host} closed the connection before it answered{detail}")]
     Closed {
@@ -81,10 +91,23 @@ pub enum AttemptError {
 }
 
 impl AttemptError {
+    /// Says whether the provider may have worked on the request, if it went out.
+    pub fn may_have_worked(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::Unreachable { .. } | Self::Refused { .. } => false,
+            Self::Closed { .. }
+            | Self::Malformed { .. }
+            | Self::Timeout { .. }
+            | Self::Gone
+            | Self::Body(_) => true,
+        }
+    }
+
     /// What it counts as.
     fn ended(&self) -> Attempted {
         match self {
             Self::Connect(_) => Attempted::ConnectFailed,
+            Self::Unreachable { .. } => Attempted::Skipped,
             Self::Closed { .. } => Attempted::Closed,
             Self::Refused { .. } => Attempted::Refused,
             Self::Malformed { .. } => Attempted::Malformed,
@@ -156,6 +179,8 @@ pub struct Ask<'a> {
     pub http2: bool,
     /// Until a connection stands.
     pub connect: Duration,
+    /// That is the provider's own limit, which the request did not cut short.
+    pub patient: bool,
     /// From the request to the first byte of the answer.
     pub first_byte: Duration,
     /// When the whole exchange must be over.
@@ -164,6 +189,8 @@ pub struct Ask<'a> {
     pub bounds: &'a Bounds,
     /// The caller speaks HTTP/1.1, so interim answers may pass.
     pub interim: bool,
+    /// Raised before the first byte goes out: from then on the provider may work on it.
+    pub at_risk: Option<&'a Cell<bool>>,
 }
 
 /// Bodies up to this size go out in one send with their head.
@@ -262,6 +289,9 @@ async fn go(
     draft: &mut Draft<'_>,
     way: Way,
 ) -> Result<Answer, AttemptError> {
+    if let Some(at_risk) = ask.at_risk {
+        at_risk.set(true);
+    }
     match (way, request) {
         (Way::Http2(lease, _), Some(request)) => {
             Box::pin(h2::send::send_and_wait(
@@ -353,6 +383,11 @@ async fn dial(
     draft: &mut Draft<'_>,
 ) -> Result<Way, AttemptError> {
     let started = shard.clock.now();
+    let pass = host.breaker.pass(started);
+    let pass = pass.map_err(|wait| AttemptError::Unreachable {
+        host: host.authority.clone(),
+        wait,
+    })?;
     let ask_name = |host: &Host| {
         let question = Question::Resolve {
             shard: shard.number,
@@ -375,6 +410,7 @@ async fn dial(
     draft.waited_micros += shard.clock.now().micros_since(started);
     match dialed {
         Ok(Ok(mut connection)) => {
+            pass.connected();
             connection.open = Some(shard.upstream_open());
             shard.count(Plain::UpstreamConnects);
             if offer {
@@ -387,11 +423,30 @@ async fn dial(
         }
         Ok(Err(error)) => {
             shard.count(Plain::UpstreamConnectFailures);
+            let now = shard.clock.now();
+            pass.failed(error.failure(ask.patient), now, seed(shard, now));
             Err(error.into())
         }
-        Err(Interrupt::Gone) => Err(AttemptError::Gone),
-        Err(Interrupt::Late) => Err(timeout(host, ask)),
+        Err(interrupt) => {
+            let now = shard.clock.now();
+            let waited = Duration::from_micros(now.micros_since(started));
+            if waited >= IN_VAIN {
+                pass.failed(Failure::Refused, now, seed(shard, now));
+            }
+            Err(match interrupt {
+                Interrupt::Gone => AttemptError::Gone,
+                Interrupt::Late => timeout(host, ask),
+            })
+        }
     }
+}
+
+/// A connect that took longer than this when its caller gave up counts as one that failed: callers
+/// with less patience than the limit meet a dead provider too.
+const IN_VAIN: Duration = Duration::from_secs(1);
+
+fn seed(shard: &Shard, now: Moment) -> u64 {
+    shard.clock.unix_micros(now) ^ (shard.number as u64) << 56
 }
 
 async fn begin_sharing(

@@ -14,7 +14,10 @@ use std::{
 use monoio::net::TcpStream;
 use rustls::ClientConfig;
 
-use super::host::{Host, Lookup};
+use super::{
+    breaker::Failure,
+    host::{Host, Lookup},
+};
 use crate::shard::{
     Gauge,
     clock::{Clock, Deadlines},
@@ -44,6 +47,8 @@ pub enum ConnectError {
         host: Box<str>,
         /// What the resolver said.
         why: Box<str>,
+        /// It said nothing in time.
+        late: bool,
     },
     /// Every address refused or failed.
     #[error("cannot connect to {host}: {error}")]
@@ -75,6 +80,22 @@ impl ConnectError {
     /// Says whether time ran out, rather than something being refused.
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::Timeout { .. })
+    }
+
+    /// What it tells the breaker. `patient`: the time for it was the usual one.
+    pub(super) fn failure(&self, patient: bool) -> Failure {
+        match self {
+            // How long the system itself tries is nobody's to cut short.
+            Self::Connect { error, .. } if error.kind() == io::ErrorKind::TimedOut => Failure::Late,
+            Self::Timeout { .. } | Self::Resolve { late: true, .. } => {
+                if patient {
+                    Failure::Late
+                } else {
+                    Failure::CutShort
+                }
+            }
+            Self::Resolve { .. } | Self::Connect { .. } | Self::Tls { .. } => Failure::Refused,
+        }
     }
 }
 
@@ -136,6 +157,7 @@ impl Dialer<'_> {
                     return Err(ConnectError::Resolve {
                         host: host.origin.host.as_ref().into(),
                         why,
+                        late: false,
                     });
                 }
                 Lookup::Ask => self.ask(host),
@@ -152,6 +174,7 @@ impl Dialer<'_> {
         Err(ConnectError::Resolve {
             host: host.origin.host.as_ref().into(),
             why: "the name server does not answer".into(),
+            late: true,
         })
     }
 

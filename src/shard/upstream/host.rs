@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    breaker::Breaker,
     connect::Connection,
     h2::{Lease, Link},
 };
@@ -114,6 +115,12 @@ impl Hosts {
         }
     }
 
+    /// How many origins are not connected to because they could not be reached.
+    pub fn open_breakers(&self) -> usize {
+        let all = self.all.borrow();
+        all.values().filter(|host| host.breaker.is_open()).count()
+    }
+
     /// How many connections wait for an exchange.
     pub fn idle_count(&self) -> usize {
         let all = self.all.borrow();
@@ -140,6 +147,8 @@ pub struct Host {
     /// A connection is being opened that others wait to share.
     dialing: Cell<bool>,
     wait_for_dial: RefCell<Vec<Waker>>,
+    /// Stops connecting where that is in vain.
+    pub breaker: Rc<Breaker>,
     addresses: RefCell<Addresses>,
     /// Where in the list the last good connection was made, so that a dead first address is not
     /// tried by every connection.
@@ -195,6 +204,7 @@ impl Host {
             speaks_h2: Cell::new(None),
             dialing: Cell::new(false),
             wait_for_dial: RefCell::default(),
+            breaker: Rc::default(),
             addresses: RefCell::new(addresses),
             good: Cell::new(None),
         }

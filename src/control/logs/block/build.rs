@@ -1,18 +1,24 @@
 //! Makes blocks of records.
 
-use std::mem;
+use std::{mem, ops::Range};
 
 use rkyv::rancor::Failure;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     BLOCK_ROWS, HEAD_BYTES,
-    columns::{ArchivedColumns, Cells, Columns, NumberColumn, Source, TextColumn, is_coded},
+    columns::{
+        ArchivedColumns, Cells, Columns, Fixed, Number, NumberColumn, Source, TextColumn, id_of,
+        is_coded,
+    },
     head::{Column, Head, Zone},
     sum,
 };
 use crate::{
-    control::logs::frame::{self, FrameBuffer, HEADER_BYTES, Header, Kind, PAYLOAD_BYTES_MAX},
+    control::logs::frame::{
+        self, FrameBuffer, HEADER_BYTES, Header, Kind, PAYLOAD_BYTES_MAX, Rows,
+        packed::{Known, NumberPack, PackedRows, TextPack},
+    },
     domain::record::{ArchivedRecord, Record, TEXTS, Text},
 };
 
@@ -27,6 +33,8 @@ pub struct BlockBuilder {
     dictionaries: [Dictionary; TEXTS],
     zone: Zone,
     text_bytes: usize,
+    /// Room for a column on its way.
+    values: Vec<u64>,
 }
 
 impl Default for BlockBuilder {
@@ -36,6 +44,7 @@ impl Default for BlockBuilder {
             dictionaries: Default::default(),
             zone: Zone::NONE,
             text_bytes: 0,
+            values: Vec::new(),
         }
     }
 }
@@ -66,8 +75,94 @@ impl BlockBuilder {
         self.add(&Cells::from(record), |text| record.texts.get(text), journal);
     }
 
+    /// Takes in those of a frame's rows that are in `range`, for which there is room; the frame is of
+    /// journal number `journal`.
+    pub(in crate::control::logs) fn push_rows(
+        &mut self,
+        rows: &Rows<'_>,
+        range: Range<usize>,
+        journal: u64,
+    ) {
+        debug_assert!(range.len() <= self.room(), "the caller asks for room first");
+        match rows {
+            Rows::Archived(rows) => {
+                for row in rows.get(range).unwrap_or_default() {
+                    self.push_archived(row, journal);
+                }
+            }
+            Rows::Packed(rows) => self.push_packed(rows, range, journal),
+        }
+    }
+
+    /// Takes packed rows in, column by column.
+    fn push_packed(&mut self, rows: &PackedRows<'_>, range: Range<usize>, journal: u64) {
+        let from = self.len();
+        let range = range.start..range.end.min(rows.len()).min(range.start + self.room());
+        if range.is_empty() {
+            return;
+        }
+        let columns = &mut self.columns;
+        let values = &mut self.values;
+        let mut fixed = |fixed: Fixed, add: &mut dyn FnMut(&[u64])| {
+            values.clear();
+            rows.fixed(fixed).append(range.clone(), values);
+            add(values);
+        };
+        fixed(Fixed::IdHigh, &mut |high| {
+            columns.ids.extend(high.iter().map(|high| id_of(*high, 0)));
+        });
+        fixed(Fixed::IdLow, &mut |low| {
+            for (id, low) in columns.ids[from..].iter_mut().zip(low) {
+                id[8..].copy_from_slice(&low.to_be_bytes());
+            }
+        });
+        // What is too great for its place, which nobody writes, becomes 0.
+        fixed(Fixed::Flags, &mut |flags| {
+            let flags = flags.iter().map(|flags| u32::try_from(*flags).unwrap_or(0));
+            columns.flags.extend(flags);
+        });
+        fixed(Fixed::Status, &mut |statuses| {
+            let statuses = statuses
+                .iter()
+                .map(|status| u16::try_from(*status).unwrap_or(0));
+            columns.statuses.extend(statuses);
+        });
+        for (which, column) in [
+            (Fixed::Outcome, &mut columns.outcomes),
+            (Fixed::Step, &mut columns.steps),
+            (Fixed::Attempt, &mut columns.attempts),
+        ] {
+            fixed(which, &mut |values| {
+                column.extend(values.iter().map(|value| u8::try_from(*value).unwrap_or(0)));
+            });
+        }
+        for number in Number::ALL {
+            columns.numbers[number as usize].append(from, rows.numbers(number), range.clone());
+        }
+        for text in Text::ALL {
+            let column = &mut columns.texts[text as usize];
+            let before = column.bytes.len();
+            if is_coded(text) {
+                let dictionary = &mut self.dictionaries[text as usize];
+                dictionary.append(column, rows.texts(text), range.clone());
+            } else {
+                column.append_pack(rows.texts(text), range.clone());
+            }
+            self.text_bytes += column.bytes.len() - before;
+        }
+        let count = u32::try_from(range.len()).unwrap_or(0);
+        match columns.sources.last_mut() {
+            Some(source) if source.journal == journal => source.rows += count,
+            Some(_) | None => columns.sources.push(Source {
+                journal,
+                rows: count,
+            }),
+        }
+        self.zone.add_rows(columns, from);
+    }
+
     /// Takes a record in that lies in a row frame of journal number `journal`.
-    pub fn push_archived(&mut self, record: &ArchivedRecord, journal: u64) {
+    fn push_archived(&mut self, record: &ArchivedRecord, journal: u64) {
         self.add(&Cells::from(record), |text| record.texts.get(text), journal);
     }
 
@@ -202,6 +297,39 @@ impl NumberColumn {
         }
         self.values.push(number.unwrap_or(0));
     }
+
+    /// Says whether a row has the number.
+    pub(super) fn is_known(&self, row: usize) -> bool {
+        let word = self.known.get(row / 64);
+        word.is_some_and(|word| word >> (row % 64) & 1 == 1)
+    }
+
+    /// Appends the rows of `range`, the first of which becomes row `from`.
+    fn append(&mut self, from: usize, pack: &NumberPack<'_>, range: Range<usize>) {
+        let end = from + range.len();
+        self.known.resize(end.div_ceil(64), 0);
+        match pack.known() {
+            Known::None => self.values.resize(end, 0),
+            Known::All => {
+                pack.append(range, &mut self.values);
+                let mut row = from;
+                while row < end {
+                    let word_end = (row / 64 + 1) * 64;
+                    let bits = end.min(word_end) - row;
+                    self.known[row / 64] |= (u64::MAX >> (64 - bits)) << (row % 64);
+                    row += bits;
+                }
+            }
+            known @ Known::Some(_) => {
+                pack.append(range.clone(), &mut self.values);
+                for (row, place) in (from..end).zip(range) {
+                    let is_known = known.has(place);
+                    self.known[row / 64] |= u64::from(is_known) << (row % 64);
+                    self.values[row] *= u64::from(is_known);
+                }
+            }
+        }
+    }
 }
 
 impl TextColumn {
@@ -210,6 +338,19 @@ impl TextColumn {
         // A block's text is bounded far below: see `TEXT_BYTES`.
         self.ends
             .push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
+    }
+
+    /// Appends the texts of the rows of `range`.
+    fn append_pack(&mut self, pack: &TextPack<'_>, range: Range<usize>) {
+        if let TextPack::Empty = pack {
+            let end = self.ends.last().copied().unwrap_or(0);
+            self.ends.resize(self.ends.len() + range.len(), end);
+            return;
+        }
+        let mut start = pack.start_of(range.start);
+        for row in range {
+            self.append(pack.next(row, &mut start));
+        }
     }
 
     fn string(&self, index: u16) -> &[u8] {
@@ -232,6 +373,36 @@ const SLOTS: usize = 2 * BLOCK_ROWS;
 const _: () = assert!(BLOCK_ROWS < u16::MAX as usize && SLOTS.is_power_of_two());
 
 impl Dictionary {
+    /// Appends the codes of the rows of `range`: one look-up for each different text of a frame.
+    fn append(&mut self, column: &mut TextColumn, pack: &TextPack<'_>, range: Range<usize>) {
+        match pack {
+            TextPack::Empty | TextPack::Same(_) => {
+                let code = self.code(column, pack.next(range.start, &mut 0));
+                column.codes.resize(column.codes.len() + range.len(), code);
+            }
+            TextPack::Coded { strings, codes } => {
+                const UNKNOWN: u16 = u16::MAX;
+                let mut ours = [UNKNOWN; 256];
+                column.codes.reserve(range.len());
+                for theirs in codes.get(range).unwrap_or_default() {
+                    let place = &mut ours[usize::from(*theirs)];
+                    if *place == UNKNOWN {
+                        let text = strings.get(usize::from(*theirs)).copied();
+                        *place = self.code(column, text.unwrap_or_default());
+                    }
+                    column.codes.push(*place);
+                }
+            }
+            TextPack::Each { .. } => {
+                let mut start = pack.start_of(range.start);
+                for row in range {
+                    let code = self.code(column, pack.next(row, &mut start));
+                    column.codes.push(code);
+                }
+            }
+        }
+    }
+
     fn code(&mut self, column: &mut TextColumn, text: &[u8]) -> u16 {
         if column.ends.is_empty() {
             column.append(b""); // code 0

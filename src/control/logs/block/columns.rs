@@ -2,7 +2,7 @@
 
 use rkyv::{Archive, Serialize};
 
-use crate::domain::record::{ArchivedRecord, Record, TEXTS, Text};
+use crate::domain::record::{ArchivedRecord, Record, TEXTS, Text, Texts};
 
 /// The numbers of a record that have a column of 64 bits. Their order is part of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,30 @@ impl Number {
     ];
 }
 
+/// What every record has besides its numbers and texts, as numbers. Their order is part of the
+/// format of packed rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub(in crate::control::logs) enum Fixed {
+    /// The first 8 bytes of the id, as a big-endian number.
+    IdHigh = 0,
+    /// The last 8.
+    IdLow = 1,
+    /// [`Record::flags`].
+    Flags = 2,
+    /// [`Record::status`].
+    Status = 3,
+    /// [`Record::outcome`].
+    Outcome = 4,
+    /// [`Record::step`].
+    Step = 5,
+    /// [`Record::attempt`].
+    Attempt = 6,
+}
+
+/// How many there are.
+pub(in crate::control::logs) const FIXED: usize = 7;
+
 /// Says whether a text is kept once for all rows that share it. The others differ in almost every
 /// row, so that looking for a like one would be in vain.
 pub fn is_coded(text: Text) -> bool {
@@ -73,6 +97,7 @@ pub fn is_coded(text: Text) -> bool {
         | Text::Model
         | Text::ModelName
         | Text::Method
+        | Text::Path
         | Text::UserAgent
         | Text::Key
         | Text::RequestContentType
@@ -81,9 +106,7 @@ pub fn is_coded(text: Text) -> bool {
         | Text::Error
         | Text::PriceKey
         | Text::UsageDetail => true,
-        Text::Path | Text::Metadata | Text::EventId | Text::UpstreamRequestId | Text::CacheKey => {
-            false
-        }
+        Text::Metadata | Text::EventId | Text::UpstreamRequestId | Text::CacheKey => false,
     }
 }
 
@@ -127,16 +150,85 @@ pub struct Source {
     pub(super) rows: u32,
 }
 
-/// The fixed part of one record, whether it was read in place or not.
+/// One record but for its texts, whether it was read in place or not.
 #[derive(Debug)]
-pub(super) struct Cells {
+pub(in crate::control::logs) struct Cells {
     pub(super) id: [u8; 16],
-    pub(super) numbers: [Option<u64>; NUMBERS],
+    pub(in crate::control::logs) numbers: [Option<u64>; NUMBERS],
     pub(super) flags: u32,
     pub(super) status: u16,
     pub(super) outcome: u8,
     pub(super) step: u8,
     pub(super) attempt: u8,
+}
+
+impl Cells {
+    /// What is in each of [`Fixed`].
+    pub(in crate::control::logs) fn fixed(&self) -> [u64; FIXED] {
+        let id = u128::from_be_bytes(self.id);
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
+        let (high, low) = ((id >> 64) as u64, id as u64);
+        [
+            high,
+            low,
+            self.flags.into(),
+            self.status.into(),
+            self.outcome.into(),
+            self.step.into(),
+            self.attempt.into(),
+        ]
+    }
+
+    /// The way back. What is too great for its place, which nobody writes, becomes 0.
+    pub(in crate::control::logs) fn from_fixed(
+        [high, low, flags, status, outcome, step, attempt]: [u64; FIXED],
+        numbers: [Option<u64>; NUMBERS],
+    ) -> Self {
+        Self {
+            id: id_of(high, low),
+            numbers,
+            flags: u32::try_from(flags).unwrap_or(0),
+            status: u16::try_from(status).unwrap_or(0),
+            outcome: u8::try_from(outcome).unwrap_or(0),
+            step: u8::try_from(step).unwrap_or(0),
+            attempt: u8::try_from(attempt).unwrap_or(0),
+        }
+    }
+
+    /// The record with these texts.
+    pub(in crate::control::logs) fn record(&self, texts: Texts) -> Record {
+        let number = |number: Number| self.numbers[number as usize];
+        let always = |which| number(which).unwrap_or(0);
+        Record {
+            id: self.id,
+            at_micros: always(Number::At),
+            duration_micros: always(Number::Duration),
+            first_byte_micros: number(Number::FirstByte),
+            first_token_micros: number(Number::FirstToken),
+            overhead_micros: always(Number::Overhead),
+            status: self.status,
+            outcome: self.outcome,
+            step: self.step,
+            attempt: self.attempt,
+            flags: self.flags,
+            request_bytes: always(Number::RequestBytes),
+            response_bytes: always(Number::ResponseBytes),
+            tokens_input: number(Number::TokensInput),
+            tokens_output: number(Number::TokensOutput),
+            tokens_cache_read: number(Number::TokensCacheRead),
+            tokens_cache_write: number(Number::TokensCacheWrite),
+            tokens_cache_write_hour: number(Number::TokensCacheWriteHour),
+            tokens_reasoning: number(Number::TokensReasoning),
+            cost: number(Number::Cost),
+            price_table: always(Number::PriceTable),
+            texts,
+        }
+    }
+}
+
+/// The id whose first and last 8 bytes are these.
+pub(super) fn id_of(high: u64, low: u64) -> [u8; 16] {
+    (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
 }
 
 impl From<&Record> for Cells {

@@ -5,7 +5,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     BlockError, ColumnName,
-    columns::{Cells, NUMBERS, Number},
+    columns::{Cells, Columns, NUMBERS, Number},
 };
 use crate::domain::record::{TEXTS, Text, flag};
 
@@ -136,6 +136,54 @@ impl Zone {
         self.flags_any |= cells.flags;
         self.flags_all &= cells.flags;
         self.outcomes |= 1 << cells.outcome.min(31);
+    }
+}
+
+impl Zone {
+    /// Takes in the rows of `columns` from row `from` on.
+    pub(super) fn add_rows(&mut self, columns: &Columns, from: usize) {
+        let rows = columns.ids.len();
+        let added = |values: &[u64]| values.len() == rows;
+        debug_assert!(columns.numbers.iter().all(|column| added(&column.values)));
+        self.rows += u32::try_from(rows - from).unwrap_or(0);
+        for id in &columns.ids[from..] {
+            self.id_min = self.id_min.min(*id);
+            self.id_max = self.id_max.max(*id);
+        }
+        for (range, number) in [
+            (&mut self.at, Number::At),
+            (&mut self.duration, Number::Duration),
+            (&mut self.first_token, Number::FirstToken),
+            (&mut self.tokens_input, Number::TokensInput),
+            (&mut self.tokens_output, Number::TokensOutput),
+            (&mut self.cost, Number::Cost),
+        ] {
+            let column = &columns.numbers[number as usize];
+            for row in from..rows {
+                if column.is_known(row) {
+                    range.add(column.values[row]);
+                }
+            }
+        }
+        let input = &columns.numbers[Number::TokensInput as usize];
+        let output = &columns.numbers[Number::TokensOutput as usize];
+        for row in from..rows {
+            if input.is_known(row) || output.is_known(row) {
+                let total = input.values[row].saturating_add(output.values[row]);
+                self.tokens_total.add(total);
+            }
+        }
+        for status in &columns.statuses[from..] {
+            self.status.add(u64::from(*status));
+        }
+        for flags in &columns.flags[from..] {
+            self.unlogged += u32::from(flags & flag::UNLOGGED != 0);
+            self.flags_any |= flags;
+            self.flags_all &= flags;
+        }
+        for outcome in &columns.outcomes[from..] {
+            self.outcomes |= 1 << (*outcome).min(31);
+        }
     }
 }
 

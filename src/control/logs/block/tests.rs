@@ -3,7 +3,7 @@ use proptest::{collection::vec, option, prelude::*};
 use super::{build::BlockBuilder, *};
 use crate::{
     control::logs::frame::{self, FrameBuffer},
-    domain::record::{ArchivedRecord, flag},
+    domain::record::flag,
 };
 
 /// A block as it lies in a file: header and payload.
@@ -86,23 +86,36 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn records_come_back_from_their_block_as_they_were(records in vec(record(), 1..200)) {
+    fn records_come_back_from_their_block_as_they_were(
+        records in vec(record(), 1..200),
+        frame_rows in 1..100usize,
+    ) {
         let (header, payload) = block(&records);
         prop_assert_eq!(all(&header, &payload).unwrap(), &records[..]);
 
-        // The same from records that lie in a row frame, in a builder that was used before.
+        // The same from records that lie in row frames, in a builder that was used before.
         let boxes: Vec<Box<Record>> = records.iter().cloned().map(Box::new).collect();
-        let (rows, rows_header) = frame::encode_rows(&boxes, FrameBuffer::new()).unwrap();
-        let rows = &rows[64..64 + rows_header.length as usize];
-        let archived: &[ArchivedRecord] = frame::rows(&rows_header, rows).unwrap();
-        let mut builder = BlockBuilder::default();
-        builder.push(&records[0], 1);
-        finish(&mut builder);
-        for (n, record) in archived.iter().enumerate() {
-            builder.push_archived(record, n as u64 / 3);
+        for encode in [frame::encode_rows, frame::archive_rows] {
+            let mut builder = BlockBuilder::default();
+            builder.push(&records[0], 1);
+            finish(&mut builder);
+            for (journal, boxes) in boxes.chunks(frame_rows).enumerate() {
+                let (rows, rows_header) = encode(boxes, FrameBuffer::new()).unwrap();
+                let rows = &rows[64..64 + rows_header.length as usize];
+                let rows = frame::rows(&rows_header, rows).unwrap();
+                // As where a block ends within a frame.
+                let middle = boxes.len() / 3;
+                builder.push_rows(&rows, 0..middle, journal as u64);
+                builder.push_rows(&rows, middle..boxes.len(), journal as u64);
+            }
+            let (_, again) = finish(&mut builder);
+            let mut builder = BlockBuilder::default();
+            for (n, record) in records.iter().enumerate() {
+                builder.push(record, (n / frame_rows) as u64);
+            }
+            let (_, expected) = finish(&mut builder);
+            prop_assert!(again[..] == expected[..], "the same bytes");
         }
-        let (_, again) = finish(&mut builder);
-        prop_assert!(again[..] == payload[..], "the same bytes");
     }
 
     #[test]
@@ -157,10 +170,10 @@ proptest! {
 
 fn numbered(n: u64) -> Record {
     let model = format!("model-{}", n % 3);
-    let path = format!("/v1/{n}");
+    let request = format!("req_{n}");
     let mut texts: [&[u8]; TEXTS] = [b""; TEXTS];
     texts[Text::Model as usize] = model.as_bytes();
-    texts[Text::Path as usize] = path.as_bytes();
+    texts[Text::UpstreamRequestId as usize] = request.as_bytes();
     Record {
         id: u128::from(n).to_be_bytes(),
         at_micros: n,
@@ -204,8 +217,8 @@ fn columns_are_slices_with_a_dictionary_and_a_bitmap() {
             .eq([&b""[..], b"model-0", b"model-1", b"model-2"])
     );
     assert!(matches!(
-        block.texts(Text::Path).unwrap(),
-        TextCells::Each(strings) if strings.get(17) == b"/v1/17"
+        block.texts(Text::UpstreamRequestId).unwrap(),
+        TextCells::Each(strings) if strings.get(17) == b"req_17"
     ));
     assert!(matches!(block.texts(Text::Key).unwrap(), TextCells::Empty));
     let sources: Vec<_> = block.sources().unwrap().collect();

@@ -107,7 +107,7 @@ fn a_torn_entry_hides_nothing_and_the_others_stay() {
     let mut reader = LogReader::new(log);
     let found = visible(&reader.snapshot().unwrap());
     assert_eq!(found.len(), 299);
-    let (_, damages) = read_files(std::iter::once(path)).unwrap();
+    let damages = read_files(std::iter::once(path)).unwrap().damages;
     assert_eq!(damages.len(), 1);
 }
 

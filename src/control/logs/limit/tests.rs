@@ -1,10 +1,18 @@
 use std::time::Duration;
 
+use rusqlite::Connection;
+
 use super::*;
 use crate::{
     control::{
         data_dir::DataDir,
-        logs::{LogOptions, start},
+        logs::{
+            LogOptions,
+            frame::Kind,
+            segment::{Found, Segment},
+            start,
+        },
+        store::{Store, StoreError},
     },
     domain::record::{TEXTS, Texts},
 };
@@ -79,8 +87,15 @@ fn a_full_gateway_takes_no_more_and_its_records_still_count() {
     let (found, unlogged) = served(&log);
     assert!(found["small"].iter().copied().eq(0..20));
     assert_eq!((found["other"].len(), unlogged), (40, 20));
-    let stored = std::fs::read(log.journal(3)).unwrap();
-    let paths = memchr::memmem::find_iter(&stored, b"/v1/secret").count();
+    let mut journal = Segment::open(&log.journal(3)).unwrap();
+    let (mut offset, mut paths) = (0, 0);
+    while let Found::Frame(frame) = journal.next(&mut offset).unwrap() {
+        if frame.header.kind == Kind::Rows as u8 {
+            let records = journal.rows(&frame).unwrap().unwrap().records();
+            let is_there = |record: &&Record| record.text(Text::Path).starts_with("/v1/secret");
+            paths += records.iter().filter(is_there).count();
+        }
+    }
     assert_eq!(paths, 10, "of the other gateway only");
 }
 
@@ -99,6 +114,24 @@ fn a_full_gateway_loses_its_oldest_in_chunks_of_a_thousandth() {
         assert!(senders[0].record(record(n, "small")));
     }
     assert!(senders[0].record(record(0, "other")));
+    let mut control = Store::open(dir.path()).unwrap();
+    let id = |n: u64| RequestId(u128::from(n).to_be_bytes());
+    let mark = marks::Mark {
+        feedback: Some(-1),
+        ..marks::Mark::default()
+    };
+    let set = |connection: &Connection| {
+        let of_small = [1, 2, 5].into_iter().map(|n| (n, "small"));
+        let mut all = of_small.chain([(0, "other")]);
+        all.try_for_each(|(n, gateway)| marks::set(connection, gateway, id(n), &mark, 0))
+    };
+    control
+        .change(|connection| Ok::<_, StoreError>(set(connection)?))
+        .unwrap();
+    let is_marked = |n| {
+        let mark = control.read(|connection| marks::get(connection, id(n)));
+        mark.unwrap().is_some()
+    };
     wait(|| logs.health().records_written() == 3_001);
     assert_eq!(served(&log).0["small"].len(), 3_000);
     assert!(senders[0].record(record(3_000, "small")));
@@ -106,6 +139,8 @@ fn a_full_gateway_loses_its_oldest_in_chunks_of_a_thousandth() {
     let (found, _) = served(&log);
     assert!(found["small"].iter().copied().eq(3..3_001), "three at once");
     assert_eq!(found["other"], [0]);
+    wait(|| !is_marked(2));
+    assert!(!is_marked(1) && is_marked(5) && is_marked(0));
     // What comes right after a deletion waits for the next, and is not forgotten.
     for n in 3_001..3_010 {
         assert!(senders[0].record(record(n, "small")));

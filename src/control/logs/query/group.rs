@@ -193,8 +193,8 @@ impl Groups {
             Rows::Some(&room.selected)
         };
         let keys = self.keys.iter().map(|key| key.local(block, &rows));
-        let keys = keys.collect::<Result<Vec<_>, _>>()?;
-        let groups = local::number_rows(&keys, &rows, &mut room.group_of);
+        let mut keys = keys.collect::<Result<Vec<_>, _>>()?;
+        let groups = local::number_rows(&mut keys, &rows, &mut room.group_of);
         let group_of = &room.group_of[..];
 
         let counts = &mut room.counts;
@@ -402,7 +402,7 @@ impl Groups {
             if let Some(place) = place {
                 // Two local groups can both be among the others.
                 let home = &mut self.at(*place).times[time as usize];
-                if home.count() == 0 {
+                if home.is_empty() {
                     *home = sketch;
                 } else {
                     home.merge(&sketch);

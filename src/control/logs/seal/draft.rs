@@ -11,11 +11,11 @@ use crate::{
         data_dir::make_dir,
         logs::{
             block::build::BlockBuilder,
-            frame::{FrameBuffer, HEADER_BYTES, Header, Kind, padded},
+            frame::{FrameBuffer, HEADER_BYTES, Header, Kind, Rows, padded},
             segment::{self, Appender},
         },
     },
-    domain::record::{ArchivedRecord, Record},
+    domain::record::Record,
 };
 
 /// A draft; dropped without [`Draft::publish`], it is removed.
@@ -72,14 +72,19 @@ impl Draft {
         self.pushed()
     }
 
-    /// Takes in a record that lies in a row frame of journal number `journal`.
-    pub(super) fn push_archived(
-        &mut self,
-        record: &ArchivedRecord,
-        journal: u64,
-    ) -> io::Result<()> {
-        self.builder.push_archived(record, journal);
-        self.pushed()
+    /// Takes in the records of a row frame of journal number `journal`.
+    pub(super) fn push_rows(&mut self, rows: &Rows<'_>, journal: u64) -> io::Result<()> {
+        let mut start = 0;
+        while start < rows.len() {
+            let end = rows.len().min(start + self.builder.room());
+            self.builder.push_rows(rows, start..end, journal);
+            self.rows += (end - start) as u64;
+            start = end;
+            if self.builder.is_full() {
+                self.flush()?;
+            }
+        }
+        Ok(())
     }
 
     fn pushed(&mut self) -> io::Result<()> {
@@ -90,7 +95,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Takes in a whole block as it is.
+    /// Takes in a whole block as it is; its payload was found to match its header.
     pub(super) fn copy(&mut self, header: &Header, payload: &[u8]) -> io::Result<()> {
         self.flush()?;
         let mut buffer = mem::take(&mut self.buffer);
@@ -98,7 +103,7 @@ impl Draft {
         buffer.resize(HEADER_BYTES, 0);
         buffer.extend_from_slice(payload);
         buffer.resize(padded(payload.len()), 0);
-        self.appender.append(&mut buffer, *header)?;
+        self.appender.append_verified(&mut buffer, *header)?;
         self.buffer = buffer;
         self.rows += u64::from(header.rows);
         Ok(())

@@ -166,7 +166,7 @@ pub fn merge(log: &LogDir, run: &[SealedName], stop: &AtomicBool) -> io::Result<
         .with_file_name(name.file_name().unwrap_or_default());
     let mut draft = Draft::begin(&target, created)?;
     for file in run {
-        let mut segment = Segment::open_sealed(&file.path)?;
+        let mut segment = Segment::open_sealed_passing(&file.path)?;
         match copy_file(&mut segment, &mut draft, &Deleted::default(), stop)? {
             Copied::Whole => {}
             Copied::Stopped => return Ok(Merged::Stopped),

@@ -1,9 +1,10 @@
 //! Takes deleted records out of the files, with their bodies, and forgets the deletions.
 //!
 //! Bodies go first: the records are what tells whose they are. A file of which nothing is left is
-//! removed. A deletion is forgotten when no file holds its records any more.
+//! removed. A deletion is forgotten when no file holds its records any more, and none can come.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::PathBuf,
     sync::{PoisonError, atomic::AtomicBool},
@@ -22,7 +23,8 @@ use crate::{
         deletion::{Deleted, LogDeleter, read_files},
         folder::LogDir,
         segment::Segment,
-        snapshot::{LogReader, LogSnapshot},
+        snapshot::{BlockRef, LogReader, LogSnapshot},
+        writer::unix_micros,
     },
     handoff::log_health::LogHealth,
 };
@@ -85,7 +87,7 @@ impl Purges {
                 .rewriting
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            purge(log, deleter, health, worth, stop)?;
+            purge(log, deleter, health, worth, unix_micros(), stop)?;
         }
         if all {
             self.last = Some(Instant::now());
@@ -112,16 +114,22 @@ pub(super) enum Worth {
     Half,
 }
 
-/// Takes what is deleted out of the files.
+/// Takes what is deleted out of the files, at `now_micros` (Unix epoch).
 pub(super) fn purge(
     log: &LogDir,
     deleter: &LogDeleter,
     health: &LogHealth,
     worth: Worth,
+    now_micros: u64,
     stop: &AtomicBool,
 ) -> io::Result<()> {
-    let noted = deleter.noted()?;
-    let (deleted, damages) = read_files(noted.iter().map(|(path, _)| path.clone()))?;
+    // What is deleted meanwhile waits for the next purge.
+    let noted = match worth {
+        Worth::Anything => deleter.finish()?,
+        Worth::Half => deleter.noted()?,
+    };
+    let read = read_files(noted.iter().map(|(path, _)| path.clone()))?;
+    let (deleted, damages) = (read.deleted, read.damages);
     let snapshot = LogReader::new(log.clone()).snapshot()?;
     let files = log.record_files()?;
     if !files.superseded.is_empty() {
@@ -130,8 +138,13 @@ pub(super) fn purge(
     }
     // Whether every file was gone through and nothing of what is deleted is left in any.
     let mut is_over = damages.is_empty() && !holds_unsealed(&snapshot, &deleted);
+    let mut blocks: BTreeMap<u64, Vec<BlockRef<'_>>> = BTreeMap::new();
+    for at in snapshot.blocks().filter(|at| at.position().sealed) {
+        blocks.entry(at.position().first).or_default().push(at);
+    }
     for file in &files.sealed {
-        let Ok((ids, rows)) = hidden(&snapshot, file.first, &deleted) else {
+        let blocks = blocks.get(&file.first).map_or(&[][..], Vec::as_slice);
+        let Ok((ids, rows)) = hidden(blocks, &deleted) else {
             // What cannot be read is not rewritten.
             is_over = false;
             continue;
@@ -169,25 +182,16 @@ pub(super) fn purge(
             health.remove_disk_bytes(before);
         }
     }
-    if is_over {
-        deleter.forget(&noted)?;
+    if is_over && worth == Worth::Anything {
+        deleter.forget(&noted, &deleted, now_micros)?;
     }
     Ok(())
 }
 
-/// The ids of deleted records in the sealed file that begins with journal `first`, sorted, and how
-/// many rows that has in all.
-fn hidden(
-    snapshot: &LogSnapshot,
-    first: u64,
-    deleted: &Deleted,
-) -> Result<(Vec<[u8; 16]>, u64), BlockError> {
+/// The ids of deleted records in the blocks of a file, sorted, and how many rows these have in all.
+fn hidden(blocks: &[BlockRef<'_>], deleted: &Deleted) -> Result<(Vec<[u8; 16]>, u64), BlockError> {
     let (mut ids, mut rows) = (Vec::new(), 0);
-    for at in snapshot.blocks() {
-        let position = at.position();
-        if !position.sealed || position.first != first {
-            continue;
-        }
+    for at in blocks {
         rows += at.rows();
         let open = at.open().map_err(|_| BlockError::Columns)?;
         let block = open.block()?;

@@ -5,18 +5,27 @@
 //! whose files are shorter, may go some minutes earlier.
 
 use std::{
-    fs, io,
+    fs, io, mem,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use super::remove;
+use rusqlite::Connection;
+
+use super::{SealQueue, remove};
 use crate::{
-    control::logs::{
-        folder::LogDir,
-        frame::Kind,
-        segment::{Found, Segment},
+    config::Config,
+    control::{
+        logs::{
+            folder::{LogDir, RecordFiles},
+            frame::Kind,
+            segment::{Found, Segment},
+            snapshot::LogReader,
+        },
+        store::{Store, StoreError, marks},
     },
+    domain::id::RequestId,
     handoff::log_health::LogHealth,
 };
 
@@ -29,13 +38,54 @@ pub struct Retention {
     pub bytes: Option<u64>,
 }
 
+/// What may stay now; can be changed while the server runs.
+#[derive(Debug, Default)]
+pub struct Retained {
+    now: Mutex<Retention>,
+    /// Woken by a change.
+    seal: Arc<SealQueue>,
+}
+
+impl Retained {
+    pub(in crate::control::logs) fn new(retention: Retention, seal: Arc<SealQueue>) -> Self {
+        Self {
+            now: Mutex::new(retention),
+            seal,
+        }
+    }
+
+    /// Changes what may stay; what may not any more goes at once.
+    pub fn set(&self, retention: Retention) {
+        if mem::replace(&mut *self.lock(), retention) != retention {
+            self.seal.ring();
+        }
+    }
+
+    /// What may stay.
+    pub fn get(&self) -> Retention {
+        *self.lock()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Retention> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Retention {
+    /// What a configuration says.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            age: (!config.log_retention.is_zero()).then_some(config.log_retention),
+            bytes: (config.log_bytes_max > 0).then_some(config.log_bytes_max),
+        }
+    }
+
     /// Longest file that a merge may make: removing one must not remove much of what may stay.
     pub(super) fn merged_bytes_max(&self) -> u64 {
         self.bytes.map_or(u64::MAX, |bytes| bytes / 16)
     }
 
-    /// Removes what must not stay at `now_micros` (Unix epoch).
+    /// Removes what must not stay at `now_micros` (Unix epoch), with what people said of it.
     pub(super) fn step(&self, log: &LogDir, now_micros: u64, health: &LogHealth) -> io::Result<()> {
         if self.age.is_none() && self.bytes.is_none() {
             return Ok(());
@@ -45,6 +95,22 @@ impl Retention {
             // Removing a file would bring back what it superseded; the next look finds it gone.
             return Ok(());
         }
+        let before = files.sealed.len();
+        let removed = self.remove(log, files, now_micros, health);
+        // Whatever kept the rest from going.
+        if log.record_files()?.sealed.len() < before {
+            forget_marks(log, now_micros)?;
+        }
+        removed
+    }
+
+    fn remove(
+        &self,
+        log: &LogDir,
+        files: RecordFiles,
+        now_micros: u64,
+        health: &LogHealth,
+    ) -> io::Result<()> {
         let mut sealed: Vec<PathBuf> = files.sealed.into_iter().map(|file| file.path).collect();
         let mut bodies: Vec<PathBuf> = log
             .body_files()?
@@ -70,6 +136,33 @@ impl Retention {
         }
         Ok(())
     }
+}
+
+/// How far the clock of an id and of its record may differ: a clock that was set back.
+const CLOCK_SLACK_MICROS: u64 = 2_000_000;
+
+/// Has `control.db` forget the marks of records that are in no file any more.
+fn forget_marks(log: &LogDir, now_micros: u64) -> io::Result<()> {
+    let snapshot = LogReader::new(log.clone()).snapshot()?;
+    let least = snapshot.blocks().map(|at| *at.micros().start()).min();
+    let least = least.unwrap_or(now_micros);
+    let id = RequestId::below(least.saturating_sub(CLOCK_SLACK_MICROS) / 1_000);
+    marked(log, |connection| marks::delete_below(connection, id))
+}
+
+/// Changes marks in the `control.db` beside the log, if there is one.
+pub(in crate::control::logs) fn marked(
+    log: &LogDir,
+    change: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+) -> io::Result<()> {
+    let Some(data_dir) = log.path().parent() else {
+        return Ok(());
+    };
+    let changed = Store::open_if_there(data_dir).and_then(|store| match store {
+        Some(mut store) => store.change(|connection| Ok::<_, StoreError>(change(connection)?)),
+        None => Ok(()),
+    });
+    changed.map_err(io::Error::other)
 }
 
 /// Removes files, oldest first, up to the first that holds something from `cutoff` on.

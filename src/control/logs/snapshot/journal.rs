@@ -209,9 +209,7 @@ fn push_rows(
             ..torn
         });
     }
-    for row in rows {
-        builder.push_archived(row, journal);
-    }
+    builder.push_rows(&rows, 0..rows.len(), journal);
     Ok(())
 }
 

@@ -119,8 +119,8 @@ fn a_frame_on_its_way_is_left_for_the_next_snapshot() {
     // The second frame's header is there, and the file is as long, but its end has not come.
     let whole = fs::read(&path).unwrap();
     let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
-    let zeros = vec![0; whole.len() - usize::try_from(half).unwrap() - 1_000];
-    std::os::unix::fs::FileExt::write_all_at(&file, &zeros, half + 1_000).unwrap();
+    let zeros = vec![0; whole.len() - usize::try_from(half).unwrap() - 200];
+    std::os::unix::fs::FileExt::write_all_at(&file, &zeros, half + 200).unwrap();
     let mut reader = LogReader::new(log);
     let snapshot = reader.snapshot().unwrap();
     assert!(times(&snapshot).into_iter().eq(0..100));

@@ -5,6 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Arc, Condvar, Mutex},
     time::Duration,
 };
 
@@ -12,12 +13,17 @@ use super::{ids, record, wait};
 use crate::{
     control::{
         data_dir::DataDir,
-        logs::{LogOptions, segment::LogDir, snapshot::LogReader, start},
+        logs::{
+            LogOptions,
+            segment::{LogDir, WriteAt},
+            snapshot::LogReader,
+            start, start_with,
+        },
     },
     domain::id::RequestId,
     handoff::{
         body_parts::{BodyCursor, Direction},
-        log_queue::LogSender,
+        log_queue::{LogSender, QUEUE_MESSAGES_MAX},
     },
 };
 
@@ -155,6 +161,69 @@ fn a_full_disk_costs_records_only_and_heals_by_itself() {
     drop(senders);
     logs.stop();
     assert!(served(&LogDir::of(&dir)).into_iter().eq(0..sent));
+}
+
+/// A disk whose writes do not come back while it is shut.
+#[derive(Default)]
+struct Gate {
+    shut: Mutex<bool>,
+    moved: Condvar,
+}
+
+impl Gate {
+    fn set(&self, shut: bool) {
+        *self.shut.lock().unwrap() = shut;
+        self.moved.notify_all();
+    }
+
+    fn pass(&self) {
+        let shut = self.shut.lock().unwrap();
+        drop(self.moved.wait_while(shut, |shut| *shut).unwrap());
+    }
+}
+
+#[test]
+fn a_disk_that_hangs_costs_what_finds_no_room_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = DataDir::lock(dir.path()).unwrap();
+    let gate = Arc::<Gate>::default();
+    let its = Arc::clone(&gate);
+    let write: WriteAt = Arc::new(move |file, bytes, offset| {
+        its.pass();
+        std::os::unix::fs::FileExt::write_at(file, bytes, offset)
+    });
+    let (senders, logs) = start_with(&data_dir, &LogOptions::new(1), write).unwrap();
+    let health = logs.health();
+    let mut next_id = ids();
+    let mut taken = Vec::new();
+    let mut dropped = 0;
+    for round in 0..2u64 {
+        gate.set(true);
+        let before = taken.len();
+        // Each is an answer that does not wait, whatever becomes of its record.
+        for n in 0..2 * QUEUE_MESSAGES_MAX as u64 {
+            let n = round << 32 | n;
+            if senders[0].record(record(next_id(), n)) {
+                taken.push(n);
+            } else {
+                dropped += 1;
+            }
+        }
+        assert!(taken.len() - before >= QUEUE_MESSAGES_MAX);
+        assert_eq!(senders[0].counters().records_dropped(), dropped);
+        assert!(dropped > 0, "the queue has a bound");
+        wait(|| health.refuses_records());
+        let message = health.message().unwrap();
+        let begin = "cannot write records: the disk has not answered for ";
+        assert!(message.starts_with(begin), "{message}");
+        gate.set(false);
+        wait(|| health.records_written() == taken.len() as u64);
+        wait(|| !health.is_degraded());
+    }
+    assert_eq!(health.records_lost(), 0);
+    drop(senders);
+    logs.stop();
+    assert_eq!(served(&LogDir::of(dir.path())), taken);
 }
 
 #[test]

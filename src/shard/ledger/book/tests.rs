@@ -101,6 +101,7 @@ fn refused(book: &mut Book, claims: &[Claim], now: Now) -> (Why, u16, Option<u64
 fn cost(picos: u64) -> Actual {
     Actual {
         cost: Some(picos),
+        list_cost: Some(picos),
         ..Actual::default()
     }
 }

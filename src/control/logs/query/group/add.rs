@@ -64,10 +64,24 @@ pub(super) fn count(counts: &mut Vec<u64>, groups: usize, group_of: &[u32]) {
         *one = group_of.len() as u64;
         return;
     }
-    for group in group_of {
-        counts[*group as usize] += 1;
+    let mut lanes = vec![[0u64; LANES]; groups];
+    let (fours, rest) = group_of.as_chunks::<LANES>();
+    for four in fours {
+        for (lane, group) in four.iter().enumerate() {
+            lanes[*group as usize][lane] += 1;
+        }
+    }
+    for group in rest {
+        lanes[*group as usize][0] += 1;
+    }
+    for (count, lanes) in counts.iter_mut().zip(lanes) {
+        *count = lanes.iter().sum();
     }
 }
+
+/// Sums of each group that are kept apart: neighbours are often of one group, and so no addition
+/// waits for the one before.
+const LANES: usize = 4;
 
 /// Sums a column up by group, none of whose values is greater than `max`; what is unknown adds
 /// nothing.
@@ -90,6 +104,10 @@ pub(super) fn sum(
     };
     if max.checked_mul(values.len() as u64).is_some() {
         // No sum of so many values overflows.
+        if let Rows::All(_) = rows {
+            sums.extend(sum_all(groups, group_of, values).map(u128::from));
+            return;
+        }
         let mut narrow = vec![0u64; groups];
         rows.each_value(group_of, values, |group, value| {
             narrow[group] = narrow[group].wrapping_add(value);
@@ -101,6 +119,28 @@ pub(super) fn sum(
     rows.each_value(group_of, values, |group, value| {
         sums[group] += u128::from(value);
     });
+}
+
+/// Sums by group of all rows' values, which do not overflow.
+fn sum_all(groups: usize, group_of: &[u32], values: &[U64]) -> impl Iterator<Item = u64> + use<> {
+    let mut lanes = vec![[0u64; LANES]; groups];
+    let (fours, rest) = group_of.as_chunks::<LANES>();
+    let (value_fours, value_rest) = values.as_chunks::<LANES>();
+    for (four, values) in fours.iter().zip(value_fours) {
+        for (lane, (group, value)) in four.iter().zip(values).enumerate() {
+            let sum = &mut lanes[*group as usize][lane];
+            *sum = sum.wrapping_add(value.to_native());
+        }
+    }
+    for (group, value) in rest.iter().zip(value_rest) {
+        let sum = &mut lanes[*group as usize][0];
+        *sum = sum.wrapping_add(value.to_native());
+    }
+    lanes.into_iter().map(|lanes| {
+        lanes
+            .iter()
+            .fold(0, |sum: u64, lane| sum.wrapping_add(*lane))
+    })
 }
 
 /// Counts by group the rows in which one of `columns` is unknown.

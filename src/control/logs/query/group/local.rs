@@ -163,7 +163,7 @@ const SLOTS_MAX: u64 = 1 << 16;
 /// Gives each selected row the number of its group, in `group_of`. Returns the codes of each
 /// group; a group may have no row.
 pub(super) fn number_rows(
-    keys: &[Local<'_>],
+    keys: &mut [Local<'_>],
     rows: &Rows<'_>,
     group_of: &mut Vec<u32>,
 ) -> Vec<[u32; KEYS_MAX]> {
@@ -178,9 +178,10 @@ pub(super) fn number_rows(
         }
         // The codes of a single key are the groups.
         [only] => {
-            let codes = &keys[*only].codes;
+            let codes = &mut keys[*only].codes;
             match rows {
-                Rows::All(_) => group_of.extend_from_slice(codes),
+                // Nobody else asks for them.
+                Rows::All(_) => std::mem::swap(group_of, codes),
                 Rows::Some(rows) => group_of.extend(
                     rows.iter()
                         .map(|row| codes.get(*row as usize).copied().unwrap_or(0)),

@@ -111,3 +111,40 @@ fn the_oldest_go_until_the_log_has_its_bytes() {
     keep(0).step(&log, 9 * DAY, &health).unwrap();
     assert_eq!(left(&log), (vec![], vec![6]));
 }
+
+#[test]
+fn what_people_said_of_records_goes_with_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = LogDir::of(dir.path());
+    store(&log);
+    let mut control = Store::open(dir.path()).unwrap();
+    let id = |day: u64| RequestId::below((day * DAY + 1) / 1_000);
+    let mark = marks::Mark {
+        feedback: Some(1),
+        ..marks::Mark::default()
+    };
+    let set = |connection: &Connection| {
+        (1..=5).try_for_each(|day| marks::set(connection, "default", id(day), &mark, 0))
+    };
+    control
+        .change(|connection| Ok::<_, StoreError>(set(connection)?))
+        .unwrap();
+    let marked = || {
+        let is_marked = |day: &u64| {
+            let mark = control.read(|connection| marks::get(connection, id(*day)));
+            mark.unwrap().is_some()
+        };
+        (1..=5).filter(is_marked).collect::<Vec<_>>()
+    };
+    let retention = |days: u32| Retention {
+        age: Some(Duration::from_hours(24) * days),
+        bytes: None,
+    };
+    let health = LogHealth::default();
+    retention(10).step(&log, 6 * DAY, &health).unwrap();
+    assert_eq!(marked(), [1, 2, 3, 4, 5]);
+    retention(3).step(&log, 6 * DAY, &health).unwrap();
+    assert_eq!(left(&log).0, marked());
+    retention(0).step(&log, 60 * DAY, &health).unwrap();
+    assert!(left(&log).0.is_empty() && marked().is_empty());
+}
