@@ -90,6 +90,8 @@ pub struct Gateway {
     pub cache: CacheRules,
     /// What becomes of an answer whose caller hangs up.
     pub on_disconnect: OnDisconnect,
+    /// For how long a stream can be resumed after its end; zero is off.
+    pub resume_for: Duration,
     /// Credentials that were stored for this gateway.
     pub credentials: Vec<StoredCredential>,
     /// Limits on its traffic and cost.
@@ -228,6 +230,7 @@ impl Gateway {
                 backoff: gateway.retry_backoff,
             },
             on_disconnect: gateway.on_disconnect,
+            resume_for: gateway.resume_for,
             cache: CacheRules {
                 ttl: gateway.cache_ttl,
                 shared: gateway.cache_scope == CacheScope::Gateway,

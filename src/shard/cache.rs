@@ -34,6 +34,7 @@ pub mod failure;
 pub mod store;
 pub mod flight;
 pub mod live;
+pub mod run;
 
 use std::{
     cell::{Cell, RefCell},
@@ -47,6 +48,7 @@ use self::{
     flight::{Ending, FlightId, Flights, Role, Verdict},
     key::{KeyParts, KeyPrint, KeySecret},
     live::{LiveHead, Lives},
+    run::{RunHead, Runs},
     store::{Stamp, Store, StoreCounts},
 };
 use super::{
@@ -70,6 +72,13 @@ pub enum Question {
         hash: KeyHash,
         /// What the asker does if there is none.
         intent: Intent,
+    },
+    /// Is there a run? For the shard that fetched it.
+    Run {
+        /// Its number.
+        number: u64,
+        /// Its token.
+        token: u128,
     },
 }
 
@@ -114,6 +123,8 @@ pub enum Answer {
         /// The answer's head.
         head: Arc<LiveHead>,
     },
+    /// The run that was asked for, if there is one.
+    Run(Option<Arc<RunHead>>),
     /// Fetch it.
     Alone {
         /// What to store it with.
@@ -183,6 +194,8 @@ pub struct Cache {
     flights: RefCell<Flights>,
     /// Answers that are followed live, here or from here.
     pub lives: Lives,
+    /// Streams that can be read again.
+    pub runs: Runs,
 }
 
 /// Entries that are looked at on one tick, and flights whose limit is.
@@ -193,6 +206,7 @@ impl Cache {
     pub fn new(parts: CacheParts) -> Self {
         Self {
             lives: Lives::new(parts.share),
+            runs: Runs::default(),
             secret: parts.secret,
             store: RefCell::new(Store::new(parts.share)),
             flights: RefCell::default(),
@@ -276,7 +290,7 @@ pub async fn look(
                 }
             }
             // Another key of that hash, which nobody has met yet; or a promise of a promise.
-            Answer::Found(_) | Answer::Follow { .. } | Answer::Live { .. } => {
+            Answer::Found(_) | Answer::Follow { .. } | Answer::Live { .. } | Answer::Run(_) => {
                 return Lookup::Miss(None);
             }
             Answer::Lead { flight, stamp, .. } => {
@@ -425,7 +439,10 @@ fn tell(shard: &Rc<Shard>, owner: usize, notice: Notice) {
 
 /// Answers a question, here at the owner.
 pub fn answer(shard: &Rc<Shard>, asker: Asker, question: &Question) -> Answer {
-    let Question::Find { hash, intent } = *question;
+    let (hash, intent) = match *question {
+        Question::Find { hash, intent } => (hash, intent),
+        Question::Run { number, token } => return Answer::Run(run::answer(shard, number, token)),
+    };
     let now = shard.clock.now();
     let cache = &shard.cache;
     let mut store = cache.store.borrow_mut();
@@ -584,6 +601,7 @@ pub fn unclaimed(shard: &Rc<Shard>, owner: usize, answer: &Answer) {
 
 /// Looks after what nobody touches: once a tick.
 pub fn tick(shard: &Rc<Shard>, now: Moment) {
+    run::tick(shard, now);
     let cache = &shard.cache;
     cache.store.borrow_mut().sweep(now, SWEPT_A_TICK);
     let mut expired = Vec::new();

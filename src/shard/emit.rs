@@ -248,6 +248,15 @@ pub fn cached(out: &mut Vec<u8>, head: &CachedHead<'_>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Puts another field of ours behind the others of a head that is complete.
+pub fn add_field(head: &mut Vec<u8>, name: &str, value: &str) {
+    head.truncate(head.len().saturating_sub(2));
+    put(
+        head,
+        &[name.as_bytes(), b": ", value.as_bytes(), b"\r\n\r\n"],
+    );
+}
+
 /// The content codings that a provider is offered for a request with these fields.
 pub fn offered(fields: &[Field<'_>]) -> Offered {
     let field = fields

@@ -7,6 +7,7 @@ mod answer;
 mod cached;
 mod key_turn;
 mod limits;
+mod resume;
 mod step;
 mod steps;
 

@@ -204,6 +204,24 @@ impl Refusal {
         )
     }
 
+    /// A run that is not there, or is another caller's.
+    pub fn no_run() -> Self {
+        Self::request(
+            404,
+            "No such run",
+            "cf-aig-run-id names no stream of this caller that can be resumed: its time is over, it was too large or was cut, or it was asked for with other credentials or through another gateway; send the request anew without that field",
+        )
+    }
+
+    /// A place in a run that it has not.
+    pub fn no_such_offset() -> Self {
+        Self::request(
+            416,
+            "No such offset",
+            "the stream has no such place: tg-offset is a number of bytes of its body, Last-Event-ID the id of one of its events or, where they have none, how many there were",
+        )
+    }
+
     /// A path that leads nowhere.
     pub fn no_route() -> Self {
         Self {

@@ -190,6 +190,11 @@ impl Tracks {
         self.held.bytes.get()
     }
 
+    /// Bytes that they may hold.
+    pub fn bytes_max(&self) -> u64 {
+        self.held.max
+    }
+
     /// Opens a track.
     pub fn open(&self) -> (Writer, Track) {
         let state = Rc::new(RefCell::new(State {
@@ -246,6 +251,12 @@ impl Track {
         self.0.borrow().length
     }
 
+    /// Says whether somebody could read it from its beginning.
+    pub fn is_joinable(&self) -> bool {
+        let state = self.0.borrow();
+        !state.closed && state.ending != Some(Ending::Aborted)
+    }
+
     /// Lets nobody join any more, so that what all have read is not kept.
     pub fn close(&self) {
         let mut state = self.0.borrow_mut();
@@ -255,7 +266,7 @@ impl Track {
 
     /// What the response used, known from its clean end on.
     pub fn usage(&self) -> Usage {
-        self.0.borrow().usage.clone()
+        self.0.borrow().usage
     }
 
     /// How many readers there are.
@@ -398,7 +409,7 @@ impl Reader {
 
     /// What the response used, known from its clean end on.
     pub fn usage(&self) -> Usage {
-        self.state.borrow().usage.clone()
+        self.state.borrow().usage
     }
 
     /// Offset of what was passed on: where another reader could go on.

@@ -60,8 +60,11 @@ fn a_hit_is_the_first_answer_byte_for_byte_on_every_shard() {
             (&json!(0), &fetched["model"]),
             "{hit:#}"
         );
-        let body = stored_body(&server.data_dir(), hit["id"].as_str().unwrap(), "response");
-        assert_eq!(body.stdout, first.body);
+        // Bodies come to the disk a little after their records.
+        let id = hit["id"].as_str().unwrap();
+        wait_until("the body of a hit", || {
+            stored_body(&server.data_dir(), id, "response").stdout == first.body
+        });
     }
     // What a hit used is nothing.
     let figures = server.figures();

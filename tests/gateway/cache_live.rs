@@ -6,10 +6,11 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use crate::support::{
-    client::{Client, Sent, chat, chat_stream, post},
+    client::{Client, Sent, chat, chat_stream, post, post_with},
     server::{OPEN, Server, Setup},
     upstream::Upstream,
     wait::wait_until,
@@ -397,4 +398,35 @@ fn an_answer_whose_caller_left_before_it_began_is_metered_where_the_gateway_says
             (&7.into(), &3.into())
         );
     }
+}
+
+#[test]
+fn a_cached_stream_comes_at_once_or_at_its_first_pace() {
+    let (pieces, body) = three_events();
+    let gated = Gated::start(pieces, false);
+    let server = gated.serve();
+    let mut first = leader(&gated, &server, &chat_stream(""));
+    begin(&mut first, Some("MISS"));
+    // Most of a second between the first event and the rest.
+    let pause = Duration::from_millis(800);
+    let began = Instant::now();
+    wait_until("the pause", || began.elapsed() >= pause);
+    gated.open(3);
+    let rest = rest(&mut first, Vec::new()).unwrap();
+    let at_once = server.ask(&request(&chat_stream("")));
+    assert_eq!(at_once.body, body.as_bytes());
+    let paced = post_with(
+        &format!("{OPEN}/openai/chat/completions"),
+        "tg-replay: original\r\n",
+        chat_stream("").as_bytes(),
+    );
+    let mut client = server.connect();
+    let asked = Instant::now();
+    client.send(&paced);
+    let head = client.answer_head();
+    assert_eq!(head.field("cf-aig-cache-status"), Some("HIT"));
+    assert_eq!(client.take(event(0).len()), event(0).as_bytes());
+    assert_eq!(client.take(rest.len()), rest);
+    // The clock of the pace began with the answer's head; a little of it was over by then.
+    assert!(asked.elapsed() >= pause / 2, "{:?}", asked.elapsed());
 }

@@ -36,6 +36,7 @@ mod bad_upstream;
 mod relay;
 mod hangup;
 mod timeouts;
+mod resume;
 mod retries;
 mod cache;
 mod cache_live;

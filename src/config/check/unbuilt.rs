@@ -40,13 +40,6 @@ impl Checker<'_, '_> {
 
     fn unbuilt_extras(&mut self, file: &file::Gateway, gateway: &Gateway) {
         let asked = |is: bool, at: Option<Range<usize>>| at.filter(|_| is);
-        self.unbuilt(
-            "resuming streams",
-            &[(
-                "resume_for",
-                asked(!gateway.resume_for.is_zero(), span(&file.resume_for)),
-            )],
-        );
         self.unbuilt("guardrails", &[("guardrails", span(&file.guardrails))]);
         self.unbuilt("data loss prevention", &[("dlp", span(&file.dlp))]);
         self.unbuilt(

@@ -26,28 +26,28 @@ pub fn purge_gateway(office: &mut Office, request: &Request<'_>) -> Result<ApiAn
     let id = request.name("gateway_id");
     let config = office.config();
     office.look(|connection| must_exist(connection, &config, id))?;
-    purge(office, request, Purge::Gateway(id.into()), id)
+    purge(office, request, &Purge::Gateway(id.into()), id)
 }
 
 /// `DELETE …/ai-gateway/cache`: everything, or with `provider` what one provider answered.
 pub fn purge_account(office: &mut Office, request: &Request<'_>) -> Result<ApiAnswer, Failure> {
     let Some(slug) = request.query("provider") else {
-        return purge(office, request, Purge::All, "all");
+        return purge(office, request, &Purge::All, "all");
     };
     if slug.len() > SLUG_BYTES_MAX {
         let message = format!("must have at most {SLUG_BYTES_MAX} bytes");
         return Err(Failure::invalid(&["query", "provider"], message));
     }
-    purge(office, request, Purge::Provider(slug.into()), slug)
+    purge(office, request, &Purge::Provider(slug.into()), slug)
 }
 
 fn purge(
     office: &mut Office,
     request: &Request<'_>,
-    what: Purge,
+    what: &Purge,
     name: &str,
 ) -> Result<ApiAnswer, Failure> {
-    let shown = match &what {
+    let shown = match what {
         Purge::Gateway(id) => json!({"gateway": id}),
         Purge::Provider(slug) => json!({"provider": slug}),
         Purge::All | Purge::Key(_) => json!({"all": true}),
@@ -64,7 +64,7 @@ fn purge(
         };
         note(connection, &noted, text::now())
     })?;
-    if !office.forget(&what) {
+    if !office.forget(what) {
         let message = "not every part of the server could be told to forget; try again";
         return Err(Failure::new(503, envelope::CODE_REQUEST, message));
     }

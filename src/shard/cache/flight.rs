@@ -50,6 +50,13 @@ const PASSES_MAX: usize = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FlightId(NonZeroU64);
 
+impl FlightId {
+    /// Names a run's track where a flight's is meant.
+    pub fn of_run(number: u64) -> Self {
+        Self(NonZeroU64::new(number).unwrap_or(NonZeroU64::MIN))
+    }
+}
+
 /// What an asker is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {

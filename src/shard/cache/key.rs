@@ -52,6 +52,19 @@ impl KeySecret {
     }
 }
 
+impl KeySecret {
+    /// The token of a run, which nobody outside can foresee.
+    pub fn run_token(&self, shard: usize, number: u64) -> u128 {
+        let mut hasher = blake3::Hasher::new_keyed(&self.credentials);
+        hasher.update(b"run");
+        hasher.update(&(shard as u64).to_le_bytes());
+        hasher.update(&number.to_le_bytes());
+        let token = hasher.finalize();
+        let token = token.as_bytes().first_chunk().copied();
+        u128::from_le_bytes(token.unwrap_or_default())
+    }
+}
+
 impl std::fmt::Debug for KeySecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("KeySecret(***)")

@@ -88,7 +88,7 @@ fn keeper(lookup: Option<Lookup>) -> Keeper {
     match lookup {
         Some(Lookup::Miss(Some(keeper))) => keeper,
         Some(Lookup::Miss(None)) => panic!("a miss without a keeper"),
-        Some(Lookup::Hit(_)) => panic!("a hit"),
+        Some(Lookup::Hit(_) | Lookup::Live(..)) => panic!("a hit"),
         None => panic!("it waits"),
     }
 }
@@ -300,7 +300,9 @@ fn a_follower_that_goes_away_says_so_to_its_owner() {
     let mesh::Question::Cache(question) = question;
     let asker = Asker { shard: 0, ticket };
     // The flight's id is any: it takes one to lead first.
-    let Question::Find { hash, intent } = question;
+    let Question::Find { hash, intent } = question else {
+        panic!("another question");
+    };
     answer(&shard, asker, &Question::Find { hash, intent });
     let follow = answer(&shard, asker, &Question::Find { hash, intent });
     let message = Message::Answer {
@@ -386,7 +388,7 @@ fn one_call_answers_equal_requests_on_all_shards() {
                                 keeper.keep(answer_to(&asker, &body), TTL);
                                 body.as_bytes().into()
                             }
-                            Lookup::Miss(_) => Box::default(),
+                            Lookup::Miss(_) | Lookup::Live(..) => Box::default(),
                         };
                         done.send(*body_of_hit == *body.as_bytes()).unwrap();
                     });
@@ -421,6 +423,7 @@ fn an_order_to_forget_reaches_every_owner() {
                             Lookup::Hit(_) => found += 1,
                             Lookup::Miss(Some(keeper)) => keeper.keep(answer_to(&shard, body), TTL),
                             Lookup::Miss(None) => panic!("the owner says nothing"),
+                            Lookup::Live(..) => panic!("nobody leads"),
                         }
                     }
                 }
@@ -464,7 +467,7 @@ fn leaders_that_go_away_on_any_shard_leave_nobody_waiting() {
                         let seek = seek(Rc::clone(&asker), "body".into(), Intent::Share, LIMIT);
                         let found = seek.await;
                         let is_lead = match &found {
-                            Lookup::Hit(_) => false,
+                            Lookup::Hit(_) | Lookup::Live(..) => false,
                             Lookup::Miss(keeper) => keeper.as_ref().is_some_and(Keeper::leads),
                         };
                         leads.fetch_add(u64::from(is_lead), Ordering::Relaxed);

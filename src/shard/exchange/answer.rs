@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use super::{
     Errand, Stopped,
-    cached::{Keep, Keeping},
+    cached::{self, Keep, Keeping},
+    resume,
     step::Step,
 };
 use crate::{
@@ -20,16 +21,18 @@ use crate::{
     },
     shard::{
         body::Body,
+        cache::run::{self, RunHead},
         emit::{self, DownstreamHead, Framing},
         models::Known,
         parse::Wishes,
         record::{Costed, Draft},
         relay::{
             self, After, Pace, Passage,
-            shared::{self, Fetch, Fetched},
+            shared::{self, Fetch, Fetched, Stays},
         },
         reply::Refusal,
         route::Route,
+        track::{self, Track},
         tunnel,
         upstream::{
             attempt::{Answer, Carrier},
@@ -51,6 +54,10 @@ pub(super) struct Answered {
 
 /// Relays an answer to the caller of `errand`. What may be kept of it goes into `keeping`.
 #[expect(
+    clippy::too_many_lines,
+    reason = "head, body and end of one answer, in order"
+)]
+#[expect(
     clippy::too_many_arguments,
     reason = "the parties of a relay, each once"
 )]
@@ -66,7 +73,6 @@ pub(super) async fn relay_answer(
     keeping: &mut Option<Keeping>,
 ) -> Result<Answered, Stopped> {
     let (shard, request, route) = (errand.shard, errand.request, step.route);
-    let peer = &mut *errand.peer;
     let Answer {
         mut carrier,
         buffer,
@@ -110,7 +116,14 @@ pub(super) async fn relay_answer(
     if upgraded && let Carrier::Http1(connection) = &mut carrier {
         draft.flags |= flag::WEB_SOCKET;
         let relayed = Box::pin(tunnel::tunnel(
-            shard, peer, connection, out, buffer, head_bytes, draft, pace.idle,
+            shard,
+            &mut *errand.peer,
+            connection,
+            out,
+            buffer,
+            head_bytes,
+            draft,
+            pace.idle,
         ))
         .await;
         return Ok(Answered {
@@ -120,60 +133,37 @@ pub(super) async fn relay_answer(
         });
     }
     let _stream = (draft.flags & flag::STREAM != 0).then(|| shard.stream_open());
-    // An answer that is here already is sent at once; who asks next finds it in the cache.
     let behind = buffer.len().saturating_sub(head_bytes) as u64;
-    let is_here = !peer.inlet.has_left()
-        && match head.framing {
-            ResponseFraming::None => true,
-            ResponseFraming::Length(bytes) => bytes <= behind,
-            ResponseFraming::Chunked | ResponseFraming::Close => false,
-        };
-    let stays = request_whole && errand.gateway.on_disconnect != OnDisconnect::Cancel;
-    let live = match keeping {
-        Some(keeping) if !is_here => keeping.go_live(step, body, &head, draft),
-        _ => None,
-    };
-    let alone = live.is_none() && stays && !is_here;
-    let live = match live {
-        None if alone => Some(shard.cache.lives.tracks.open()),
-        live => live,
-    };
-    let relayed = if let Some((writer, track)) = live {
-        let reader = track.join(0);
-        let reader = reader.map_err(|_| Refusal::internal("a new track cannot be read"))?;
-        if alone {
-            // Nobody else reads it, and what was read is not kept there.
-            track.close();
-            if let Some(keeping) = keeping {
-                keeping.gather(shard, draft);
-            }
-        }
-        let fetch = Fetch {
-            upstream: &mut carrier,
-            passage,
-            input: buffer,
-            from: head_bytes,
-            writer,
-            stays,
-        };
+    let sharing = share(
+        errand,
+        step,
+        body,
+        &head,
+        behind,
+        request_whole,
+        keeping.as_ref(),
+        draft,
+    );
+    let relayed = if let Some(sharing) = sharing {
+        let from = head_bytes;
         // Boxed, like everything rare.
-        let (relayed, fetched) = Box::pin(shared::run(
-            shard, peer, fetch, reader, out, framing, &mut meter, draft, pace,
+        Box::pin(sharing.relay(
+            errand,
+            &mut carrier,
+            passage,
+            (buffer, from),
+            (out, framing),
+            &mut meter,
+            draft,
+            pace,
+            keeping.as_mut(),
         ))
-        .await;
-        if let Some(keeping) = keeping {
-            let cached = errand.gateway.on_disconnect == OnDisconnect::Cache;
-            let fetched = match fetched {
-                Fetched::Unread if cached => Fetched::Whole,
-                fetched => fetched,
-            };
-            keeping.fetched((!alone).then_some(track), fetched);
-        }
-        relayed
+        .await
     } else {
         if let Some(keeping) = keeping {
             keeping.gather(shard, draft);
         }
+        let peer = &mut *errand.peer;
         relay::relay(
             shard,
             peer,
@@ -197,6 +187,146 @@ pub(super) async fn relay_answer(
         relayed: relay::Relayed { after, ..relayed },
         host_keeps: carrier.finish(shard, clean),
         meter,
+    })
+}
+
+/// An answer that is fetched into a track.
+struct Sharing {
+    writer: track::Writer,
+    /// Of the exchange's own caller.
+    reader: track::Reader,
+    /// The track, where others read it along.
+    led: Option<Track>,
+    stays: Stays,
+    /// What it can be resumed by. Dropped at the end, so that its time begins.
+    run: Option<run::Open>,
+}
+
+impl Sharing {
+    /// Fetches the answer, of which `input` was read behind `from`, and sends it to its caller behind
+    /// `head`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parties of a relay, each once"
+    )]
+    async fn relay(
+        self,
+        errand: &mut Errand<'_, '_>,
+        upstream: &mut Carrier,
+        passage: Passage,
+        (input, from): (Vec<u8>, usize),
+        (mut head, framing): (Vec<u8>, Framing),
+        meter: &mut Option<Box<Meter>>,
+        draft: &mut Draft<'_>,
+        pace: &Pace,
+        keeping: Option<&mut Keeping>,
+    ) -> relay::Relayed {
+        if let Some(run) = &self.run {
+            emit::add_field(&mut head, "cf-aig-run-id", &run.id().to_string());
+        }
+        let fetch = Fetch {
+            upstream,
+            passage,
+            input,
+            from,
+            writer: self.writer,
+            stays: self.stays,
+        };
+        let (shard, peer) = (errand.shard, &mut *errand.peer);
+        let (relayed, fetched) = shared::run(
+            shard,
+            peer,
+            fetch,
+            self.reader,
+            head,
+            framing,
+            meter,
+            draft,
+            pace,
+        )
+        .await;
+        if let Some(keeping) = keeping {
+            let cached = errand.gateway.on_disconnect == OnDisconnect::Cache;
+            let fetched = match fetched {
+                Fetched::Unread if cached => Fetched::Whole,
+                fetched => fetched,
+            };
+            keeping.fetched(self.led, fetched);
+        }
+        relayed
+    }
+}
+
+/// Decides whether an answer is fetched into a track: others may read along, it can be resumed, or it is read
+/// on when its caller hangs up. One that is here already, `behind` bytes of it, is sent at once;
+/// who asks next finds it in the cache.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what the decision depends on, each once"
+)]
+fn share(
+    errand: &Errand<'_, '_>,
+    step: &Step<'_, '_>,
+    body: &Body,
+    head: &ResponseHead<'_>,
+    behind: u64,
+    request_whole: bool,
+    keeping: Option<&Keeping>,
+    draft: &mut Draft<'_>,
+) -> Option<Sharing> {
+    let (shard, gateway) = (errand.shard, errand.gateway);
+    let is_here = !errand.peer.inlet.has_left()
+        && match head.framing {
+            ResponseFraming::None => true,
+            ResponseFraming::Length(bytes) => bytes <= behind,
+            ResponseFraming::Chunked | ResponseFraming::Close => false,
+        };
+    if is_here {
+        return None;
+    }
+    let stays = request_whole && gateway.on_disconnect != OnDisconnect::Cancel;
+    let resumable = !gateway.resume_for.is_zero()
+        && shard.cache.is_on()
+        && request_whole
+        && draft.flags & flag::STREAM != 0
+        && (200..300).contains(&head.status);
+    let live = keeping.and_then(|keeping| keeping.go_live(step, body, head, draft));
+    let is_led = live.is_some();
+    if !is_led && !stays && !resumable {
+        return None;
+    }
+    let (writer, track) = live.unwrap_or_else(|| shard.cache.lives.tracks.open());
+    // A new track can be read.
+    let reader = track.join(0).ok()?;
+    let run = if resumable {
+        let run_head = RunHead {
+            whose: resume::whose(errand, step, draft),
+            live: cached::live_head(Box::default(), head, errand.request.method, draft),
+        };
+        run::open(shard, run_head, &track, gateway.resume_for)
+    } else {
+        None
+    };
+    if !is_led {
+        if run.is_none() {
+            // Nobody else reads it, and what was read is not kept there.
+            track.close();
+        }
+        if let Some(keeping) = keeping {
+            keeping.gather(shard, draft);
+        }
+    }
+    let stays = match &run {
+        _ if stays => Stays::ToTheEnd,
+        Some(_) => Stays::For(gateway.resume_for),
+        None => Stays::No,
+    };
+    Some(Sharing {
+        writer,
+        reader,
+        led: is_led.then_some(track),
+        stays,
+        run,
     })
 }
 

@@ -1,11 +1,14 @@
 //! Stage 5 of an exchange: the cache is asked before the provider, and gets what that answers.
 
-use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, future::pending, rc::Rc, sync::Arc, time::Duration};
 
-use super::{Ended, Errand, Stopped, step::Step};
+use super::{Ended, Errand, Stopped, resume, step::Step};
 use crate::{
     domain::{money::PicoDollars, outcome::Outcome, record::flag, usage::Usage},
-    http::head::{Method, ResponseFraming, ResponseHead, Version},
+    http::{
+        head::{Method, ResponseFraming, ResponseHead, Version},
+        header::FieldName,
+    },
     provider::meter::Metered,
     shard::{
         Shard,
@@ -13,10 +16,11 @@ use crate::{
         cache::{
             self, Intent, Keeper, Lookup,
             admission::{self, Candidate, Wish},
-            cached::{Cached, Frame},
+            cached::Cached,
             failure,
             key::{CredentialDigest, KeyParts},
             live::LiveHead,
+            run::RunId,
         },
         connection::{Downstream, Interrupt},
         emit::{self, CachedHead, Framing},
@@ -26,17 +30,17 @@ use crate::{
             shared::{self, Delivered, Fetched},
         },
         reply::CacheStatus,
-        track::{self, Cut, Track},
+        track::{self, Cut, Track, Whole},
     },
 };
 
 /// The time for which an answer is kept whose request names a key where caching is off (contract
 /// `data-plane.md` section 11).
-const CUSTOM_KEY_TTL: Duration = Duration::from_secs(300);
+const CUSTOM_KEY_TTL: Duration = Duration::from_mins(5);
 
 /// Longest time that a request waits for another one that fetches the same answer. A model that
 /// thinks for longer is asked twice.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// What the cache said.
 pub(super) enum Looked {
@@ -64,6 +68,12 @@ pub(super) async fn look(
     body_read: bool,
 ) -> Result<Looked, Stopped> {
     let shard = errand.shard;
+    if !errand.gateway.resume_for.is_zero()
+        && let Some(id) = step.head.field(FieldName::CfAigRunId)
+    {
+        let resumed = Box::pin(resume::resume(errand, step, id, draft, body_read)).await?;
+        return Ok(Looked::Ended(resumed));
+    }
     let Some(ttl) = ttl(errand, step) else {
         return Ok(Looked::Miss(None));
     };
@@ -105,11 +115,21 @@ pub(super) async fn look(
     draft.waited_micros += shard.clock.now().micros_since(started);
     match looked {
         Ok(Lookup::Hit(cached)) => {
-            let ended = Box::pin(send(errand, &cached, draft, body_read)).await?;
+            let ended = Box::pin(send(errand, step, &cached, draft, body_read)).await?;
             Ok(Looked::Ended(ended))
         }
         Ok(Lookup::Live(head, reader)) => {
-            let ended = Box::pin(follow(errand, step, &head, reader, draft, body_read)).await;
+            let ended = Box::pin(follow(
+                errand,
+                step,
+                &head,
+                reader,
+                &[],
+                None,
+                draft,
+                body_read,
+            ))
+            .await;
             Ok(Looked::Ended(ended))
         }
         Ok(Lookup::Miss(keeper)) => Ok(Looked::Miss(keeper.map(|keeper| Keep {
@@ -140,7 +160,11 @@ fn ttl(errand: &Errand<'_, '_>, step: &Step<'_, '_>) -> Option<Duration> {
 }
 
 /// Digests the credentials as they go to the provider: the caller's own, or those that are stored.
-fn credential(errand: &Errand<'_, '_>, step: &Step<'_, '_>, draft: &Draft<'_>) -> CredentialDigest {
+pub(super) fn credential(
+    errand: &Errand<'_, '_>,
+    step: &Step<'_, '_>,
+    draft: &Draft<'_>,
+) -> CredentialDigest {
     let of_head = (0..)
         .zip(&step.head.fields)
         .filter(|(place, field)| !step.caller.is_token(*place) && !step.route.replaces(field))
@@ -217,17 +241,28 @@ fn saved(errand: &Errand<'_, '_>, provider: &str, model: &[u8], usage: &Usage) -
     }
 }
 
-/// Sends an answer that another request is fetching, as it comes.
-async fn follow(
+/// Sends an answer that another request is fetching, as it comes: `first`, then what the reader gives.
+/// `run` is what a resumed one is called.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "an answer and its parties, each once"
+)]
+pub(super) async fn follow(
     errand: &mut Errand<'_, '_>,
     step: &Step<'_, '_>,
     live: &LiveHead,
     mut reader: track::Reader,
+    first: &[u8],
+    run: Option<RunId>,
     draft: &mut Draft<'_>,
     body_read: bool,
 ) -> Ended {
     let (shard, request) = (errand.shard, errand.request);
     let overhead = note_hit(draft, shard, live.status, &live.content_type, live.stream);
+    if run.is_some() {
+        // It is no hit: a caller gets his own answer again.
+        draft.cache = None;
+    }
     let framing = match live.length {
         Some(bytes) => Framing::Length(bytes),
         None if request.version == Version::Http11 => Framing::Chunked,
@@ -246,6 +281,13 @@ async fn follow(
             overhead_micros: overhead,
         },
     );
+    if let Some(run) = run {
+        emit::add_field(&mut out, "cf-aig-run-id", &run.to_string());
+    }
+    if !first.is_empty() {
+        shared::put(&mut out, first, framing);
+        draft.response_piece(shard, first);
+    }
     let _stream = live.stream.then(|| shard.stream_open());
     // The provider's pauses are bounded where it is asked.
     let pace = Pace {
@@ -287,6 +329,7 @@ async fn follow(
 /// Sends an answer of the cache.
 async fn send(
     errand: &mut Errand<'_, '_>,
+    step: &Step<'_, '_>,
     cached: &Cached,
     draft: &mut Draft<'_>,
     body_read: bool,
@@ -309,22 +352,13 @@ async fn send(
     );
     draft.response_piece(shard, &cached.body);
     let peer = &mut *errand.peer;
-    peer.limit(&shard.clock, SEND_LIMIT);
-    let writer = &mut peer.writer;
-    let whole = out.len() + cached.body.len() <= ONE_SEND_BYTES;
-    let send = async {
-        if whole {
-            out.extend_from_slice(&cached.body);
-            return writer.send(&out).await;
-        }
-        writer.send(&out).await?;
-        writer.send(&cached.body).await
+    let sent = if stream && wants_first_pace(step) {
+        send_paced(shard, peer, cached, &mut out).await
+    } else {
+        send_at_once(shard, peer, cached, &mut out).await
     };
-    let sent =
-        Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send).await;
     shard.buffers.give_back(out);
     let cost = saved(errand, draft.provider, &cached.model, &cached.usage);
-    let sent = matches!(sent, Ok(Ok(())));
     if !sent {
         "the caller went away before the end of the answer".clone_into(&mut draft.error);
     }
@@ -343,8 +377,81 @@ async fn send(
     })
 }
 
+/// Sends a cached answer behind the head in `out`; false: its caller did not take it.
+async fn send_at_once(
+    shard: &Shard,
+    peer: &mut Downstream,
+    cached: &Cached,
+    out: &mut Vec<u8>,
+) -> bool {
+    peer.limit(&shard.clock, SEND_LIMIT);
+    let writer = &mut peer.writer;
+    let whole = out.len() + cached.body.len() <= ONE_SEND_BYTES;
+    let send = async {
+        if whole {
+            out.extend_from_slice(&cached.body);
+            return writer.send(out).await;
+        }
+        writer.send(out).await?;
+        writer.send(&cached.body).await
+    };
+    let sent =
+        Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send).await;
+    matches!(sent, Ok(Ok(())))
+}
+
+/// Says whether a caller wants a cached stream at the pace at which it first came: `tg-replay: original`.
+fn wants_first_pace(step: &Step<'_, '_>) -> bool {
+    let mut fields = step.head.fields.iter();
+    let field = fields.find(|field| field.name.eq_ignore_ascii_case(b"tg-replay"));
+    field.is_some_and(|field| field.value.eq_ignore_ascii_case(b"original"))
+}
+
+/// Sends a cached stream behind the head in `out`, each frame when it came after the first answer's
+/// head, to the tick; false: its caller did not take it.
+async fn send_paced(
+    shard: &Shard,
+    peer: &mut Downstream,
+    cached: &Cached,
+    out: &mut Vec<u8>,
+) -> bool {
+    let began = shard.clock.now();
+    let mut frames = cached.frames.iter().peekable();
+    let mut from = 0;
+    loop {
+        let passed = shard.clock.now().micros_since(began);
+        let mut end = from;
+        while let Some(frame) = frames.next_if(|frame| u64::from(frame.micros) <= passed) {
+            end = usize::try_from(frame.end).unwrap_or(usize::MAX);
+        }
+        out.extend_from_slice(cached.body.get(from..end).unwrap_or_default());
+        from = end;
+        if !out.is_empty() {
+            peer.limit(&shard.clock, SEND_LIMIT);
+            let send = peer.writer.send(out);
+            let sent =
+                Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send);
+            if !matches!(sent.await, Ok(Ok(()))) {
+                return false;
+            }
+            out.clear();
+        }
+        let Some(next) = frames.peek() else {
+            return true;
+        };
+        let due = began.after(Duration::from_micros(next.micros.into()));
+        peer.deadline.set(Some(due));
+        let wait = pending::<()>();
+        let waited =
+            Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, wait);
+        if waited.await == Err(Interrupt::Gone) {
+            return false;
+        }
+    }
+}
+
 /// Longest time for a caller to take an answer of the cache.
-const SEND_LIMIT: Duration = Duration::from_secs(300);
+const SEND_LIMIT: Duration = Duration::from_mins(5);
 
 /// Answers up to this size go out in one send with their head.
 const ONE_SEND_BYTES: usize = 64 * 1024;
@@ -412,6 +519,30 @@ impl Keep {
     }
 }
 
+/// What others who read an answer along need of its head.
+pub(super) fn live_head(
+    key: Box<[u8]>,
+    head: &ResponseHead<'_>,
+    method: Method<'_>,
+    draft: &Draft<'_>,
+) -> LiveHead {
+    let mut fields = Vec::new();
+    emit::kept_fields(&mut fields, head, method);
+    LiveHead {
+        key,
+        status: head.status,
+        fields: fields.into(),
+        content_type: draft.response_type.as_slice().into(),
+        length: match head.framing {
+            ResponseFraming::Length(bytes) => Some(bytes),
+            ResponseFraming::None => Some(0),
+            ResponseFraming::Chunked | ResponseFraming::Close => None,
+        },
+        stream: draft.flags & flag::STREAM != 0,
+        model: draft.model.as_slice().into(),
+    }
+}
+
 fn candidate<'h>(
     head: &'h ResponseHead<'_>,
     draft: &Draft<'_>,
@@ -447,19 +578,8 @@ impl Keeping {
         if !self.keep.keeper.leads() {
             return None;
         }
-        let live = LiveHead {
-            key: self.keep.parts(step, body, draft).to_bytes(),
-            status: self.status,
-            fields: self.fields.as_slice().into(),
-            content_type: draft.response_type.as_slice().into(),
-            length: match head.framing {
-                ResponseFraming::Length(bytes) => Some(bytes),
-                ResponseFraming::None => Some(0),
-                ResponseFraming::Chunked | ResponseFraming::Close => None,
-            },
-            stream: draft.flags & flag::STREAM != 0,
-            model: draft.model.as_slice().into(),
-        };
+        let key = self.keep.parts(step, body, draft).to_bytes();
+        let live = live_head(key, head, step.head.method, draft);
         self.keep.keeper.go_live(Arc::new(live))
     }
 
@@ -486,9 +606,12 @@ impl Keeping {
             fetched,
         } = self;
         let gathered = draft.gathered.take();
-        let gathered: Option<(Box<[u8]>, Box<[Frame]>)> = match track {
-            None => gathered.map(|it| (it.body.into(), it.frames.into())),
-            Some(track) => track.whole().map(|whole| (whole.body, whole.frames)),
+        let gathered = match track {
+            None => gathered.map(|it| Whole {
+                body: it.body.into(),
+                frames: it.frames.into(),
+            }),
+            Some(track) => track.whole(),
         };
         let outcome = match fetched {
             None => outcome,
@@ -504,7 +627,11 @@ impl Keeping {
             _ => return keep.keeper.failed(),
         }
         let stream = draft.flags & flag::STREAM != 0;
-        let Some((answer, frames)) = gathered else {
+        let Some(Whole {
+            body: answer,
+            frames,
+        }) = gathered
+        else {
             return keep.keeper.not_kept();
         };
         if answer.len() as u64 > keep.wish.answer_bytes_max {

@@ -6,8 +6,9 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     task::Poll,
+    time::Duration,
 };
 
 use super::{After, Pace, Passage, ReadFraming, Relayed, roomier};
@@ -64,8 +65,19 @@ pub struct Fetch<'f> {
     pub from: usize,
     /// Where it goes.
     pub writer: Writer,
-    /// It is read to its end though nobody reads along.
-    pub stays: bool,
+    /// How long it is read on when nobody reads along.
+    pub stays: Stays,
+}
+
+/// How long an answer is read on when nobody reads along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stays {
+    /// Not at all.
+    No,
+    /// For so long.
+    For(Duration),
+    /// To its end.
+    ToTheEnd,
 }
 
 /// Fetches an answer and sends it to its caller, whose head is in `out`.
@@ -204,6 +216,7 @@ async fn fetch_all(
         stays,
     } = fetch;
     let began = shard.clock.now();
+    let mut unread_since = None;
     let mut scratch = Vec::new();
     let mut payload = Vec::new();
     loop {
@@ -236,14 +249,14 @@ async fn fetch_all(
             shard.buffers.give_back(input);
             return (end(writer, meter), !surplus);
         }
-        if writer.may_go_on().await == track::Pace::Abandoned && !stays {
+        if writer.may_go_on().await == track::Pace::Abandoned && stays == Stays::No {
             return (Fetched::Abandoned, false);
         }
         from = 0;
         let refused = upstream.arm(roomier(shard, input));
         debug_assert!(refused.is_none(), "a read was in flight");
         pace.limit_on(shard, deadline);
-        let read = poll_fn(|cx| {
+        let mut read = pin!(poll_fn(|cx| {
             if let Poll::Ready(read) = upstream.poll_read(cx) {
                 return Poll::Ready(Some(read));
             }
@@ -251,12 +264,19 @@ async fn fetch_all(
                 return Poll::Ready(None);
             }
             Poll::Pending
-        });
-        let read = if stays {
-            Some(read.await)
-        } else {
-            writer.while_read(read).await
+        }));
+        let read = match (stays, writer.while_read(read.as_mut()).await) {
+            (_, Some(read)) => Some(read),
+            (Stays::No, None) => None,
+            (Stays::ToTheEnd, None) => Some(read.await),
+            (Stays::For(time), None) => {
+                let since = *unread_since.get_or_insert_with(|| shard.clock.now());
+                within(shard, since.after(time), read).await
+            }
         };
+        if writer.is_read() {
+            unread_since = None;
+        }
         input = match read {
             None => return (Fetched::Abandoned, false),
             Some(None) => {
@@ -280,6 +300,22 @@ async fn fetch_all(
             }
         };
     }
+}
+
+/// Waits for `work` until `end`.
+async fn within<F: Future>(shard: &Shard, end: Moment, mut work: Pin<&mut F>) -> Option<F::Output> {
+    let patience = shard.deadlines.open();
+    patience.set(Some(end));
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        if patience.is_past(shard.clock.coarse(), cx) {
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 fn end(writer: Writer, meter: &mut Option<Box<Meter>>) -> Fetched {
@@ -361,7 +397,8 @@ pub async fn deliver(
     }
 }
 
-fn put(out: &mut Vec<u8>, bytes: &[u8], framing: Framing) {
+/// Appends a piece of a body.
+pub fn put(out: &mut Vec<u8>, bytes: &[u8], framing: Framing) {
     if framing != Framing::Chunked {
         return out.extend_from_slice(bytes);
     }
