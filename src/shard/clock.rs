@@ -45,6 +45,7 @@ pub struct Clock {
 
 impl Clock {
     /// Starts a clock.
+    #[expect(clippy::disallowed_methods, reason = "this is the shard's clock")]
     pub fn start() -> Self {
         let counter = quanta::Clock::new();
         let clock = Self {

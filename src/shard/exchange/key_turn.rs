@@ -10,12 +10,15 @@ use crate::{
         retry,
         route::Route,
         upstream::{
-            attempt::Answer,
+            attempt::{Answer, AttemptError},
             keys::{Places, is_of_key},
         },
     },
     snapshot::providers::StoredKey,
 };
+
+/// Where the status begins in an answer's head.
+const STATUS_AT: usize = b"HTTP/1.1 ".len();
 
 /// The keys that the attempts of a step take, where its provider has several.
 pub(super) struct KeyTurn<'r> {
@@ -62,10 +65,19 @@ impl<'r> KeyTurn<'r> {
     }
 
     /// Notes what the provider made of the key.
-    pub(super) fn note(&self, shard: &Shard, step: &Step<'_, '_>, answer: &Answer) {
-        let Some(key) = self.keys.get(self.place) else {
+    pub(super) fn note(
+        &self,
+        shard: &Shard,
+        step: &Step<'_, '_>,
+        answer: &Result<Answer, AttemptError>,
+    ) {
+        let (Some(key), Ok(answer)) = (self.keys.get(self.place), answer) else {
             return;
         };
+        // Nearly every answer is a success, which says nothing about its key.
+        if answer.buffer.get(STATUS_AT) == Some(&b'2') {
+            return;
+        }
         let bytes = answer.buffer.get(..answer.head_bytes).unwrap_or_default();
         if let Ok(head) = parse_response(bytes, step.head.method)
             && is_of_key(head.status)

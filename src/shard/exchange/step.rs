@@ -20,7 +20,7 @@ use crate::{
     },
     shard::{
         authenticate::Caller,
-        body::{self, Body},
+        body::{self, Body, Bounds},
         connection::{Downstream, Interrupt},
         emit::{self, Framing, UpstreamHead},
         parse::Wishes,
@@ -83,25 +83,17 @@ pub(super) async fn run<'a>(
     let mut out = shard.buffers.small();
     let mut turn = KeyTurn::of(shard, route, draft);
     write_request(&mut out, step, &host.authority, turn.place(), body);
-    let end =
-        (!provider.total_timeout.is_zero()).then(|| draft.received.after(provider.total_timeout));
+    let total = provider.total_timeout;
+    let end = (!total.is_zero()).then(|| draft.received.after(total));
     let mut number = 0;
     loop {
         let last_try = number + 1 >= tries.max;
         let limit = tries.limit(number, step.last);
-        let limited = |usual: Duration| limit.map_or(usual, |limit| limit.min(usual));
         let own_end = limit.map(|limit| shard.clock.now().after(limit));
         let ask = Ask {
-            method: step.head.method,
-            head: &out,
-            http2: provider.http2 && route.upgrade.is_none(),
-            connect: limited(provider.connect_timeout),
-            patient: limit.is_none_or(|limit| limit >= provider.connect_timeout),
-            first_byte: limited(provider.first_byte_timeout),
             end: earlier(end, own_end),
-            bounds: &bounds,
-            interim: errand.request.version == Version::Http11,
             at_risk: leave.as_ref().map(Leave::at_risk),
+            ..ask(errand, step, &out, &bounds, limit)
         };
         let stays = stays(errand, body, keep.as_ref());
         errand.peer.inlet.go_on(stays);
@@ -113,9 +105,7 @@ pub(super) async fn run<'a>(
         {
             leave.nothing_used();
         }
-        if let Ok(answer) = &answer {
-            turn.note(shard, step, answer);
-        }
+        turn.note(shard, step, &answer);
         let failed = if last_try && step.last {
             Err(answer.map_err(stopped)?)
         } else {
@@ -135,11 +125,11 @@ pub(super) async fn run<'a>(
                     idle: provider.idle_timeout,
                     end,
                 };
-                let ended = relay_and_settle(
+                return relay_and_settle(
                     errand, step, body, answer, &pace, draft, body_read, keep, leave, &host,
                 )
-                .await?;
-                return Ok(Some(ended));
+                .await
+                .map(Some);
             }
         };
         draft.ended = Some(shard.clock.now());
@@ -176,6 +166,32 @@ pub(super) async fn run<'a>(
             }
             leave = Box::pin(limits::reserve(errand, step, body, draft)).await?;
         }
+    }
+}
+
+/// What one attempt asks. `limit`: how long it may wait for the first byte.
+fn ask<'s>(
+    errand: &Errand<'_, '_>,
+    step: &'s Step<'_, '_>,
+    head: &'s [u8],
+    bounds: &'s Bounds,
+    limit: Option<Duration>,
+) -> Ask<'s> {
+    let Step {
+        provider, route, ..
+    } = *step;
+    let limited = |usual: Duration| limit.map_or(usual, |limit| limit.min(usual));
+    Ask {
+        method: step.head.method,
+        head,
+        http2: provider.http2 && route.upgrade.is_none(),
+        connect: limited(provider.connect_timeout),
+        patient: limit.is_none_or(|limit| limit >= provider.connect_timeout),
+        first_byte: limited(provider.first_byte_timeout),
+        end: None,
+        bounds,
+        interim: errand.request.version == Version::Http11,
+        at_risk: None,
     }
 }
 
