@@ -2,6 +2,7 @@
 
 use super::{
     cache::{cached::is_replayed, key::Offered},
+    ledger::Standings,
     reply::{self, Ids},
 };
 use crate::http::{
@@ -159,8 +160,8 @@ pub struct DownstreamHead<'a> {
     pub ids: Ids<'a>,
     /// Microseconds that tidegate added up to here.
     pub overhead_micros: u64,
-    /// How limits stand, as the values of two fields.
-    pub limits: Option<&'a (String, String)>,
+    /// How limits stand.
+    pub limits: Option<&'a Standings>,
     /// The subprotocol of a switch of protocols, as it is to be echoed.
     pub subprotocol: Option<&'a [u8]>,
 }
@@ -179,8 +180,8 @@ pub fn response(
         }
     }
     downstream.ids.write(out);
-    if let Some((policy, state)) = downstream.limits {
-        out.extend_from_slice(reply::limit_fields(policy, state).as_bytes());
+    if let Some(standings) = downstream.limits {
+        standings.write_fields(out);
     }
     out.extend_from_slice(b"server-timing: tg;dur=");
     milliseconds(out, downstream.overhead_micros);
@@ -331,7 +332,7 @@ fn milliseconds(out: &mut Vec<u8>, micros: u64) {
 }
 
 /// Appends a number without the formatting machinery, which costs more than a small head.
-fn decimal(out: &mut Vec<u8>, mut value: u64) {
+pub fn decimal(out: &mut Vec<u8>, mut value: u64) {
     let mut digits = [0u8; 20];
     let mut at = digits.len();
     loop {

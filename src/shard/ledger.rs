@@ -75,6 +75,7 @@ pub mod post;
 
 use std::{fmt::Write as _, time::Duration};
 
+use super::emit::decimal;
 use crate::snapshot::limits::{Claim, Measure};
 
 pub use self::{book::Book, window::Now};
@@ -242,6 +243,39 @@ impl Standings {
         (!policy.is_empty()).then_some((policy, state))
     }
 
+    /// Appends the two fields of [`Standings::rate_limit`], each with its line end, without the
+    /// formatting machinery: every answer under a limit has them.
+    pub fn write_fields(&self, out: &mut Vec<u8>) {
+        let named = [(&b"requests"[..], self.requests), (b"tokens", self.tokens)];
+        if named.iter().all(|(_, standing)| standing.is_none()) {
+            return;
+        }
+        for (field, is_policy) in [(&b"ratelimit-policy: "[..], true), (b"ratelimit: ", false)] {
+            out.extend_from_slice(field);
+            let mut first = true;
+            for (name, standing) in named {
+                let Some(standing) = standing else {
+                    continue;
+                };
+                if !std::mem::take(&mut first) {
+                    out.extend_from_slice(b", ");
+                }
+                out.push(b'"');
+                out.extend_from_slice(name);
+                if is_policy {
+                    out.extend_from_slice(b"\";q=");
+                    decimal(out, standing.limit);
+                } else {
+                    out.extend_from_slice(b"\";r=");
+                    decimal(out, standing.remaining);
+                    out.extend_from_slice(b";t=");
+                    decimal(out, standing.reset_micros.div_ceil(1_000_000));
+                }
+            }
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+
     /// These and those of another owner: of each measure the one of which less is left.
     #[must_use]
     pub fn and(mut self, other: &Self) -> Self {
@@ -297,5 +331,15 @@ mod tests {
         assert_eq!(policy, r#""requests";q=100, "tokens";q=100"#);
         assert_eq!(state, r#""requests";r=9;t=60, "tokens";r=0;t=60"#);
         assert_eq!(other.and(&both).requests, standing(9));
+        for standings in [both, other, both.and(&other)] {
+            let (policy, state) = standings.rate_limit().unwrap();
+            let mut written = Vec::new();
+            standings.write_fields(&mut written);
+            let expected = crate::shard::reply::limit_fields(&policy, &state);
+            assert_eq!(String::from_utf8(written).unwrap(), expected);
+        }
+        let mut written = Vec::new();
+        Standings::default().write_fields(&mut written);
+        assert!(written.is_empty());
     }
 }

@@ -6,6 +6,7 @@ use super::{
     Shard,
     cache::cached::Frame,
     clock::Moment,
+    ledger::Standings,
     models::Known,
     reply::{CacheStatus, Ids},
 };
@@ -110,8 +111,8 @@ pub struct Draft<'a> {
     pub wants_stream: bool,
     /// The most output tokens that the request allows.
     pub max_tokens: Option<u64>,
-    /// How the limits stand, as two header fields say it.
-    pub limits: Option<Box<(String, String)>>,
+    /// How the limits stand.
+    pub limits: Option<Box<Standings>>,
 }
 
 /// An answer's body on its way into the cache.

@@ -9,6 +9,7 @@ use crate::support::{
     client::{Answer, chat, chat_stream, post, post_with},
     server::{OPEN, STORED, Server, Setup, stored_body},
     upstream::{Upstream, count, field, mock},
+    wait::wait_until,
 };
 
 const CHAT: &str = "/openai/chat/completions";
@@ -16,6 +17,16 @@ const CHAT: &str = "/openai/chat/completions";
 #[track_caller]
 fn call(server: &Server, lines: &str, body: &str) -> Answer {
     server.ask(&post_with(&format!("{OPEN}{CHAT}"), lines, body.as_bytes()))
+}
+
+/// A stored body, once it is there: bodies reach the log a moment after their record.
+fn body_of(server: &Server, id: &str, which: &str) -> Vec<u8> {
+    let mut body = Vec::new();
+    wait_until("a stored body", || {
+        body = stored_body(&server.data_dir(), id, which).stdout;
+        !body.is_empty()
+    });
+    body
 }
 
 /// How many requests the mock provider saw.
@@ -61,16 +72,11 @@ fn a_provider_that_recovers_is_asked_again_and_each_attempt_leaves_a_record() {
     assert_eq!(answer.field("cf-aig-log-id"), records[2]["id"].as_str());
     for record in &records {
         let id = record["id"].as_str().unwrap();
-        let body = stored_body(&server.data_dir(), id, "request").stdout;
+        let body = body_of(&server, id, "request");
         assert_eq!(body, chat("").as_bytes(), "{record:#}");
         assert_eq!(record["request_size"], chat("").len());
     }
-    let failed = stored_body(
-        &server.data_dir(),
-        records[0]["id"].as_str().unwrap(),
-        "response",
-    )
-    .stdout;
+    let failed = body_of(&server, records[0]["id"].as_str().unwrap(), "response");
     assert!(String::from_utf8_lossy(&failed).contains("error"));
     assert_eq!(
         (&records[0]["tokens_in"], &records[0]["cost"]),
@@ -264,7 +270,7 @@ fn a_caller_that_leaves_during_the_wait_ends_it() {
         &lines,
         chat("").as_bytes(),
     ));
-    crate::support::wait::wait_until("the first attempt", || asked(&mock) == 1);
+    wait_until("the first attempt", || asked(&mock) == 1);
     drop(client);
     let records = server.records_once(1);
     assert_eq!(records[0]["outcome"], "cancelled");
@@ -307,12 +313,7 @@ fn steps_are_tried_in_order_until_one_answers() {
     assert_eq!(records[1]["provider"], "anthropic");
     assert_eq!(records[1]["model"], "claude-sonnet-4-6");
     // A step's own body is what its record holds.
-    let body = stored_body(
-        &server.data_dir(),
-        records[1]["id"].as_str().unwrap(),
-        "request",
-    )
-    .stdout;
+    let body = body_of(&server, records[1]["id"].as_str().unwrap(), "request");
     assert_eq!(
         serde_json::from_slice::<Value>(&body).unwrap(),
         steps[1]["query"]

@@ -120,9 +120,7 @@ pub(super) async fn reserve(
     for hold in &mut leave.holds {
         hold.note_admitted();
     }
-    if let Some((policy, state)) = standings.rate_limit() {
-        draft.limits = Some(Box::new((policy, state)));
-    }
+    draft.limits = Some(Box::new(standings));
     Ok(Some(leave))
 }
 
