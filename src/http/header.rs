@@ -272,6 +272,26 @@ pub fn is_gateway_only(name: &[u8]) -> bool {
     })
 }
 
+/// Reads a value that is a whole number: digits and nothing else. One beyond the width is the greatest.
+///
+/// ```
+/// use tidegate::http::header::whole_number;
+///
+/// assert_eq!(whole_number(b"60"), Some(60));
+/// assert_eq!(whole_number(b"99999999999999999999999"), Some(u64::MAX));
+/// assert_eq!(whole_number(b"+5"), None);
+/// ```
+pub fn whole_number(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number = value.iter().fold(0u64, |number, digit| {
+        let digit = u64::from(digit - b'0');
+        number.saturating_mul(10).saturating_add(digit)
+    });
+    Some(number)
+}
+
 /// Says whether a `Connection` value names `name`; with several `Connection` fields, ask for each.
 ///
 /// ```

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use jiff::fmt::rfc2822::DateTimeParser;
 
+use super::header::whole_number;
+
 /// Longest value that is told apart from "for ever".
 const SECONDS_MAX: u64 = 365 * 24 * 60 * 60;
 
@@ -20,7 +22,7 @@ const SECONDS_MAX: u64 = 365 * 24 * 60 * 60;
 /// assert_eq!(parse(b"-1", 0), None);
 /// ```
 pub fn parse(value: &[u8], unix_seconds: u64) -> Option<Duration> {
-    if let Some(seconds) = digits(value) {
+    if let Some(seconds) = whole_number(value) {
         return Some(Duration::from_secs(seconds.min(SECONDS_MAX)));
     }
     let date = std::str::from_utf8(value).ok()?;
@@ -33,20 +35,7 @@ pub fn parse(value: &[u8], unix_seconds: u64) -> Option<Duration> {
 
 /// Reads `retry-after-ms`: milliseconds.
 pub fn millis(value: &[u8]) -> Option<Duration> {
-    digits(value).map(|millis| Duration::from_millis(millis.min(SECONDS_MAX * 1_000)))
-}
-
-/// A number that is digits and nothing else. One that is too large for its width is the largest.
-fn digits(value: &[u8]) -> Option<u64> {
-    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let number = value.iter().fold(0u64, |number, digit| {
-        number
-            .saturating_mul(10)
-            .saturating_add(u64::from(digit - b'0'))
-    });
-    Some(number)
+    whole_number(value).map(|millis| Duration::from_millis(millis.min(SECONDS_MAX * 1_000)))
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ pub mod book;
 pub mod desk;
 pub mod post;
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 use super::emit::decimal;
 use crate::snapshot::limits::{Claim, Measure};
@@ -221,30 +221,10 @@ impl Refusal {
 }
 
 impl Standings {
-    /// The values of `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10) for
-    /// requests and tokens: `"requests";q=100` and `"requests";r=99;t=60`. What a caller may
-    /// spend is not his to know.
-    pub fn rate_limit(&self) -> Option<(String, String)> {
-        let (mut policy, mut state) = (String::new(), String::new());
-        let named = [("requests", self.requests), ("tokens", self.tokens)];
-        for (name, standing) in named {
-            let Some(standing) = standing else {
-                continue;
-            };
-            if !policy.is_empty() {
-                policy.push_str(", ");
-                state.push_str(", ");
-            }
-            let seconds = standing.reset_micros.div_ceil(1_000_000);
-            // Writing to a string does not fail.
-            let _ = write!(policy, "\"{name}\";q={}", standing.limit);
-            let _ = write!(state, "\"{name}\";r={};t={seconds}", standing.remaining);
-        }
-        (!policy.is_empty()).then_some((policy, state))
-    }
-
-    /// Appends the two fields of [`Standings::rate_limit`], each with its line end, without the
-    /// formatting machinery: every answer under a limit has them.
+    /// Appends `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10) for requests
+    /// and tokens, each with its line end: `"requests";q=100` and `"requests";r=99;t=60`. What a caller may
+    /// spend is not his to know. Without the formatting machinery: every answer under a limit has
+    /// them.
     pub fn write_fields(&self, out: &mut Vec<u8>) {
         let named = [(&b"requests"[..], self.requests), (b"tokens", self.tokens)];
         if named.iter().all(|(_, standing)| standing.is_none()) {
@@ -317,7 +297,6 @@ mod tests {
                 reset_micros: 59_000_001,
             })
         };
-        assert_eq!(Standings::default().rate_limit(), None);
         let both = Standings {
             requests: standing(9),
             ..Standings::default()
@@ -327,19 +306,21 @@ mod tests {
             tokens: standing(0),
             cost: standing(7),
         };
-        let (policy, state) = both.and(&other).rate_limit().unwrap();
-        assert_eq!(policy, r#""requests";q=100, "tokens";q=100"#);
-        assert_eq!(state, r#""requests";r=9;t=60, "tokens";r=0;t=60"#);
+        let written = |standings: Standings| {
+            let mut out = Vec::new();
+            standings.write_fields(&mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(written(Standings::default()), "");
+        assert_eq!(
+            written(both),
+            "ratelimit-policy: \"requests\";q=100\r\nratelimit: \"requests\";r=9;t=60\r\n"
+        );
+        assert_eq!(
+            written(both.and(&other)),
+            "ratelimit-policy: \"requests\";q=100, \"tokens\";q=100\r\n\
+             ratelimit: \"requests\";r=9;t=60, \"tokens\";r=0;t=60\r\n"
+        );
         assert_eq!(other.and(&both).requests, standing(9));
-        for standings in [both, other, both.and(&other)] {
-            let (policy, state) = standings.rate_limit().unwrap();
-            let mut written = Vec::new();
-            standings.write_fields(&mut written);
-            let expected = crate::shard::reply::limit_fields(&policy, &state);
-            assert_eq!(String::from_utf8(written).unwrap(), expected);
-        }
-        let mut written = Vec::new();
-        Standings::default().write_fields(&mut written);
-        assert!(written.is_empty());
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     },
     http::{
         head::{Method, RequestHead},
-        header::FieldName,
+        header::{FieldName, whole_number},
     },
     snapshot::Backoff,
 };
@@ -234,33 +234,21 @@ impl<'a> Wishes<'a> {
     }
 }
 
-/// A whole number; one beyond its width is the greatest.
-pub fn number(value: &[u8]) -> Option<u64> {
-    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let grown = value.iter().fold(0u64, |number, digit| {
-        let digit = u64::from(digit - b'0');
-        number.saturating_mul(10).saturating_add(digit)
-    });
-    Some(grown)
-}
-
 /// Milliseconds to wait for the first part of an answer; zero is no limit.
 pub fn timeout(value: &[u8]) -> Option<Duration> {
-    let millis = number(value)?.min(REQUEST_TIMEOUT_MAX_MS);
+    let millis = whole_number(value)?.min(REQUEST_TIMEOUT_MAX_MS);
     (millis > 0).then(|| Duration::from_millis(millis))
 }
 
 /// Attempts in all, clamped to what is allowed.
 pub fn attempts(value: &[u8]) -> Option<u8> {
     let most = u64::from(ATTEMPTS_MAX);
-    u8::try_from(number(value)?.clamp(1, most)).ok()
+    u8::try_from(whole_number(value)?.clamp(1, most)).ok()
 }
 
 /// Milliseconds between attempts, clamped to what a request may ask for.
 pub fn delay(value: &[u8]) -> Option<Duration> {
-    Some(Duration::from_millis(number(value)?).min(HEADER_DELAY_MAX))
+    Some(Duration::from_millis(whole_number(value)?).min(HEADER_DELAY_MAX))
 }
 
 /// How the wait grows.
@@ -276,7 +264,7 @@ pub fn backoff(value: &[u8]) -> Option<Backoff> {
 
 /// Seconds for which an answer is cached, clamped to what is allowed; zero is off.
 pub fn ttl(value: &[u8]) -> Option<Duration> {
-    let seconds = match number(value)? {
+    let seconds = match whole_number(value)? {
         0 => 0,
         seconds => seconds.clamp(*CACHE_TTL.start(), *CACHE_TTL.end()),
     };

@@ -3,6 +3,7 @@
 
 use std::{borrow::Cow, io::Write as _};
 
+use super::ledger::Standings;
 use crate::{
     domain::{id::RequestId, outcome::Outcome},
     http::head::HeadError,
@@ -24,7 +25,7 @@ pub struct Refusal {
     /// The connection cannot go on: what follows on it is not known to be a request.
     pub close: bool,
     /// Further header fields, each with its line end.
-    pub fields: String,
+    pub fields: Vec<u8>,
 }
 
 /// Code of refusals that the contract has no code for (`design`: malformed head, 413, 431).
@@ -46,16 +47,12 @@ impl Refusal {
             description: description.into(),
             outcome: Outcome::Refused,
             close: false,
-            fields: String::new(),
+            fields: Vec::new(),
         }
     }
 
     /// A limit on requests or tokens is reached. `limit` says which; `after` is in seconds.
-    pub fn rate_limited(
-        limit: &str,
-        after: Option<u64>,
-        standings: Option<(String, String)>,
-    ) -> Self {
+    pub fn rate_limited(limit: &str, after: Option<u64>, standings: &Standings) -> Self {
         let mut refusal = Self {
             code: 2003,
             message: "Rate limited",
@@ -66,9 +63,7 @@ impl Refusal {
             )
         };
         refusal.say_after(after);
-        if let Some((policy, state)) = standings {
-            refusal.fields += &limit_fields(&policy, &state);
-        }
+        standings.write_fields(&mut refusal.fields);
         refusal
     }
 
@@ -99,9 +94,8 @@ impl Refusal {
 
     fn say_after(&mut self, seconds: Option<u64>) {
         if let Some(seconds) = seconds {
-            for part in ["retry-after: ", &seconds.to_string(), "\r\n"] {
-                self.fields.push_str(part);
-            }
+            // Writing to a Vec cannot fail.
+            let _ = write!(self.fields, "retry-after: {seconds}\r\n");
         }
     }
 
@@ -285,7 +279,7 @@ impl Refusal {
             description: description.into(),
             outcome: Outcome::Unauthorized,
             close: false,
-            fields: String::new(),
+            fields: Vec::new(),
         }
     }
 
@@ -384,7 +378,7 @@ impl Refusal {
             description: why.to_string().into(),
             outcome: Outcome::UpstreamFailed,
             close: false,
-            fields: String::new(),
+            fields: Vec::new(),
         }
     }
 
@@ -416,11 +410,6 @@ impl Refusal {
             ..Self::request(500, "Internal error", description)
         }
     }
-}
-
-/// The header fields that say how limits stand.
-pub fn limit_fields(policy: &str, state: &str) -> String {
-    format!("ratelimit-policy: {policy}\r\nratelimit: {state}\r\n")
 }
 
 /// What a caller sent, made fit to be quoted: short and without control characters.
@@ -525,7 +514,7 @@ fn whole(
     if let Some(ids) = ids {
         ids.write(&mut out);
     }
-    out.extend_from_slice(refusal.fields.as_bytes());
+    out.extend_from_slice(&refusal.fields);
     if !keep || refusal.close {
         out.extend_from_slice(b"connection: close\r\n");
     }

@@ -132,8 +132,10 @@ async fn ask(
     draft: &mut Draft<'_>,
 ) -> Result<Result<Permit, Refused>, Stopped> {
     let shard = errand.shard;
-    // What an earlier step gave back is there for this one.
-    post::pump(shard);
+    if shard.ledger.desk.owes() {
+        // What an earlier step gave back is there for this one.
+        post::pump(shard);
+    }
     let started = shard.clock.now();
     let waiting = post::ask(shard, claims, life, undoable);
     let peer = &mut *errand.peer;
@@ -209,7 +211,6 @@ fn no_bound(why: NoBound, rules: &Rules, facts: &Facts<'_>) -> Refusal {
 
 fn refusal(refused: &Refused, rules: &Rules, facts: &Facts<'_>) -> Refusal {
     let after = refused.retry_after();
-    let limits = refused.standings.rate_limit();
     match refused.why {
         Why::Crowded | Why::Journal => Refusal::limits_unavailable(),
         Why::Limit | Why::TooLarge if refused.measure == Measure::Cost => {
@@ -225,7 +226,7 @@ fn refusal(refused: &Refused, rules: &Rules, facts: &Facts<'_>) -> Refusal {
         }
         Why::Limit | Why::TooLarge => {
             let rule = rules.rule(refused.rule).map(ToString::to_string);
-            Refusal::rate_limited(&rule.unwrap_or_default(), after, limits)
+            Refusal::rate_limited(&rule.unwrap_or_default(), after, &refused.standings)
         }
     }
 }
