@@ -26,7 +26,17 @@ pub(super) const CENT_A_THOUSAND: &str = r#"
 
 #[track_caller]
 pub(super) fn call(server: &Server, lines: &str, body: &str) -> Answer {
-    server.ask(&post_with(&format!("{OPEN}{CHAT}"), lines, body.as_bytes()))
+    let answer = server.ask(&post_with(&format!("{OPEN}{CHAT}"), lines, body.as_bytes()));
+    // What it used is told to the owner of the limit after the answer has gone out: who asks again at
+    // once, by another shard, may come before that.
+    nothing_is_out(server);
+    answer
+}
+
+pub(super) fn nothing_is_out(server: &Server) {
+    wait_until("no permit to be out", || {
+        server.figures().contains("\ntidegate_limit_permits 0\n")
+    });
 }
 
 pub(super) fn asked(mock: &MockProvider) -> u64 {

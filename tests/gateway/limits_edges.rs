@@ -11,7 +11,9 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{
-    limits::{CENT_A_THOUSAND, CHAT, DOLLAR, asked, call, hard, spent, storm, three_cents},
+    limits::{
+        CENT_A_THOUSAND, CHAT, DOLLAR, asked, call, hard, nothing_is_out, spent, storm, three_cents,
+    },
     management::{GATEWAYS, Manager, gateway},
 };
 use crate::support::{
@@ -20,12 +22,6 @@ use crate::support::{
     upstream::{Upstream, mock},
     wait::wait_until,
 };
-
-fn nothing_is_out(server: &Server) {
-    wait_until("no permit to be out", || {
-        server.figures().contains("\ntidegate_limit_permits 0\n")
-    });
-}
 
 #[test]
 fn attempts_without_an_answer_keep_what_was_reserved_for_each() {
