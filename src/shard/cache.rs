@@ -59,9 +59,9 @@ use super::{
 };
 use crate::domain::cache::{KeyHash, Purge};
 
-/// Longest wait for an owner's word. It takes microseconds; an owner that stands still for longer
-/// costs a miss.
-pub const ASK_LIMIT: Duration = Duration::from_millis(100);
+/// Longest wait for an owner's word. It takes microseconds, and longer where thousands ask at once:
+/// just then a miss is dear, for who gives up asks the provider.
+pub const ASK_LIMIT: Duration = Duration::from_secs(1);
 
 /// What a shard asks the owner of a key.
 #[derive(Debug)]
