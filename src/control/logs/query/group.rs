@@ -120,6 +120,14 @@ impl Group {
             mine.merge(theirs);
         }
     }
+
+    /// Takes all of `other`, which is a part of it, out again.
+    pub fn subtract(&mut self, other: &Self) {
+        self.totals.subtract(&other.totals);
+        for (mine, theirs) in self.times.iter_mut().zip(&other.times) {
+            mine.subtract(theirs);
+        }
+    }
 }
 
 /// Groups that are being summed up.
@@ -141,6 +149,12 @@ struct Room {
     selected: Vec<u32>,
     /// The local group of each selected row.
     group_of: Vec<u32>,
+    sums: Sums,
+}
+
+/// Of one column, by local group.
+#[derive(Debug, Default)]
+struct Sums {
     sums: Vec<u128>,
     counts: Vec<u64>,
 }
@@ -195,31 +209,65 @@ impl Groups {
         let keys = self.keys.iter().map(|key| key.local(block, &rows));
         let mut keys = keys.collect::<Result<Vec<_>, _>>()?;
         let groups = local::number_rows(&mut keys, &rows, &mut room.group_of);
-        let group_of = &room.group_of[..];
-
-        let counts = &mut room.counts;
-        count(counts, groups.len(), group_of);
+        let sums = &mut room.sums;
+        count(&mut sums.counts, groups.len(), &room.group_of);
         // Where each local group lies among those of all blocks; `usize::MAX`: among the others.
         let places: Vec<Option<usize>> = groups
             .iter()
-            .zip(counts.iter())
+            .zip(&sums.counts)
             .map(|(codes, count)| (*count > 0).then(|| self.place(&keys, codes)))
             .collect();
-        self.for_each(&places, counts, |group, count| {
+        self.sum_up(block, &columns, &rows, &room.group_of, &places, sums);
+        Ok(())
+    }
+
+    /// Adds `rows` of `block`, each to the group whose name has the place in `names` that
+    /// `group_of` gives. A row may be there several times, once in a group at most. As with
+    /// [`Self::add`] all or none are added.
+    pub fn add_rows(
+        &mut self,
+        block: &Block<'_>,
+        rows: &[u32],
+        group_of: &[u32],
+        names: &[Vec<Part>],
+    ) -> Result<(), BlockError> {
+        let columns = Columns::of(block, self.wanted)?;
+        let mut room = std::mem::take(&mut self.room);
+        count(&mut room.sums.counts, names.len(), group_of);
+        let places: Vec<_> = names.iter().map(|name| Some(self.find(name))).collect();
+        let (rows, sums) = (Rows::Some(rows), &mut room.sums);
+        self.sum_up(block, &columns, &rows, group_of, &places, sums);
+        self.room = room;
+        Ok(())
+    }
+
+    /// Adds up columns by local group. `sums` has the number of rows of each.
+    fn sum_up(
+        &mut self,
+        block: &Block<'_>,
+        columns: &Columns<'_>,
+        rows: &Rows<'_>,
+        group_of: &[u32],
+        places: &[Option<usize>],
+        sums: &mut Sums,
+    ) {
+        let Sums { sums, counts } = sums;
+        let groups = places.len();
+        self.for_each(places, counts, |group, count| {
             group.totals.rows += count;
         });
 
         if let Some(classes) = &columns.classes {
-            let mut by_class = vec![[0u64; CLASSES]; groups.len()];
-            let mut requests = vec![0u64; groups.len()];
+            let mut by_class = vec![[0u64; CLASSES]; groups];
+            let mut requests = vec![0u64; groups];
             rows.each(group_of, |row, group| {
                 by_class[group][classes.of_row(row) as usize] += 1;
                 requests[group] += u64::from(classes.is_first(row));
             });
-            self.for_each(&places, &requests, |group, requests| {
+            self.for_each(places, &requests, |group, requests| {
                 group.totals.requests += requests;
             });
-            self.for_each(&places, &by_class, |group, by_class| {
+            self.for_each(places, &by_class, |group, by_class| {
                 for (sum, count) in group.totals.classes.iter_mut().zip(by_class) {
                     *sum += count;
                 }
@@ -230,47 +278,44 @@ impl Groups {
                 for (kind, numbers) in
                     [(Tokens::CachedInput, input), (Tokens::CachedOutput, output)]
                 {
-                    let mut sums = vec![0u128; groups.len()];
+                    let mut sums = vec![0u128; groups];
                     rows.each(group_of, |row, group| {
                         if classes.of_row(row) == Class::Cached {
                             sums[group] += u128::from(numbers.get(row).unwrap_or(0));
                         }
                     });
-                    self.for_each(&places, &sums, |group, sum| {
+                    self.for_each(places, &sums, |group, sum| {
                         group.totals.tokens[kind as usize] += sum;
                     });
                 }
             }
         }
         for (kind, numbers) in &columns.tokens {
-            let sums = &mut room.sums;
-            sum(sums, groups.len(), &rows, group_of, *numbers, u64::MAX);
-            self.for_each(&places, sums, |group, sum| {
+            sum(sums, groups, rows, group_of, *numbers, u64::MAX);
+            self.for_each(places, sums, |group, sum| {
                 group.totals.tokens[*kind as usize] += sum;
             });
         }
         if let Some((input, output)) = columns.unmetered {
-            count_unknown(counts, groups.len(), &rows, group_of, &[input, output]);
-            self.for_each(&places, counts, |group, count| {
+            count_unknown(counts, groups, rows, group_of, &[input, output]);
+            self.for_each(places, counts, |group, count| {
                 group.totals.unmetered += count;
             });
         }
         if let Some(costs) = columns.cost {
-            let sums = &mut room.sums;
             let max = block.zone().cost.max;
-            sum(sums, groups.len(), &rows, group_of, costs, max);
-            self.for_each(&places, sums, |group, sum| {
+            sum(sums, groups, rows, group_of, costs, max);
+            self.for_each(places, sums, |group, sum| {
                 group.totals.cost += sum;
             });
-            count_unknown(counts, groups.len(), &rows, group_of, &[costs]);
-            self.for_each(&places, counts, |group, count| {
+            count_unknown(counts, groups, rows, group_of, &[costs]);
+            self.for_each(places, counts, |group, count| {
                 group.totals.unpriced += count;
             });
         }
         for (time, numbers) in &columns.times {
-            self.record_times(*time, *numbers, &rows, group_of, &places);
+            self.record_times(*time, *numbers, rows, group_of, places);
         }
-        Ok(())
     }
 
     /// Adds plain sums of all rows, without telling rows apart: whatever a mask leaves out is

@@ -66,29 +66,38 @@ pub fn group(snapshot: &LogSnapshot, filter: &Filter, of: &GroupOf, limit: Limit
         groups.add(block, mask)?;
         Ok(ControlFlow::Continue(()))
     });
-    let (mut groups, mut other) = groups.finish();
-    let is_crowded = other.is_some();
-    match of.order {
-        GroupOrder::Cost => groups.sort_by(|a, b| {
-            let key = |group: &Group| (Reverse(group.totals.cost), Reverse(group.totals.rows));
-            key(a).cmp(&key(b)).then_with(|| a.parts.cmp(&b.parts))
-        }),
-        GroupOrder::Rows => groups.sort_by(|a, b| {
-            let rows = b.totals.rows.cmp(&a.totals.rows);
-            rows.then_with(|| a.parts.cmp(&b.parts))
-        }),
-        GroupOrder::Name => groups.sort_by(|a, b| a.parts.cmp(&b.parts)),
-    }
-    if let Some(top) = of.top
-        && groups.len() > top
-    {
-        let other = other.get_or_insert_default();
-        groups.drain(top..).for_each(|group| other.merge(&group));
-    }
-    Grouped {
+    let (groups, other) = groups.finish();
+    let grouped = Grouped {
         groups,
+        is_crowded: other.is_some(),
         other,
-        is_crowded,
         report: select.report,
+    };
+    grouped.ordered(of)
+}
+
+impl Grouped {
+    /// The groups in their order, the first of them told apart.
+    #[must_use]
+    pub fn ordered(mut self, of: &GroupOf) -> Self {
+        let groups = &mut self.groups;
+        match of.order {
+            GroupOrder::Cost => groups.sort_by(|a, b| {
+                let key = |group: &Group| (Reverse(group.totals.cost), Reverse(group.totals.rows));
+                key(a).cmp(&key(b)).then_with(|| a.parts.cmp(&b.parts))
+            }),
+            GroupOrder::Rows => groups.sort_by(|a, b| {
+                let rows = b.totals.rows.cmp(&a.totals.rows);
+                rows.then_with(|| a.parts.cmp(&b.parts))
+            }),
+            GroupOrder::Name => groups.sort_by(|a, b| a.parts.cmp(&b.parts)),
+        }
+        if let Some(top) = of.top
+            && groups.len() > top
+        {
+            let other = self.other.get_or_insert_default();
+            groups.drain(top..).for_each(|group| other.merge(&group));
+        }
+        self
     }
 }
