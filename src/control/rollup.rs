@@ -6,12 +6,14 @@
 //! time that tidegate added. Cells are summed up from sealed records, those of exchanges without
 //! logging included, and outlive the records. They lie in `data_dir/log/rollup-<date>`.
 //!
-//! Values of metadata are not among the names of a cell: there can be as many as there are
-//! requests. Totals by a member of the metadata are had by a scan of the records
-//! ([`crate::control::logs::query::group`]).
+//! Beside them lie cells of a second family: a minute of one gateway, one member of the metadata
+//! and its value. A record adds to one for each of its members. There can be as many values as
+//! there are requests, so a day tells a number of them apart and folds the rest, which is counted
+//! and told to whoever asks. An exchange without logging keeps no metadata, not even until it is
+//! summed up: it counts as one that has none.
 //!
 //! Reading order: [`totals`] and [`sketch`] (what a cell holds), [`table`] (cells as bytes),
-//! [`file`], [`store`] (who writes), [`view`] (who asks).
+//! [`file`], [`members`] (sums by metadata), [`store`] (who writes), [`view`] (who asks).
 
 use std::{
     io,
@@ -30,6 +32,7 @@ pub mod sketch;
 pub mod ranges;
 pub mod table;
 pub mod file;
+pub mod members;
 pub mod store;
 pub mod view;
 

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::table::{Cell, Level, Table};
+use super::table::{Cell, HeadOf, Level, Table, members::MemberCell};
 use crate::control::logs::{
     folder::LogDir,
     frame::{self, FileHeader, FrameBuffer, HEADER_BYTES, Header, Kind},
@@ -129,6 +129,24 @@ impl RollupFile {
         at: &TableAt,
         visit: impl FnMut(Cell<'_>),
     ) -> io::Result<Option<Vec<RangeInclusive<u64>>>> {
+        self.visit(at, |payload| Table::each_cell(payload, visit))
+    }
+
+    /// The same, and calls `member` with each cell by a member of the metadata.
+    pub fn each(
+        &mut self,
+        at: &TableAt,
+        visit: impl FnMut(Cell<'_>),
+        member: impl FnMut(MemberCell<'_>),
+    ) -> io::Result<Option<Vec<RangeInclusive<u64>>>> {
+        self.visit(at, |payload| Table::each(payload, visit, member))
+    }
+
+    fn visit(
+        &mut self,
+        at: &TableAt,
+        read: impl FnOnce(&[u8]) -> Option<HeadOf>,
+    ) -> io::Result<Option<Vec<RangeInclusive<u64>>>> {
         let payload = match self.segment.payload(&at.frame)? {
             Ok(payload) => payload,
             Err(damage) => {
@@ -136,7 +154,7 @@ impl RollupFile {
                 return Ok(None);
             }
         };
-        let read = Table::each_cell(payload, visit);
+        let read = read(payload);
         if read.is_none() {
             let what = frame::PayloadError::Rows;
             self.damages.push(self.segment.damage(&at.frame, what));

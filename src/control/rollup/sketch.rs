@@ -152,6 +152,21 @@ impl Sketch {
         }
     }
 
+    /// Takes all of `other`, whose values it has, out again.
+    pub fn subtract(&mut self, other: &Self) {
+        let mut less = Self::default();
+        let mut theirs = other.buckets().peekable();
+        for (bucket, count) in self.buckets() {
+            while theirs.next_if(|(other, _)| *other < bucket).is_some() {}
+            let out = theirs.next_if(|(other, _)| *other == bucket);
+            less.add_bucket(
+                bucket,
+                count.saturating_sub(out.map_or(0, |(_, count)| count)),
+            );
+        }
+        *self = less;
+    }
+
     /// How many values were counted.
     pub fn count(&self) -> u64 {
         match &self.counts {
@@ -279,7 +294,10 @@ mod tests {
         fn the_sum_of_two_is_the_histogram_of_all(a in values(), b in values()) {
             let mut sum = sketch(&a);
             sum.merge(&sketch(&b));
-            prop_assert_eq!(&sum, &sketch(&[a, b].concat()));
+            prop_assert_eq!(&sum, &sketch(&[&a[..], &b].concat()));
+            let mut rest = sum.clone();
+            rest.subtract(&sketch(&b));
+            prop_assert_eq!(rest, sketch(&a));
             let mut again = Sketch::default();
             sum.buckets().for_each(|(bucket, count)| again.add_bucket(bucket, count));
             prop_assert_eq!(again, sum);

@@ -14,6 +14,7 @@ use std::{
 
 use super::{
     file::{self, RollupFile},
+    members,
     ranges::Ranges,
     table::{Level, Table, start_of},
 };
@@ -55,7 +56,7 @@ const NAMES_MAX: usize = 2_000;
 const MERGE_BYTES: u64 = 256 << 10;
 
 /// The name of what is not kept apart.
-const OTHER: &[u8] = b"(other)";
+pub(super) const OTHER: &[u8] = b"(other)";
 
 /// The rollups of a log folder, kept by the one process that may write to it.
 #[derive(Debug)]
@@ -231,13 +232,13 @@ impl Rollups {
     /// Writes what was summed up, as a table of the journals up to `last`.
     fn write(&mut self, summing: &mut Summing, last: u64, now_micros: u64) -> io::Result<()> {
         let range = summing.first..=last;
-        let (cells, other) = mem::replace(summing, Summing::new(last.saturating_add(1)))
-            .groups
-            .finish();
+        let summed = mem::replace(summing, Summing::new(last.saturating_add(1)));
+        let (cells, other) = summed.groups.finish();
         let mut table = Table {
             level: Level::Fresh,
             journals: vec![range.clone()],
             cells,
+            members: summed.members.finish(OTHER),
         };
         if let Some(mut other) = other {
             let start = table.cells.first().map_or(0, start_of);
@@ -332,6 +333,7 @@ fn is_torn_inside(damage: &Damage) -> bool {
 /// Records that are being summed up.
 struct Summing {
     groups: Groups,
+    members: members::Summing,
     mask: Mask,
     rows: u64,
     /// The first journal of the table.
@@ -344,6 +346,7 @@ impl Summing {
     fn new(first: u64) -> Self {
         Self {
             groups: Groups::new(CELL_KEYS.to_vec(), Wanted::ALL, CELLS_MAX),
+            members: members::Summing::default(),
             mask: Mask::default(),
             rows: 0,
             first,
@@ -360,11 +363,13 @@ impl Summing {
     ) -> Result<u64, BlockError> {
         uncovered(&mut self.mask, block, sources, covered);
         let rows = self.mask.count() as u64;
+        self.last = sources.last().map_or(self.last, |(journal, _)| *journal);
         if rows > 0 {
             self.groups.add(block, &self.mask)?;
+            self.rows += rows;
+            // Should the metadata not be readable, its records count as ones without.
+            self.members.add(block, &self.mask)?;
         }
-        self.rows += rows;
-        self.last = sources.last().map_or(self.last, |(journal, _)| *journal);
         Ok(rows)
     }
 }
@@ -423,79 +428,123 @@ pub(super) fn each_uncovered(
 /// at a time.
 fn merged(file: &mut RollupFile) -> io::Result<Vec<Table>> {
     let mut journals = Ranges::default();
-    let mut fresh: BTreeMap<u64, Vec<Group>> = BTreeMap::new();
+    let mut fresh: BTreeMap<u64, Cells> = BTreeMap::new();
+    let mut names = Names::default();
     for at in file.tables.clone() {
-        if at.level == Level::Days {
-            continue;
-        }
         let Some(table) = file.table(&at)? else {
             continue;
         };
-        table.journals.iter().for_each(|range| journals.add(range));
-        for cell in table.cells {
-            let hour = fresh
-                .entry(floor(start_of(&cell), Stretch::Hour))
-                .or_default();
-            if at.level == Level::Fresh {
-                hour.push(cell);
+        if at.level == Level::Days {
+            // All values that were kept apart before, which stay so.
+            for mut cell in table.members {
+                names.of_members.name(&mut cell);
             }
+            continue;
+        }
+        table.journals.iter().for_each(|range| journals.add(range));
+        let (cells, members) = (table.cells.into_iter(), table.members.into_iter());
+        let hour_of = |cell: &Group| floor(start_of(cell), Stretch::Hour);
+        let is_fresh = at.level == Level::Fresh;
+        for cell in cells {
+            let hour = fresh.entry(hour_of(&cell)).or_default();
+            hour.all.extend(is_fresh.then_some(cell));
+        }
+        for cell in members.filter(|_| is_fresh) {
+            fresh.entry(hour_of(&cell)).or_default().members.push(cell);
         }
     }
     let journals: Vec<_> = journals.iter().cloned().collect();
-    let table = |level, cells| Table {
+    let table = |level, cells: Cells| Table {
         level,
         journals: journals.clone(),
-        cells,
+        cells: cells.all,
+        members: cells.members,
     };
     // A table without cells, so that a reader finds the journals without reading all.
-    let mut tables = vec![table(Level::Minutes, Vec::new())];
+    let mut tables = vec![table(Level::Minutes, Cells::default())];
     let mut hour_tables = Vec::new();
-    let mut days = groups();
-    let mut names = HashSet::new();
+    let (mut days, mut member_days) = (groups(), groups());
     for (hour, fresh) in fresh {
-        let mut minutes = groups();
-        for cell in older_minutes(file, hour)?.into_iter().chain(fresh) {
-            minutes.add_group(&named(cell, &mut names));
+        let older = older_minutes(file, hour)?;
+        let (mut minutes, mut members) = (groups(), groups());
+        for cell in older.all.into_iter().chain(fresh.all) {
+            minutes.add_group(&named(cell, &mut names.of_cells));
         }
-        let minutes = minutes.finish().0;
-        let mut hour_cells = groups();
-        for cell in &minutes {
-            hour_cells.add_to(&restarted(cell, Stretch::Hour), cell);
+        for mut cell in older.members.into_iter().chain(fresh.members) {
+            names.of_members.name(&mut cell);
+            members.add_group(&cell);
         }
-        let hour_cells = hour_cells.finish().0;
-        for cell in &hour_cells {
-            days.add_to(&restarted(cell, Stretch::Day), cell);
+        let minutes = Cells {
+            all: minutes.finish().0,
+            members: members.finish().0,
+        };
+        let hours = Cells {
+            all: restarted_all(&minutes.all, Stretch::Hour),
+            members: restarted_all(&minutes.members, Stretch::Hour),
+        };
+        for (cells, days) in [(&hours.all, &mut days), (&hours.members, &mut member_days)] {
+            for cell in cells {
+                days.add_to(&restarted(cell, Stretch::Day), cell);
+            }
         }
         tables.push(table(Level::Minutes, minutes));
-        hour_tables.push(table(Level::Hours, hour_cells));
+        hour_tables.push(table(Level::Hours, hours));
     }
     tables.append(&mut hour_tables);
-    let days = days.finish().0;
-    if !days.is_empty() {
+    let days = Cells {
+        all: days.finish().0,
+        members: member_days.finish().0,
+    };
+    if !days.all.is_empty() {
         tables.push(table(Level::Days, days));
     }
     Ok(tables)
 }
 
+/// Cells of both families.
+#[derive(Debug, Default)]
+struct Cells {
+    all: Vec<Group>,
+    members: Vec<Group>,
+}
+
+/// The names that a file keeps apart.
+#[derive(Debug, Default)]
+struct Names {
+    of_cells: HashSet<Vec<Part>>,
+    of_members: members::Names,
+}
+
 /// The minutes of an hour that were merged before; where they are lost, the hour as one.
-fn older_minutes(file: &mut RollupFile, hour: u64) -> io::Result<Vec<Group>> {
+fn older_minutes(file: &mut RollupFile, hour: u64) -> io::Result<Cells> {
     let end = hour.saturating_add(Stretch::Hour.micros() - 1);
     for level in [Level::Minutes, Level::Hours] {
-        let mut cells = Vec::new();
+        let mut cells = Cells::default();
         for at in file.tables.clone() {
             if at.level == level
                 && at.meets(hour, end)
                 && let Some(table) = file.table(&at)?
             {
                 let within = |cell: &Group| (hour..=end).contains(&start_of(cell));
-                cells.extend(table.cells.into_iter().filter(within));
+                cells.all.extend(table.cells.into_iter().filter(within));
+                let members = table.members.into_iter().filter(within);
+                cells.members.extend(members);
             }
         }
-        if !cells.is_empty() {
+        if !cells.all.is_empty() {
             return Ok(cells);
         }
     }
-    Ok(Vec::new())
+    Ok(Cells::default())
+}
+
+/// The cells as those of longer stretches.
+fn restarted_all(cells: &[Group], stretch: Stretch) -> Vec<Group> {
+    let mut longer = groups();
+    for cell in cells {
+        longer.add_to(&restarted(cell, stretch), cell);
+    }
+    longer.finish().0
 }
 
 /// Groups without a bound of their own: what goes in is bounded.

@@ -1,11 +1,12 @@
 //! Rollups as bytes: the payload of a `Rollup` frame.
 //!
 //! Numbers are variable-length integers of seven bits a byte, the least first. A table is: format
-//! (2), level (see [`Level`]); the number of ranges of journals and for each its first and how many
+//! (3), level (see [`Level`]); the number of ranges of journals and for each its first and how many
 //! follow; the number of texts and for each its length and bytes; the number of cells and for each
 //! the minute since the Unix epoch at which it starts, the places of gateway, provider, model and
 //! key among the texts, then rows, requests, classes, tokens, unmetered, cost, unpriced, and for
-//! each time the number of buckets and for each how far it is from the one before and its count.
+//! each time the number of buckets and for each how far it is from the one before and its count;
+//! then the length of what [`members`] describes, and that. A table of format 2 ends before it.
 
 use std::{collections::HashMap, ops::RangeInclusive};
 
@@ -18,7 +19,14 @@ use crate::control::logs::{
     query::group::{Group, Part, Stretch},
 };
 
-const FORMAT: u64 = 2;
+pub mod members;
+
+use members::MemberCell;
+
+const FORMAT: u64 = 3;
+
+/// The format before cells by members of the metadata were kept.
+const FORMAT_WITHOUT_MEMBERS: u64 = 2;
 
 /// Parts of a cell's name: its start, gateway, provider, model, key.
 pub const PARTS: usize = 5;
@@ -63,6 +71,8 @@ pub struct Table {
     pub journals: Vec<RangeInclusive<u64>>,
     /// Groups by start, gateway, provider, model and key.
     pub cells: Vec<Group>,
+    /// Groups by start, gateway, member of the metadata and its value (see [`members`]).
+    pub members: Vec<Group>,
 }
 
 impl Table {
@@ -88,94 +98,136 @@ impl Table {
             put(&mut bytes, *range.start());
             put(&mut bytes, range.end().saturating_sub(*range.start()));
         }
-        let mut texts: HashMap<&[u8], u64> = HashMap::new();
-        let mut list: Vec<&[u8]> = Vec::new();
+        let mut texts = Places::default();
+        let mut cells = Vec::new();
+        put(&mut cells, self.cells.len() as u64);
         for cell in &self.cells {
+            put(&mut cells, start_of(cell) / Stretch::Minute.micros());
             for text in names_of(cell) {
-                texts.entry(text).or_insert_with(|| {
-                    list.push(text);
-                    list.len() as u64 - 1
-                });
+                put(&mut cells, texts.of(text));
             }
+            put_sums(&mut cells, cell);
         }
-        put(&mut bytes, list.len() as u64);
-        for text in list {
-            put(&mut bytes, text.len() as u64);
-            bytes.extend_from_slice(text);
-        }
-        put(&mut bytes, self.cells.len() as u64);
-        for cell in &self.cells {
-            put(&mut bytes, start_of(cell) / Stretch::Minute.micros());
-            for text in names_of(cell) {
-                put(&mut bytes, texts.get(text).copied().unwrap_or(0));
-            }
-            put_totals(&mut bytes, &cell.totals);
-            for sketch in &cell.times {
-                put_sketch(&mut bytes, sketch);
-            }
-        }
+        texts.put(&mut bytes);
+        bytes.append(&mut cells);
+        let members = members::write(&self.members);
+        put(&mut bytes, members.len() as u64);
+        bytes.extend_from_slice(&members);
         out.extend_from_slice(&bytes);
     }
 
     /// Reads a payload; `None` if it is no table.
     pub fn read(payload: &[u8]) -> Option<Self> {
-        let mut cells = Vec::new();
-        let (level, journals) = Self::each_cell(payload, |cell| {
-            let mut parts = vec![Part::Number(cell.start)];
-            parts.extend(cell.names.map(|name| Part::Text(name.to_vec())));
+        let (mut cells, mut members) = (Vec::new(), Vec::new());
+        let cell = |cell: Cell<'_>| {
             let mut group = Group {
-                parts,
+                parts: cell.parts(),
                 ..Group::default()
             };
             cell.add_to(&mut group);
             cells.push(group);
+        };
+        let (level, journals) = Self::each(payload, cell, |cell| {
+            let mut group = Group {
+                parts: cell.parts(),
+                ..Group::default()
+            };
+            cell.add_to(&mut group);
+            members.push(group);
         })?;
         Some(Self {
             level,
             journals,
             cells,
+            members,
         })
     }
 
     /// Calls `visit` with each cell of a payload, and gives its level and its journals. `None` if
     /// it is no table, which may show after some cells.
-    pub fn each_cell<'a>(
+    pub fn each_cell<'a>(payload: &'a [u8], mut visit: impl FnMut(Cell<'a>)) -> Option<HeadOf> {
+        let mut reader = Reader(payload);
+        let (head, members) = reader.table(&mut visit)?;
+        if let Some(members) = members {
+            reader.bytes(members)?;
+        }
+        reader.0.is_empty().then_some(head)
+    }
+
+    /// The same, and calls `member` with each cell by a member of the metadata. Of a table that
+    /// was made before there were such, each cell comes as one whose member is untold, too.
+    pub fn each<'a>(
         payload: &'a [u8],
         mut visit: impl FnMut(Cell<'a>),
-    ) -> Option<(Level, Vec<RangeInclusive<u64>>)> {
+        mut member: impl FnMut(MemberCell<'a>),
+    ) -> Option<HeadOf> {
         let mut reader = Reader(payload);
-        if reader.number()? != FORMAT {
+        let is_told = Reader(payload).number()? != FORMAT_WITHOUT_MEMBERS;
+        let mut both = |cell: Cell<'a>| {
+            if !is_told {
+                member(MemberCell::untold(&cell));
+            }
+            visit(cell);
+        };
+        let (head, members) = reader.table(&mut both)?;
+        if let Some(members) = members {
+            members::read(reader.bytes(members)?, member)?;
+        }
+        reader.0.is_empty().then_some(head)
+    }
+}
+
+/// A table's level and its journals.
+pub type HeadOf = (Level, Vec<RangeInclusive<u64>>);
+
+impl<'a> Reader<'a> {
+    /// Reads a table up to its members, whose length it gives if the format has them.
+    fn table(&mut self, visit: &mut impl FnMut(Cell<'a>)) -> Option<(HeadOf, Option<usize>)> {
+        let format = self.number()?;
+        if ![FORMAT, FORMAT_WITHOUT_MEMBERS].contains(&format) {
             return None;
         }
-        let level = Level::from_number(reader.number()?)?;
-        let journals = reader.list(|reader| {
+        let level = Level::from_number(self.number()?)?;
+        let journals = self.list(|reader| {
             let first = reader.number()?;
             Some(first..=first.checked_add(reader.number()?)?)
         })?;
-        let texts = reader.list(|reader| {
-            let length = usize::try_from(reader.number()?).ok()?;
-            reader.bytes(length)
-        })?;
-        reader.list(|reader| {
-            let start = reader.number()?.checked_mul(Stretch::Minute.micros())?;
+        let texts = self.texts()?;
+        self.list(|reader| {
+            let start = reader.start()?;
             let mut names: [&[u8]; PARTS - 1] = [&[]; PARTS - 1];
             for name in &mut names {
                 *name = texts.get(usize::try_from(reader.number()?).ok()?)?;
             }
-            let totals = reader.totals()?;
-            let mut times: [&[u8]; TIMES] = [&[]; TIMES];
-            for time in &mut times {
-                *time = reader.sketch()?;
-            }
-            visit(Cell {
-                start,
-                names,
-                totals,
-                times,
-            });
+            let sums = reader.sums()?;
+            visit(Cell { start, names, sums });
             Some(())
         })?;
-        reader.0.is_empty().then_some((level, journals))
+        let members = match format {
+            FORMAT => Some(usize::try_from(self.number()?).ok()?),
+            _ => None,
+        };
+        Some(((level, journals), members))
+    }
+
+    fn start(&mut self) -> Option<u64> {
+        self.number()?.checked_mul(Stretch::Minute.micros())
+    }
+
+    fn texts(&mut self) -> Option<Vec<&'a [u8]>> {
+        self.list(|reader| {
+            let length = usize::try_from(reader.number()?).ok()?;
+            reader.bytes(length)
+        })
+    }
+
+    fn sums(&mut self) -> Option<SumsAt<'a>> {
+        let totals = self.totals()?;
+        let mut times: [&[u8]; TIMES] = [&[]; TIMES];
+        for time in &mut times {
+            *time = self.sketch()?;
+        }
+        Some(SumsAt { totals, times })
     }
 }
 
@@ -186,14 +238,35 @@ pub struct Cell<'a> {
     pub start: u64,
     /// Gateway, provider, model, key.
     pub names: [&'a [u8]; PARTS - 1],
+    sums: SumsAt<'a>,
+}
+
+impl Cell<'_> {
+    /// The parts of its name.
+    pub fn parts(&self) -> Vec<Part> {
+        let names = self.names.map(|name| Part::Text(name.to_vec()));
+        [Part::Number(self.start)]
+            .into_iter()
+            .chain(names)
+            .collect()
+    }
+
+    /// Adds what it holds to `group`.
+    pub fn add_to(&self, group: &mut Group) {
+        self.sums.add_to(group);
+    }
+}
+
+/// What a cell holds, in place.
+#[derive(Debug, Clone)]
+struct SumsAt<'a> {
     totals: Totals,
     /// Buckets and counts, not read yet but known to be whole.
     times: [&'a [u8]; TIMES],
 }
 
-impl Cell<'_> {
-    /// Adds what it holds to `group`.
-    pub fn add_to(&self, group: &mut Group) {
+impl SumsAt<'_> {
+    fn add_to(&self, group: &mut Group) {
         group.totals.merge(&self.totals);
         for (bytes, sketch) in self.times.iter().zip(&mut group.times) {
             let mut reader = Reader(bytes);
@@ -219,6 +292,38 @@ fn names_of(cell: &Group) -> impl Iterator<Item = &[u8]> {
         Some(Part::Text(text)) => text.as_slice(),
         Some(Part::Number(_)) | None => &[],
     })
+}
+
+/// Texts, each once, in the order in which they were first met.
+#[derive(Debug, Default)]
+struct Places<'a> {
+    places: HashMap<&'a [u8], u64>,
+    list: Vec<&'a [u8]>,
+}
+
+impl<'a> Places<'a> {
+    /// The place of a text.
+    fn of(&mut self, text: &'a [u8]) -> u64 {
+        *self.places.entry(text).or_insert_with(|| {
+            self.list.push(text);
+            self.list.len() as u64 - 1
+        })
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        put(out, self.list.len() as u64);
+        for text in &self.list {
+            put(out, text.len() as u64);
+            out.extend_from_slice(text);
+        }
+    }
+}
+
+fn put_sums(out: &mut Vec<u8>, cell: &Group) {
+    put_totals(out, &cell.totals);
+    for sketch in &cell.times {
+        put_sketch(out, sketch);
+    }
 }
 
 fn put(out: &mut Vec<u8>, number: u64) {
@@ -259,6 +364,7 @@ fn put_sketch(out: &mut Vec<u8>, sketch: &Sketch) {
 }
 
 /// What is left of a payload.
+#[derive(Debug, Clone, Copy)]
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -351,7 +457,10 @@ impl<'a> Reader<'a> {
 mod tests {
     use proptest::{collection::vec, prelude::*};
 
-    use super::*;
+    use super::{
+        members::{FOLDED, UNTOLD},
+        *,
+    };
 
     fn cell() -> impl Strategy<Value = Group> {
         let numbers = vec(prop_oneof![0..300u64, any::<u64>()], 16);
@@ -379,18 +488,60 @@ mod tests {
         )
     }
 
+    fn member() -> impl Strategy<Value = Group> {
+        let name = || {
+            prop_oneof![
+                "[a-c]{0,3}".prop_map(|t| Part::Text(t.into())),
+                Just(FOLDED)
+            ]
+        };
+        (cell(), name(), name()).prop_map(|(mut group, key, value)| {
+            group.parts.truncate(2);
+            group.parts.extend([key, value]);
+            group
+        })
+    }
+
+    #[test]
+    fn a_table_without_members_is_read_as_one_that_does_not_tell_them() {
+        let part = |name: &str| Part::Text(name.as_bytes().to_vec());
+        let start = Part::Number(60_000_000);
+        let mut cell = Group {
+            parts: vec![start.clone(), part("g"), part("p"), part("m"), part("k")],
+            ..Group::default()
+        };
+        cell.totals.rows = 7;
+        cell.times[1].record(300);
+        let mut table = Table {
+            level: Level::Days,
+            journals: vec![3..=4],
+            cells: vec![cell.clone()],
+            members: Vec::new(),
+        };
+        let mut bytes = FrameBuffer::new();
+        table.write(&mut bytes);
+        // As the format before had it: another number, and no length of members at the end.
+        let without = [&[2], &bytes[1..bytes.len() - 3]].concat();
+        assert_eq!(bytes[bytes.len() - 3..], [2, 0, 0]);
+        cell.parts = vec![start, part("g"), UNTOLD, UNTOLD];
+        table.members.push(cell);
+        assert_eq!(Table::read(&without), Some(table));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
         fn tables_come_back_as_they_were_written(
             cells in vec(cell(), 0..6),
+            members in vec(member(), 0..6),
             journals in vec((any::<u32>(), 0..100u64), 0..5),
         ) {
             let table = Table {
                 level: Level::Hours,
                 journals: journals.iter().map(|(a, n)| u64::from(*a)..=u64::from(*a) + n).collect(),
                 cells,
+                members,
             };
             let mut bytes = FrameBuffer::new();
             table.write(&mut bytes);

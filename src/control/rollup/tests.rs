@@ -21,6 +21,8 @@ use crate::{
     domain::record::{Record, TEXTS, Text, Texts, flag},
 };
 
+mod members;
+
 static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// 2026-11-21T00:00:00Z.
@@ -38,6 +40,11 @@ fn record(n: u64) -> Record {
         b"anthropic"
     };
     texts[Text::Model as usize] = model.as_bytes();
+    let metadata = format!(r#"{{"team":"t{}","n":{n}}}"#, n % 3);
+    let flags = if n % 10 == 3 { flag::UNLOGGED } else { 0 };
+    if flags == 0 && !n.is_multiple_of(4) {
+        texts[Text::Metadata as usize] = metadata.as_bytes();
+    }
     Record {
         id: u128::from(n).to_be_bytes(),
         at_micros: MIDNIGHT - 2 * 86_400_000_000 + n * 420_000_000,
@@ -47,7 +54,7 @@ fn record(n: u64) -> Record {
         tokens_output: (!n.is_multiple_of(4)).then_some(2 * n),
         outcome: (n.is_multiple_of(7)).into(),
         status: 200,
-        flags: if n % 10 == 3 { flag::UNLOGGED } else { 0 },
+        flags,
         texts: Texts::pack(&texts),
         ..Record::default()
     }
@@ -66,10 +73,14 @@ impl Store {
     }
 
     fn journal(&self, number: u64, records: Range<u64>) {
+        let records: Vec<_> = records.map(|n| Box::new(record(n))).collect();
+        self.write(number, &records);
+    }
+
+    fn write(&self, number: u64, records: &[Box<Record>]) {
         let path = self.log.journal(number);
         let mut appender = Appender::create(&path, Kind::Rows, 0, write_at()).unwrap();
-        let records: Vec<_> = records.map(|n| Box::new(record(n))).collect();
-        let (mut buffer, header) = frame::encode_rows(&records, FrameBuffer::new()).unwrap();
+        let (mut buffer, header) = frame::encode_rows(records, FrameBuffer::new()).unwrap();
         appender.append(&mut buffer, header).unwrap();
     }
 
@@ -132,20 +143,28 @@ fn everything() -> Question {
 fn expected(records: impl Iterator<Item = u64>) -> Group {
     let mut group = Group::default();
     for n in records {
-        let record = record(n);
-        let totals = &mut group.totals;
-        totals.rows += 1;
-        totals.requests += 1;
-        totals.classes[Class::of(record.outcome, record.status, record.flags) as usize] += 1;
-        totals.tokens[Tokens::Input as usize] += u128::from(n);
-        totals.tokens[Tokens::Output as usize] += u128::from(record.tokens_output.unwrap_or(0));
-        totals.unmetered += u64::from(record.tokens_output.is_none());
-        totals.cost += u128::from(record.cost.unwrap_or(0));
-        totals.unpriced += u64::from(record.cost.is_none());
-        group.times[Time::Duration as usize].record(record.duration_micros);
-        group.times[Time::Overhead as usize].record(0);
+        count(&mut group, &record(n));
     }
     group
+}
+
+fn count(group: &mut Group, record: &Record) {
+    let totals = &mut group.totals;
+    let known = |number: Option<u64>| u128::from(number.unwrap_or(0));
+    totals.rows += 1;
+    totals.requests += u64::from(record.attempt == 0);
+    totals.classes[Class::of(record.outcome, record.status, record.flags) as usize] += 1;
+    totals.tokens[Tokens::Input as usize] += known(record.tokens_input);
+    totals.tokens[Tokens::Output as usize] += known(record.tokens_output);
+    if record.has(flag::CACHED) {
+        totals.tokens[Tokens::CachedInput as usize] += known(record.tokens_input);
+        totals.tokens[Tokens::CachedOutput as usize] += known(record.tokens_output);
+    }
+    totals.unmetered += u64::from(record.tokens_output.is_none());
+    totals.cost += known(record.cost);
+    totals.unpriced += u64::from(record.cost.is_none());
+    group.times[Time::Duration as usize].record(record.duration_micros);
+    group.times[Time::Overhead as usize].record(record.overhead_micros);
 }
 
 #[track_caller]
@@ -258,6 +277,8 @@ fn damaged_rollups_are_made_again_from_records() {
     store.seal(2);
     assert_eq!(store.pass(), 300);
     let image = fs::read(&store.rollup_files()[0]).unwrap();
+    let teams = store.teams();
+    assert_eq!(teams.len(), 4);
     for at in (0..image.len()).step_by(image.len() / 60) {
         let path = store.rollup_files()[0].clone();
         let mut damaged = image.clone();
@@ -266,6 +287,7 @@ fn damaged_rollups_are_made_again_from_records() {
         let (mut rollups, _) = Rollups::open(store.log.clone(), NOW).unwrap();
         rollups.pass(NOW, &NEVER).unwrap();
         assert_eq!(store.rows(), 600, "byte {at}");
+        assert_eq!(store.teams(), teams, "byte {at}");
         for path in store.rollup_files() {
             fs::remove_file(path).unwrap();
         }
@@ -276,6 +298,7 @@ fn damaged_rollups_are_made_again_from_records() {
         let (mut rollups, _) = Rollups::open(store.log.clone(), NOW).unwrap();
         rollups.pass(NOW, &NEVER).unwrap();
         assert_eq!(store.rows(), 600, "cut at {end}");
+        assert_eq!(store.teams(), teams, "cut at {end}");
         for path in store.rollup_files().into_iter().skip(1) {
             fs::remove_file(path).unwrap();
         }
@@ -285,7 +308,6 @@ fn damaged_rollups_are_made_again_from_records() {
 #[test]
 fn names_beyond_the_bound_are_one_and_nothing_is_lost() {
     let store = Store::new();
-    let mut appender = Appender::create(&store.log.journal(1), Kind::Rows, 0, write_at()).unwrap();
     let records: Vec<_> = (0..3_000u64)
         .map(|n| {
             let model = format!("m{n}");
@@ -300,9 +322,7 @@ fn names_beyond_the_bound_are_one_and_nothing_is_lost() {
             })
         })
         .collect();
-    let (mut buffer, header) = frame::encode_rows(&records, FrameBuffer::new()).unwrap();
-    appender.append(&mut buffer, header).unwrap();
-    drop(appender);
+    store.write(1, &records);
     store.seal(1);
     assert_eq!(store.pass(), 3_000, "and merges, since the day is over");
     let mut question = everything();

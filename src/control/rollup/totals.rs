@@ -153,6 +153,22 @@ impl Totals {
         self.unpriced += other.unpriced;
     }
 
+    /// Takes all of `other`, which is a part of it, out again.
+    pub fn subtract(&mut self, other: &Self) {
+        let less = |mine: &mut u64, theirs: u64| *mine = mine.saturating_sub(theirs);
+        less(&mut self.rows, other.rows);
+        less(&mut self.requests, other.requests);
+        for (mine, theirs) in self.classes.iter_mut().zip(other.classes) {
+            less(mine, theirs);
+        }
+        for (mine, theirs) in self.tokens.iter_mut().zip(other.tokens) {
+            *mine = mine.saturating_sub(theirs);
+        }
+        less(&mut self.unmetered, other.unmetered);
+        self.cost = self.cost.saturating_sub(other.cost);
+        less(&mut self.unpriced, other.unpriced);
+    }
+
     /// Records for which a provider was asked.
     pub fn attempts(&self) -> u64 {
         self.sum_of(Class::is_attempt)

@@ -3,6 +3,8 @@
 //! Days and hours that lie wholly within the time asked for come from their own cells, the rest
 //! from minutes; what is not summed up yet is read from blocks and journals. So the answer is
 //! complete to the last record that was written.
+//!
+//! Reading order: here totals by gateway, provider, model and key; [`members`].
 
 use std::{io, ops::RangeInclusive};
 
@@ -19,6 +21,8 @@ use crate::control::logs::{
     segment::Damage,
     snapshot::LogReader,
 };
+
+pub mod members;
 
 /// By what totals can be told apart; the number is the place among a cell's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +71,7 @@ pub struct Answer {
 pub fn ask(reader: &mut LogReader, question: &Question) -> io::Result<Answer> {
     let mut asking = Asking {
         question,
-        window: Window::of(question),
+        window: Window::of(&question.micros, question.stretch),
         groups: Groups::new(Vec::new(), Wanted::ALL, question.groups_max),
         damages: Vec::new(),
     };
@@ -128,11 +132,10 @@ struct Window {
 }
 
 impl Window {
-    fn of(question: &Question) -> Self {
+    fn of(micros: &RangeInclusive<u64>, stretch: Option<Stretch>) -> Self {
         let none = RangeInclusive::new(1, 0);
-        let from = floor(*question.micros.start(), Stretch::Minute);
-        let to = floor(*question.micros.end(), Stretch::Minute)
-            .saturating_add(Stretch::Minute.micros() - 1);
+        let from = floor(*micros.start(), Stretch::Minute);
+        let to = floor(*micros.end(), Stretch::Minute).saturating_add(Stretch::Minute.micros() - 1);
         let whole = |stretch: Stretch| {
             let length = stretch.micros();
             let first = from.div_ceil(length).checked_mul(length);
@@ -143,7 +146,7 @@ impl Window {
                 _ => none.clone(),
             }
         };
-        let (hours, days) = match question.stretch {
+        let (hours, days) = match stretch {
             Some(Stretch::Minute) => (none.clone(), none.clone()),
             Some(Stretch::Hour) => (whole(Stretch::Hour), none.clone()),
             Some(Stretch::Day) | None => (whole(Stretch::Hour), whole(Stretch::Day)),
@@ -184,6 +187,13 @@ impl Window {
     }
 }
 
+impl TableAt {
+    /// Says whether it is one of those that together have the journals of the file.
+    fn tells_journals(&self) -> bool {
+        self.level == Level::Fresh || self.level == Level::Minutes && self.cells == 0
+    }
+}
+
 impl Asking<'_> {
     /// Adds the cells of all files; gives the journals that are in them.
     fn files(&mut self, log: &LogDir) -> io::Result<Ranges> {
@@ -195,9 +205,7 @@ impl Asking<'_> {
                 Err(error) => return Err(error),
             };
             for at in file.tables.clone() {
-                let tells_journals =
-                    at.level == Level::Fresh || at.level == Level::Minutes && at.cells == 0;
-                if !tells_journals && !self.window.meets(&at) {
+                if !at.tells_journals() && !self.window.meets(&at) {
                     continue;
                 }
                 let journals = file.each_cell(&at, |cell| {
