@@ -2,8 +2,9 @@
 //! selects (contract `observability.md` 3.3).
 //!
 //! Counts come from the rollups, so exchanges without logging are among them; only what asks for
-//! metadata is summed up from the records themselves. Everything that a query can make large has
-//! a bound: its bytes, nesting, fields, questions, groups and values, and the time it takes.
+//! metadata in a way that rollups do not know is summed up from the records themselves. Everything
+//! that a query can make large has a bound: its bytes, nesting, fields, questions, groups and
+//! values, and the time it takes.
 //!
 //! Reading order: [`document`] (a request made safe), [`schema`] (what can be asked), [`filter`]
 //! and [`order`] (its arguments), [`scalar`], [`groups`] (the answer to one question).
@@ -28,7 +29,7 @@ pub mod order;
 pub mod scalar;
 pub mod groups;
 
-use self::{document::Prepared, schema::Query};
+use self::{document::Prepared, groups::Met, schema::Query};
 
 /// Longest time that records are looked through for one request. It ends before whoever waits
 /// for the answer gives up.
@@ -55,8 +56,8 @@ pub struct Desk {
     pub values: usize,
     /// Fields of the query, each of which an answer can have once for every group.
     pub fields: usize,
-    /// Stretches of the log that could not be read.
-    pub damages: usize,
+    /// What was met on the way to the answers.
+    pub met: Met,
 }
 
 /// A [`Desk`] as resolvers share it.
@@ -85,15 +86,23 @@ pub fn answer(reader: &mut LogReader, account: Option<&str>, body: &[u8]) -> (u1
         questions: QUESTIONS_MAX,
         values: VALUES_MAX,
         fields,
-        damages: 0,
+        met: Met::default(),
     }));
     let mut response = block_on(schema().execute(request.data(Arc::clone(&desk))));
     if let Some(desk) = Arc::into_inner(desk) {
         let desk = desk.into_inner().unwrap_or_else(PoisonError::into_inner);
         *reader = desk.reader;
-        if desk.damages > 0 {
-            let damages = Value::from(desk.damages);
-            response.extensions.insert("damages".to_owned(), damages);
+        let unknown = desk.met.unknown;
+        for (name, count) in [
+            ("damages", desk.met.damages as u64),
+            // Whoever adds values up must know that some are in a group with others.
+            ("valuesInOther", unknown.values),
+            ("membersNotKept", unknown.members),
+        ] {
+            if count > 0 {
+                let count = Value::from(count);
+                response.extensions.insert(name.to_owned(), count);
+            }
         }
     }
     (200, text(&response))

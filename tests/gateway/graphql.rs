@@ -107,6 +107,26 @@ fn exchanges_through_the_gateway_are_counted_by_what_is_selected() {
         "model, provider, gateway",
         "task: metadataValue(key: \"task\")",
     );
+    let answer = ask(&server, &tasks);
+    let mut counts: Vec<_> = groups(&answer)
+        .iter()
+        .map(|group| {
+            (
+                group["dimensions"]["task"].as_str(),
+                group["count"].as_u64(),
+            )
+        })
+        .collect();
+    counts.sort_unstable();
+    assert_eq!(
+        counts,
+        [
+            (None, Some(2)),
+            (Some("t0"), Some(1)),
+            (Some("t1"), Some(1))
+        ],
+        "{answer:#}"
+    );
     let tasks = tasks.replace(
         "datetimeHour_leq: $end",
         "datetimeHour_leq: $end, metadataRaw_like: \"%task%\"",

@@ -253,7 +253,7 @@ filter! {
             provider_like "provider_like";
         Model "model"
             model "model" model_neq "model_neq" model_in "model_in" model_like "model_like";
-        MetadataRaw "metadata as JSON text (only logged exchanges count then)"
+        MetadataRaw "metadata as JSON text (empty for exchanges without logging)"
             metadata_raw "metadataRaw" metadata_raw_neq "metadataRaw_neq"
             metadata_raw_in "metadataRaw_in" metadata_raw_like "metadataRaw_like";
     }

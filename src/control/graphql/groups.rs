@@ -1,17 +1,16 @@
 //! The groups of one question.
 //!
-//! Where rollups know all that is asked for, they answer; what asks for metadata is summed up from
-//! the records. Either gives groups by all that the question selects or compares; those that pass
-//! are then put together by what it selects.
+//! Where rollups know all that is asked for, they answer: by gateway, provider and model, or by
+//! gateway and one member of the metadata. What asks for more of the metadata, or for it together
+//! with provider or model, is summed up from the records. Either gives groups by all that the
+//! question selects or compares; those that pass are then put together by what it selects.
+//!
+//! Exchanges without logging have no metadata, wherever the answer comes from.
 //!
 //! A question whose groups come in order of time is answered day by day, and ends when it has as
 //! many groups as were asked for: a month of minutes is never in memory at once.
 
-use std::{
-    io,
-    ops::{ControlFlow, RangeInclusive},
-    time::Instant,
-};
+use std::{io, ops::RangeInclusive, time::Instant};
 
 use super::{
     filter::{Condition, Name},
@@ -20,19 +19,20 @@ use super::{
 use crate::{
     control::{
         logs::{
+            block::{Block, BlockError},
             filter::{Filter, Pattern, Term, Test, field::metadata_value},
             query::{
                 group::{Group, GroupKey, Groups, Part, Stretch, Wanted},
                 mask::Mask,
-                select::{Limit, Select},
                 sums::{GROUPS_MAX, GROUPS_WITH_TIMES_MAX},
             },
-            snapshot::LogReader,
+            snapshot::{LogReader, LogSnapshot},
         },
         rollup::{
             self,
+            members::NAME_BYTES_MAX,
             totals::{TIMES, Time, Tokens, Totals},
-            view,
+            view::{self, members},
         },
     },
     domain::record::Text,
@@ -129,12 +129,21 @@ pub enum GroupsError {
     Log(#[from] io::Error),
 }
 
-/// Answers a question; adds to `damages` how many stretches could not be read.
+/// What was met on the way to an answer, for whoever asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Met {
+    /// Stretches of the log that could not be read.
+    pub damages: usize,
+    /// What is not known of values of metadata.
+    pub unknown: members::Unknown,
+}
+
+/// Answers a question; adds to `met` what it met.
 pub fn answer(
     reader: &mut LogReader,
     question: &Question,
     end: Instant,
-    damages: &mut usize,
+    met: &mut Met,
 ) -> Result<Vec<Group>, GroupsError> {
     let span = Condition::All(question.conditions.clone()).span();
     let (Ok(from), Ok(to)) = (
@@ -151,7 +160,7 @@ pub fn answer(
         question,
         reader,
         end,
-        damages,
+        met,
     };
     let mut groups = match asking.time_order() {
         Some((stretch, descending)) => asking.by_days(&(from..=to), stretch, descending)?,
@@ -176,8 +185,8 @@ pub fn answer(
 /// How a question is answered.
 #[derive(Debug)]
 struct Plan<'q> {
-    /// Metadata is asked for, which rollups do not know.
-    from_records: bool,
+    /// Metadata is asked for.
+    asks_metadata: bool,
     /// Texts that are looked at before anything is summed up.
     texts: Vec<(Name, &'q [Pattern], bool)>,
     /// Conditions that are looked at afterwards.
@@ -216,7 +225,7 @@ impl<'q> Plan<'q> {
             });
         }
         let mut plan = Self {
-            from_records: asks_metadata,
+            asks_metadata,
             texts: Vec::new(),
             rest: Vec::new(),
             stretch: None,
@@ -228,7 +237,7 @@ impl<'q> Plan<'q> {
                 // The span of the question is all that they say.
                 Condition::Time(..) => {}
                 Condition::Text(name, patterns) => plan.texts.push((*name, patterns, true)),
-                Condition::NotText(name, patterns) if plan.from_records => {
+                Condition::NotText(name, patterns) if plan.asks_metadata => {
                     plan.texts.push((*name, patterns, false));
                 }
                 Condition::NotText(..) | Condition::All(_) | Condition::Any(_) => {
@@ -269,6 +278,18 @@ impl<'q> Plan<'q> {
             }
             _ => Some(Metadata::Raw),
         };
+    }
+
+    /// The member of the metadata, if rollups know all that is asked for.
+    fn rolled_up_member(&self) -> Option<&str> {
+        let Some(Metadata::Value(member)) = &self.metadata else {
+            return None;
+        };
+        let is_gateway = |name: &Name| *name == Name::Gateway;
+        let is_known = self.names.iter().all(is_gateway)
+            && self.texts.iter().all(|(name, ..)| is_gateway(name))
+            && member.len() <= NAME_BYTES_MAX;
+        is_known.then_some(member)
     }
 
     fn time(&self, parts: &[Part]) -> u64 {
@@ -324,7 +345,7 @@ struct Asking<'a> {
     question: &'a Question,
     reader: &'a mut LogReader,
     end: Instant,
-    damages: &'a mut usize,
+    met: &'a mut Met,
 }
 
 impl Asking<'_> {
@@ -412,10 +433,14 @@ impl Asking<'_> {
         if Instant::now() >= self.end {
             return Err(GroupsError::Slow);
         }
-        let groups = if self.plan.from_records {
-            self.of_records(micros)?
-        } else {
+        let groups = if !self.plan.asks_metadata {
             self.of_rollups(micros)?
+        } else if let Some(member) = self.plan.rolled_up_member()
+            && let Some(groups) = self.of_member(member.to_owned(), micros)?
+        {
+            Some(groups)
+        } else {
+            self.of_records(micros)?
         };
         Ok(groups.map(|groups| self.put_together(groups)))
     }
@@ -438,8 +463,42 @@ impl Asking<'_> {
                 groups_max: CELLS_MAX,
             },
         )?;
-        *self.damages += answer.damages.len();
+        self.met.damages += answer.damages.len();
         Ok(answer.other.is_none().then_some(answer.groups))
+    }
+
+    /// The groups by one member of the metadata from rollups; `None` where records know more.
+    fn of_member(
+        &mut self,
+        member: String,
+        micros: &RangeInclusive<u64>,
+    ) -> Result<Option<Vec<Group>>, GroupsError> {
+        let plan = &self.plan;
+        let answer = members::ask(
+            self.reader,
+            &members::Question {
+                micros: micros.clone(),
+                stretch: plan.stretch,
+                by_gateway: !plan.names.is_empty(),
+                member,
+                gateways: plan
+                    .texts
+                    .iter()
+                    .map(|(_, patterns, wanted)| members::Fits {
+                        patterns: patterns.to_vec(),
+                        negated: !wanted,
+                    })
+                    .collect(),
+                values: Vec::new(),
+                groups_max: CELLS_MAX,
+            },
+        )?;
+        if answer.is_crowded || answer.unknown.untold > 0 {
+            return Ok(None);
+        }
+        self.met.damages += answer.damages.len();
+        self.met.unknown.merge(answer.unknown);
+        Ok(Some(answer.groups))
     }
 
     fn of_records(
@@ -463,38 +522,51 @@ impl Asking<'_> {
             wanted.times[Time::FirstToken as usize] = true;
             groups_max = GROUPS_WITH_TIMES_MAX;
         }
+        // Exchanges without logging, and deleted records, have no metadata.
+        let hidden_keys = keys.iter().filter(|key| !is_metadata(key)).cloned();
+        let mut hidden = Groups::new(hidden_keys.collect(), wanted, groups_max);
         let mut groups = Groups::new(keys, wanted, groups_max);
         let filter = Filter::new(vec![Term::of(Test::Time(vec![(
             *micros.start(),
             *micros.end(),
         )]))]);
-        let limit = Limit {
-            end: Some(self.end),
-        };
         let snapshot = self.reader.snapshot()?;
-        let mut select = Select::new(&snapshot, &filter, limit);
-        let mut narrowed = Mask::default();
-        select.each(snapshot.blocks(), |_, block, mask| {
-            narrowed.all(block.rows());
-            narrowed.retain(|row| mask.rows().get(row) == Some(&1));
-            for (name, patterns, wanted) in &plan.texts {
-                let cells = block.texts(text_of(*name))?;
-                narrowed.retain(|row| {
-                    let text = cells.get(row);
-                    patterns.iter().any(|pattern| pattern.matches(text)) == *wanted
-                });
+        let mut found = Rows::default();
+        self.met.damages += snapshot.damages().count();
+        for at in snapshot.blocks() {
+            let is_outside =
+                at.micros().end() < micros.start() || at.micros().start() > micros.end();
+            if is_outside {
+                continue;
             }
-            if !narrowed.is_empty() {
-                groups.add(block, &narrowed)?;
+            if Instant::now() >= self.end {
+                return Err(GroupsError::Slow);
             }
-            Ok(ControlFlow::Continue(()))
-        });
-        *self.damages += select.report.damages.len();
-        if select.report.partial {
-            return Err(GroupsError::Slow);
+            let Ok(open) = at.open() else {
+                self.met.damages += 1;
+                continue;
+            };
+            self.met.damages += open.damages().len();
+            let added = open.block().and_then(|block| {
+                found.find(&snapshot, &block, &filter, &plan.texts)?;
+                if !found.shown.is_empty() {
+                    groups.add(&block, &found.shown)?;
+                }
+                if !found.hidden.is_empty() {
+                    hidden.add(&block, &found.hidden)?;
+                }
+                Ok(())
+            });
+            self.met.damages += usize::from(added.is_err());
+        }
+        let (hidden, left) = hidden.finish();
+        for mut group in hidden {
+            let metadata = plan.metadata.as_ref().map(|_| Part::Text(Vec::new()));
+            group.parts.extend(metadata);
+            groups.add_group(&group);
         }
         let (groups, other) = groups.finish();
-        Ok(other.is_none().then_some(groups))
+        Ok((other.is_none() && left.is_none()).then_some(groups))
     }
 
     /// The groups that pass, by the dimensions of the question.
@@ -523,6 +595,47 @@ impl Asking<'_> {
         }
         together.finish().0
     }
+}
+
+/// The rows of a block that count.
+#[derive(Debug, Default)]
+struct Rows {
+    /// Those whose metadata may be told.
+    shown: Mask,
+    /// Those that count as ones without.
+    hidden: Mask,
+}
+
+impl Rows {
+    fn find(
+        &mut self,
+        snapshot: &LogSnapshot,
+        block: &Block<'_>,
+        filter: &Filter,
+        texts: &[(Name, &[Pattern], bool)],
+    ) -> Result<(), BlockError> {
+        let Self { shown, hidden } = self;
+        shown.all(block.rows());
+        shown.filter(filter, block)?;
+        hidden.clone_from(shown);
+        if let Some(visible) = snapshot.visible(block)? {
+            shown.and_bits(&visible);
+        }
+        hidden.retain(|row| shown.rows().get(row) == Some(&0));
+        for (name, patterns, wanted) in texts {
+            let fits =
+                |text: &[u8]| patterns.iter().any(|pattern| pattern.matches(text)) == *wanted;
+            let cells = block.texts(text_of(*name))?;
+            shown.retain(|row| fits(cells.get(row)));
+            let is_hidden = *name == Name::MetadataRaw;
+            hidden.retain(|row| fits(if is_hidden { &[] } else { cells.get(row) }));
+        }
+        Ok(())
+    }
+}
+
+fn is_metadata(key: &GroupKey) -> bool {
+    matches!(key, GroupKey::Metadata(_) | GroupKey::Text(Text::Metadata))
 }
 
 /// What of `micros` lies in the stretch that begins at `start`.

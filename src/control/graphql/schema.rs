@@ -85,8 +85,9 @@ pub struct Account;
 impl Account {
     /// Requests through the gateways, in groups: one for each combination of the dimensions that
     /// are selected. Complete to the last exchange that ended; exchanges without logging are
-    /// counted, unless metadata is asked for: that is known of logged exchanges only, while their
-    /// records are kept.
+    /// counted, as ones that have no metadata. By one member of the metadata, also by time and
+    /// gateway, groups are known as far back as all others; what asks for more of the metadata, or
+    /// for it and the provider or the model, is known while records are kept.
     #[expect(clippy::unused_async, reason = "resolvers must be async")]
     async fn ai_gateway_requests_adaptive_groups(
         &self,
@@ -109,7 +110,7 @@ impl Account {
             Error::new(format!("one query asks for groups at most {most} times"))
         })?;
         let end = desk.end;
-        let found = groups::answer(&mut desk.reader, &question, end, &mut desk.damages)
+        let found = groups::answer(&mut desk.reader, &question, end, &mut desk.met)
             .map_err(|error| Error::new(error.to_string()))?;
         let values = found.len().saturating_mul(desk.fields);
         desk.values = desk.values.checked_sub(values).ok_or_else(|| {
@@ -320,14 +321,17 @@ impl Dimensions {
         self.time(Stretch::Day).map(Date)
     }
 
-    /// The metadata as JSON text; null if there is none. Only logged exchanges count where this is
-    /// selected.
+    /// The metadata as JSON text; null if there is none, or if the exchange was not logged. Known
+    /// while records are kept.
     async fn metadata_raw(&self) -> Option<String> {
         self.text(&Dimension::Name(Name::MetadataRaw))
     }
 
-    /// The value of one member of the metadata, as text; null if there is none. Only logged
-    /// exchanges count where this is selected.
+    /// The value of one member of the metadata, as text; null if there is none, or if the exchange
+    /// was not logged. A day tells 500 values of a member apart, each of 128 bytes at most: further
+    /// ones are `(other)`, and `valuesInOther` of the answer's `extensions` says of how many
+    /// records. Likewise `membersNotKept` says how many have one of too many members, which counts
+    /// as none.
     async fn metadata_value(
         &self,
         #[graphql(desc = "The member's name.")] key: String,

@@ -289,11 +289,13 @@ fn sums_by_every_dimension_are_those_of_the_records() {
 }
 
 #[test]
-fn metadata_counts_logged_exchanges_only() {
+fn exchanges_without_logging_count_as_ones_that_have_no_metadata() {
     let mut store = store();
     for dimensions in [
         &["metadataRaw"][..],
         &["task"],
+        &["task", "gateway"],
+        &["date", "datetimeHour", "user", "gateway"],
         &["task", "user"],
         &["metadataRaw", "task", "model"],
         &["datetimeHour", "task", "model", "provider", "gateway"],
@@ -306,19 +308,99 @@ fn metadata_counts_logged_exchanges_only() {
             "gateway",
         ],
     ] {
-        check(&mut store, "", dimensions, Record::is_logged);
+        check(&mut store, "", dimensions, |_| true);
+        // Rollups know no providers by metadata, so records answer the same.
+        check(&mut store, "provider_like: \"%\"", dimensions, |_| true);
+    }
+    let text = |record: &Record, text| record.text(text).into_owned();
+    for filter in ["", "provider_like: \"%\", "] {
+        let second = format!("{filter}gateway: \"second\"");
+        check(&mut store, &second, &["task"], |record| {
+            text(record, Text::Gateway) == "second"
+        });
+        let others = format!("{filter}gateway_neq: \"second\", date: \"2026-11-21\"");
+        check(&mut store, &others, &["user", "datetimeHour"], |record| {
+            text(record, Text::Gateway) != "second" && record.at_micros >= START + 2 * HOUR
+        });
+        let either = format!("{filter}OR: [{{ gateway: \"second\" }}, {{ date: \"2026-11-21\" }}]");
+        check(&mut store, &either, &["task"], |record| {
+            text(record, Text::Gateway) == "second" || record.at_micros >= START + 2 * HOUR
+        });
     }
     let of_user = |record: &Record| record.text(Text::Metadata).contains(r#""user":4}"#);
     let like = r#"metadataRaw_like: "%\"user\":4}""#;
     check(&mut store, like, &["model"], |record| of_user(record));
+    let unlike = r#"metadataRaw_neq: "{\"task\":\"t0\",\"user\":4}""#;
+    check(&mut store, unlike, &["task"], |record| {
+        record.text(Text::Metadata) != r#"{"task":"t0","user":4}"#
+    });
     let like = format!(r#"{like}, model: "claude""#);
     check(&mut store, &like, &["task"], |record| {
         of_user(record) && record.text(Text::Model) == "claude"
     });
     let either = r#"OR: [{ metadataRaw_like: "%\"user\":4}" }, { provider: "openai" }]"#;
     check(&mut store, either, &["gateway"], |record| {
-        record.is_logged() && (of_user(record) || record.text(Text::Provider) == "openai")
+        of_user(record) || record.text(Text::Provider) == "openai"
     });
+}
+
+#[test]
+fn values_of_metadata_are_known_when_the_records_are_gone() {
+    let mut store = store();
+    for name in store.reader.log().record_files().unwrap().sealed {
+        std::fs::remove_file(name.path).unwrap();
+    }
+    check(&mut store, "", &["task", "date", "gateway"], |_| true);
+    check(&mut store, "provider_like: \"%\"", &["task"], |record| {
+        record.at_micros >= START + RECORDS / 2 * 47 * SECOND
+    });
+}
+
+#[test]
+fn an_answer_says_how_many_records_are_among_other_values() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = DataDir::lock(dir.path()).unwrap();
+    let (senders, logs) = logs::start(&data_dir, &LogOptions::new(1)).unwrap();
+    for n in 0..600 {
+        let metadata = format!(r#"{{"task":"t{n}"}}"#);
+        let mut texts: [&[u8]; TEXTS] = [b""; TEXTS];
+        texts[Text::Metadata as usize] = metadata.as_bytes();
+        let record = Record {
+            id: u128::from(n + 1).to_be_bytes(),
+            at_micros: START + n,
+            texts: Texts::pack(&texts),
+            ..Record::default()
+        };
+        assert!(senders[0].record(Box::new(record)));
+    }
+    drop(senders);
+    logs.stop();
+    drop(data_dir);
+    let log = LogDir::of(dir.path());
+    for (number, path) in log.journals().unwrap() {
+        let never = AtomicBool::new(false);
+        logs::seal::seal_journal(&log, number, &path, &mut Vec::new(), &never).unwrap();
+        let _ = std::fs::remove_file(path);
+    }
+    let mut store = Store {
+        reader: LogReader::new(log.clone()),
+        _dir: dir,
+    };
+    let query = "{ viewer { accounts { groups: aiGatewayRequestsAdaptiveGroups(limit: 1000) { \
+                 count dimensions { task: metadataValue(key: \"task\") } } } } }";
+    let groups = |answer: &Json| {
+        let groups = answer["data"]["viewer"]["accounts"][0]["groups"].as_array();
+        groups.unwrap().len()
+    };
+    let answer = store.post(&json!({ "query": query }));
+    assert_eq!((groups(&answer), &answer["extensions"]), (600, &Json::Null));
+    let (mut rollups, _) = Rollups::open(log, START + 3 * DAY).unwrap();
+    rollups
+        .pass(START + 3 * DAY, &AtomicBool::new(false))
+        .unwrap();
+    let answer = store.post(&json!({ "query": query }));
+    assert_eq!(groups(&answer), 501);
+    assert_eq!(answer["extensions"], json!({ "valuesInOther": 100 }));
 }
 
 #[test]
@@ -353,7 +435,7 @@ fn windows_that_meet_share_no_request_and_lose_none() {
         &mut store,
         &format!("datetime_leq: \"{text}\""),
         &["task"],
-        |record| record.is_logged() && record.at_micros < edge + MINUTE,
+        |record| record.at_micros < edge + MINUTE,
     );
     check(
         &mut store,
