@@ -1,8 +1,8 @@
 //! `tidegate logs`: looks into the log store, with a server running or without one.
 //!
 //! Reading order: here the arguments; `read` (tail and query), `export`; [`row`] (a record as named
-//! values), [`table`] (rows for people), [`sum`] (`--group-by`), [`show`] (one record with its
-//! bodies), [`parquet`].
+//! values), [`table`] (rows for people), [`sum`] (`--group-by`) and `rolled` (`--rollups`), [`show`]
+//! (one record with its bodies), [`parquet`].
 
 use std::{
     collections::BTreeSet,
@@ -31,6 +31,7 @@ mod print;
 pub mod row;
 pub mod table;
 pub mod sum;
+mod rolled;
 pub mod show;
 pub mod parquet;
 
@@ -145,6 +146,12 @@ struct QueryArgs {
     /// `hour`, `day` or `meta.NAME`, or by several of them with commas between.
     #[arg(long, value_name = "KEYS")]
     group_by: Option<sum::GroupKeys>,
+    /// Sum up from the counts by the minute: they stay when records go, and count exchanges
+    /// without a log too, as ones without metadata. They know gateway, provider, model, key and
+    /// one stretch of time, or gateway, one stretch of time and one `meta.NAME`, and take whole
+    /// minutes.
+    #[arg(long, requires = "group_by")]
+    rollups: bool,
     /// Put records in order by `created_at`, `provider`, `model`, `model_type`, `success`,
     /// `cached`, `cost`, `tokens_in`, `tokens_out` or `duration`, the greatest first, or with
     /// `:asc` the least; groups by `cost`, `requests` or `name`.
@@ -221,6 +228,12 @@ pub enum LogsError {
     /// An order that there is not.
     #[error("`{0}` is no order; write {1}")]
     NoOrder(String, &'static str),
+    /// A question that rollups cannot answer.
+    #[error("rollups do not know {0}; leave `--rollups` out to look through the records")]
+    NotRolledUp(&'static str),
+    /// Groups beyond the bound would be missing.
+    #[error("there are more groups than can be told apart at once; ask for a shorter time")]
+    Crowded,
     /// A cursor for another order than that of time.
     #[error("`--cursor` goes with the order of created_at only")]
     CursorOrder,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Face, LogsError, Output, QueryArgs, TailArgs, print::Printer, sum, sum::GroupKeys,
+    Face, LogsError, Output, QueryArgs, TailArgs, print::Printer, rolled, sum, sum::GroupKeys,
     table::Table, tell,
 };
 use crate::{
@@ -188,12 +188,18 @@ pub(super) fn group(
         order,
         top: usize::try_from(args.limit).ok(),
     };
-    let mut bodies = ScanReport::default();
-    let filter = search::in_bodies(log, args.filter.compile()?, limit, &mut bodies)?;
-    let snapshot = LogReader::new(log.clone()).snapshot()?;
-    let mut grouped = sums::group(&snapshot, &filter, &of, limit);
-    grouped.report.damages.append(&mut bodies.damages);
-    grouped.report.partial |= bodies.partial;
+    let filter = args.filter.compile()?;
+    let mut reader = LogReader::new(log.clone());
+    let grouped = if args.rollups {
+        rolled::group(&mut reader, &filter, &of, face)?
+    } else {
+        let mut bodies = ScanReport::default();
+        let filter = search::in_bodies(log, filter, limit, &mut bodies)?;
+        let mut grouped = sums::group(&reader.snapshot()?, &filter, &of, limit);
+        grouped.report.damages.append(&mut bodies.damages);
+        grouped.report.partial |= bodies.partial;
+        grouped
+    };
     tell(face, &grouped.report)?;
     if grouped.is_crowded {
         writeln!(

@@ -233,6 +233,63 @@ fn sums_are_exact_and_the_dearest_comes_first() {
 }
 
 #[test]
+fn rollups_answer_as_the_records_do_and_say_what_they_do_not_know() {
+    let store = store();
+    let ask = |keys: &str, more: &[&str]| {
+        let words = ["query", "--output", "csv", "--group-by", keys];
+        run_on(store.path(), &[&words[..], more].concat(), None)
+    };
+    for keys in [
+        "model",
+        "key,minute,provider",
+        "meta.user",
+        "meta.team,day",
+        "hour,meta.user,gateway",
+        "meta.nobody",
+    ] {
+        for more in [
+            &[][..],
+            &["--order-by", "name"],
+            &["--limit", "1"],
+            &["--gateway", "default", "--since", "2026-11-21"],
+            &["--since", "2026-11-22"],
+        ] {
+            let rolled = ask(keys, &[more, &["--rollups"]].concat());
+            assert_eq!(rolled, ask(keys, more), "{keys} {more:?}");
+        }
+    }
+    for more in [
+        "meta.user:2,3",
+        "--filter=-meta.user:2",
+        "meta.user:*",
+        "--filter=-meta.user:*",
+    ] {
+        let rolled = ask("meta.user", &["--rollups", more]);
+        assert_eq!(rolled, ask("meta.user", &[more]), "{more}");
+    }
+    let rolled = ask("provider", &["--rollups", "model:gpt-*"]);
+    assert_eq!(rolled, ask("provider", &["model:gpt-*"]));
+    for (keys, more) in [
+        ("status", &["--rollups"][..]),
+        ("day,hour", &["--rollups"]),
+        ("meta.user,meta.team", &["--rollups"]),
+        ("meta.user,model", &["--rollups"]),
+        ("meta.user", &["--rollups", "--model", "gpt-4o"]),
+        ("model", &["--rollups", "--filter=-model:gpt-4o"]),
+        ("model", &["--rollups", "meta.user:2"]),
+        ("model", &["--rollups", "cost:>0"]),
+        ("model", &["--rollups", "words"]),
+    ] {
+        let text = ask(keys, more);
+        assert!(
+            text.starts_with("error: rollups do not know"),
+            "{keys} {more:?}: {text}"
+        );
+    }
+    assert!(Cli::try_parse_from(["logs", "query", "--rollups"]).is_err());
+}
+
+#[test]
 fn pages_follow_each_other_in_any_order() {
     let store = store();
     let users = |words: &[&str]| {
