@@ -328,10 +328,10 @@ impl Dimensions {
     }
 
     /// The value of one member of the metadata, as text; null if there is none, or if the exchange
-    /// was not logged. A day tells 500 values of a member apart, each of 128 bytes at most: further
-    /// ones are `(other)`, and `valuesInOther` of the answer's `extensions` says of how many
-    /// records. Likewise `membersNotKept` says how many have one of too many members, which counts
-    /// as none.
+    /// was not logged. A day tells 500 values of a member apart and 2,000 of all members, each of
+    /// 128 bytes at most: further ones are `(other)`, and `valuesInOther` of the answer's
+    /// `extensions` says of how many records. Likewise `membersNotKept` says how many have one of
+    /// too many members, which counts as none.
     async fn metadata_value(
         &self,
         #[graphql(desc = "The member's name.")] key: String,

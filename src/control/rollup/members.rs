@@ -41,8 +41,13 @@ pub const NAMES_MAX: usize = 2_000;
 /// digest; what is longer is text.
 pub const NAME_BYTES_MAX: usize = 128;
 
-/// Most cells of a table while it is summed up: bounds the memory of a pass over an old store.
-const CELLS_MAX: usize = 100_000;
+/// Cells after which a table is written, at the next end of a journal: bounds the memory of a pass
+/// over an old store, some 1 KB each.
+const CELLS: usize = 50_000;
+
+/// Most cells of a table while it is summed up, for the same reason. A journal lasts some minutes,
+/// so none has as many.
+const CELLS_MAX: usize = 200_000;
 
 /// The names that are kept apart so far.
 #[derive(Debug, Default)]
@@ -239,6 +244,11 @@ impl Summing {
         found.sort_unstable();
         found.dedup();
         places.append(&mut found);
+    }
+
+    /// Says whether it is time for a table.
+    pub fn is_large(&self) -> bool {
+        self.groups.len() >= CELLS
     }
 
     /// The cells. What found no room in memory is of no gateway's and of no known member.

@@ -209,7 +209,7 @@ impl Rollups {
             };
             // A table can end where a journal does.
             if let Some((journal, _)) = sources.first()
-                && summing.rows >= TABLE_ROWS
+                && summing.is_large()
                 && *journal > summing.last
             {
                 self.write(&mut summing, journal - 1, now_micros)?;
@@ -352,6 +352,11 @@ impl Summing {
             first,
             last: 0,
         }
+    }
+
+    /// Says whether it is time for a table.
+    fn is_large(&self) -> bool {
+        self.rows >= TABLE_ROWS || self.members.is_large()
     }
 
     /// Adds the rows of journals that are not summed up yet.

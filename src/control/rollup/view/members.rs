@@ -167,7 +167,9 @@ impl Asking<'_> {
                     |cell| members.add(at.level, &cell),
                 )?;
                 let journals = journals.unwrap_or_default();
-                journals.iter().for_each(|range| covered.add(range));
+                for range in &journals {
+                    covered.add(range);
+                }
             }
             self.damages.append(&mut file.damages);
         }
