@@ -95,9 +95,10 @@ pub fn answer(reader: &mut LogReader, account: Option<&str>, body: &[u8]) -> (u1
         let unknown = desk.met.unknown;
         for (name, count) in [
             ("damages", desk.met.damages as u64),
-            // Whoever adds values up must know that some are in a group with others.
+            // Whoever adds values up must know that some are in a group with others, or missing.
             ("valuesInOther", unknown.values),
             ("membersNotKept", unknown.members),
+            ("recordsGone", desk.met.gone),
         ] {
             if count > 0 {
                 let count = Value::from(count);

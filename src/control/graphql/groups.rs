@@ -136,6 +136,8 @@ pub struct Met {
     pub damages: usize,
     /// What is not known of values of metadata.
     pub unknown: members::Unknown,
+    /// Records that rollups counted without their metadata and that are gone by now.
+    pub gone: u64,
 }
 
 /// Answers a question; adds to `met` what it met.
@@ -435,10 +437,8 @@ impl Asking<'_> {
         }
         let groups = if !self.plan.asks_metadata {
             self.of_rollups(micros)?
-        } else if let Some(member) = self.plan.rolled_up_member()
-            && let Some(groups) = self.of_member(member.to_owned(), micros)?
-        {
-            Some(groups)
+        } else if let Some(member) = self.plan.rolled_up_member() {
+            self.of_member(member.to_owned(), micros)?
         } else {
             self.of_records(micros)?
         };
@@ -467,7 +467,8 @@ impl Asking<'_> {
         Ok(answer.other.is_none().then_some(answer.groups))
     }
 
-    /// The groups by one member of the metadata from rollups; `None` where records know more.
+    /// The groups by one member of the metadata: from rollups, or where these do not tell them apart
+    /// from the records that are still there.
     fn of_member(
         &mut self,
         member: String,
@@ -494,7 +495,12 @@ impl Asking<'_> {
             },
         )?;
         if answer.is_crowded || answer.unknown.untold > 0 {
-            return Ok(None);
+            let found = self.of_records(micros)?;
+            let rows = found.iter().flatten().map(|group| group.totals.rows).sum();
+            if found.is_some() {
+                self.met.gone += answer.rows.saturating_sub(rows);
+            }
+            return Ok(found);
         }
         self.met.damages += answer.damages.len();
         self.met.unknown.merge(answer.unknown);

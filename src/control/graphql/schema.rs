@@ -87,7 +87,9 @@ impl Account {
     /// are selected. Complete to the last exchange that ended; exchanges without logging are
     /// counted, as ones that have no metadata. By one member of the metadata, also by time and
     /// gateway, groups are known as far back as all others; what asks for more of the metadata, or
-    /// for it and the provider or the model, is known while records are kept.
+    /// for it and the provider or the model, is known while records are kept. Where metadata was
+    /// not counted by an earlier version, `recordsGone` of the answer's `extensions` says how many
+    /// records are missing.
     #[expect(clippy::unused_async, reason = "resolvers must be async")]
     async fn ai_gateway_requests_adaptive_groups(
         &self,

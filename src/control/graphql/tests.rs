@@ -13,7 +13,7 @@ use crate::{
     control::{
         data_dir::DataDir,
         logs::{self, LogOptions, filter::field::metadata_value, folder::LogDir},
-        rollup::{store::Rollups, totals::Class},
+        rollup::{file, store::Rollups, table::members::UNTOLD, totals::Class},
     },
     domain::{
         outcome::Outcome,
@@ -354,6 +354,40 @@ fn values_of_metadata_are_known_when_the_records_are_gone() {
     check(&mut store, "provider_like: \"%\"", &["task"], |record| {
         record.at_micros >= START + RECORDS / 2 * 47 * SECOND
     });
+}
+
+#[test]
+fn rollups_that_do_not_tell_metadata_leave_it_to_records_and_say_how_many_are_gone() {
+    let mut store = store();
+    for (_, path) in file::list(store.reader.log()).unwrap() {
+        let mut file = file::RollupFile::open(&path).unwrap();
+        let mut tables = Vec::new();
+        for at in file.tables.clone() {
+            let mut table = file.table(&at).unwrap().unwrap();
+            table.members.clone_from(&table.cells);
+            for cell in &mut table.members {
+                cell.parts.truncate(2);
+                cell.parts.extend([UNTOLD, UNTOLD]);
+            }
+            tables.push(table);
+        }
+        file::write_anew(&path, &tables, START).unwrap();
+    }
+    check(&mut store, "", &["task", "date"], |_| true);
+    for name in store.reader.log().record_files().unwrap().sealed {
+        std::fs::remove_file(name.path).unwrap();
+    }
+    check(&mut store, "", &["task"], |record| {
+        record.at_micros >= START + RECORDS / 2 * 47 * SECOND
+    });
+    let query = "{ viewer { accounts { aiGatewayRequestsAdaptiveGroups { count \
+                 dimensions { metadataValue(key: \"task\") } } } } }";
+    let answer = store.post(&json!({ "query": query }));
+    assert_eq!(
+        answer["extensions"],
+        json!({ "recordsGone": RECORDS / 2 }),
+        "{answer:#}"
+    );
 }
 
 #[test]

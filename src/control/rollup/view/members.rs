@@ -96,6 +96,8 @@ pub struct Answer {
     pub groups: Vec<Group>,
     /// There are more groups than were to be told apart: what is here is no answer.
     pub is_crowded: bool,
+    /// Records that were counted in all.
+    pub rows: u64,
     /// What is not known in full.
     pub unknown: Unknown,
     /// What could not be read.
@@ -217,6 +219,11 @@ impl Asking<'_> {
         let (totals, totals_beyond) = self.totals.finish();
         let mut answer = Answer {
             is_crowded: beyond.is_some() || totals_beyond.is_some(),
+            rows: totals
+                .iter()
+                .chain(&totals_beyond)
+                .map(|group| group.totals.rows)
+                .sum(),
             unknown: self.unknown,
             damages: self.damages,
             ..Answer::default()
