@@ -11,7 +11,7 @@ use std::{
     os::fd::{AsRawFd, RawFd},
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use monoio::{
@@ -208,6 +208,12 @@ impl Reader {
             self.done = Some(done);
         }
         self.done.is_some()
+    }
+
+    /// Says whether the read in flight has brought nothing so far, not even an end. Nobody is woken
+    /// when it does: who keeps an idle connection asks again.
+    pub fn is_quiet(&mut self) -> bool {
+        !self.is_ready(&mut Context::from_waker(Waker::noop()))
     }
 
     /// Reads once into `buffer` and waits for it.
