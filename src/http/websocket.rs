@@ -462,12 +462,9 @@ mod tests {
 
     #[test]
     fn what_has_begun_and_not_ended_is_known() {
-        let mut messages = Messages::new(100);
-        assert!(messages.is_between());
+        assert!(Messages::new(100).is_between());
         let bytes = frame(0x01, b"abc");
         for cut in [1, 3, 7] {
-            messages.feed(&bytes[cut - 1..cut]).unwrap();
-            assert!(!messages.is_between());
             let mut fresh = Messages::new(100);
             fresh.feed(&bytes[..cut]).unwrap();
             assert!(!fresh.is_between());
