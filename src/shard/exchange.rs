@@ -225,7 +225,7 @@ async fn exchange<'a>(
     };
     let Some(call) = call else {
         if socket::is_asked_for(head) {
-            return Box::pin(socket::open(&mut errand, &caller)).await;
+            return Box::pin(socket::open(&mut errand, &caller, draft)).await;
         }
         return Box::pin(steps::carry(
             &mut errand,

@@ -412,7 +412,7 @@ fn what_the_protocol_forbids_closes_the_socket_with_its_code() {
     let server = Setup::over(mock.addr())
         .tables("[limits]\ngather_bytes = \"16KiB\"\nbody_timeout = \"300ms\"")
         .start();
-    let large = frame(TEXT, &[b' '; 16 * 1024 + 1]);
+    let large = frame(TEXT, &vec![b' '; 16 * 1024 + 1]);
     let control = frame(PING, &[0; 126]);
     let half = frame(TEXT, b"{\"type\":");
     for (bytes, code) in [
@@ -643,6 +643,10 @@ fn nobody_opens_a_socket_without_a_token() {
         );
     }
     assert!(!mock.requests(9).to_string().contains(TOKEN));
+    // Strangers leave no record.
+    for record in server.records_once(6) {
+        assert_ne!(record["outcome"], "unauthorized", "{record:#}");
+    }
 }
 
 #[test]

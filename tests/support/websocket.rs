@@ -25,10 +25,10 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     if payload.len() < 126 {
         out.push(0x80 | u8::try_from(payload.len()).unwrap());
     } else if let Ok(length) = u16::try_from(payload.len()) {
-        out.push(0x80 | 126);
+        out.push(0xfe);
         out.extend_from_slice(&length.to_be_bytes());
     } else {
-        out.push(0x80 | 127);
+        out.push(0xff);
         out.extend_from_slice(&(payload.len() as u64).to_be_bytes());
     }
     out.extend_from_slice(&MASK);

@@ -43,7 +43,7 @@ use crate::{
         authenticate::Caller,
         clock::{Clock, Deadline},
         connection::{Door, Downstream, Inlet, Interrupt},
-        record::Costed,
+        record::{Costed, Draft},
         relay::After,
         reply::Refusal,
         stream::{Stream, Writer},
@@ -69,8 +69,15 @@ pub(super) fn is_asked_for(head: &RequestHead<'_>) -> bool {
 pub(super) async fn open(
     errand: &mut Errand<'_, '_>,
     caller: &Caller<'_>,
+    draft: &mut Draft<'_>,
 ) -> Result<Ended, Stopped> {
     let head = errand.request;
+    if caller.key.is_none() {
+        // A stranger, who leaves no record.
+        draft.logged = false;
+        draft.counted = false;
+        return Err(Refusal::socket_unauthorized().into());
+    }
     let only = |name: FieldName| {
         let mut values = head.values(name);
         values.next().filter(|_| values.next().is_none())
@@ -86,9 +93,6 @@ pub(super) async fn open(
     let Some(proof) = proof.filter(|_| !has_body) else {
         return Err(Refusal::socket_key().into());
     };
-    if caller.key.is_none() {
-        return Err(Refusal::socket_unauthorized().into());
-    }
     let mut out = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: ".to_vec();
     out.extend_from_slice(proof.as_bytes());
     let offer = credential::read_offer(head.values(FieldName::SecWebSocketProtocol));

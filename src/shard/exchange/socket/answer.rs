@@ -74,7 +74,15 @@ impl Sink for Answer {
             return Poll::Pending;
         }
         let mut out = Vec::new();
-        self.reading.borrow_mut().take(bytes, &mut out);
+        let gathered = {
+            let mut reading = self.reading.borrow_mut();
+            reading.take(bytes, &mut out);
+            reading.gathered()
+        };
+        if gathered <= SHARE_BYTES {
+            // A large piece of a stream has become frames.
+            self.place.be_small();
+        }
         if !out.is_empty() {
             self.place.push(&out);
         }
@@ -205,7 +213,7 @@ impl Reading {
         };
         self.metadata = Metadata {
             cache_status: text(FieldName::CfAigCacheStatus),
-            event_id: named("cf-aig-event-id").or(self.metadata.event_id.take()),
+            event_id: named("cf-aig-event-id").or_else(|| self.metadata.event_id.take()),
             log_id: text(FieldName::CfAigLogId),
             step: text(FieldName::CfAigStep),
             content_type: text(FieldName::ContentType),
@@ -260,7 +268,6 @@ impl Reading {
             }
         };
         if let Some(refusal) = kind.too_large() {
-            let refusal = refusal.clone();
             frame::refused(out, &self.metadata, &refusal);
             *kind = Kind::Unwanted;
         }
@@ -286,18 +293,16 @@ impl Reading {
 
     fn finish_whole(&mut self, body: &[u8], plain: bool, out: &mut Vec<u8>) {
         let said;
-        let response = match frame::as_json(body).filter(|_| plain && self.may_be_json()) {
-            Some(json) => json,
-            None => {
-                let (string, encoding) = if plain {
-                    frame::as_string(body)
-                } else {
-                    (frame::base64(body), Some("base64"))
-                };
-                self.metadata.encoding = encoding;
-                said = string;
-                &said
-            }
+        let json = frame::as_json(body).filter(|_| plain && self.may_be_json());
+        let response = if let Some(json) = json {
+            json
+        } else {
+            (said, self.metadata.encoding) = if plain {
+                frame::as_string(body)
+            } else {
+                (frame::base64(body), Some("base64"))
+            };
+            &said
         };
         let status = self.metadata.status.unwrap_or_default();
         if status < 400 {
@@ -396,14 +401,12 @@ fn pass(out: &mut Vec<u8>, id: &Value, name: &[u8], data: &[u8]) {
     if data == b"[DONE]" {
         return;
     }
-    match frame::as_json(data) {
-        Some(json) => frame::event(out, id, name, json),
-        None => {
-            let text = String::from_utf8_lossy(data);
-            let (string, _) = frame::as_string(text.as_bytes());
-            frame::event(out, id, name, &string);
-        }
+    if let Some(json) = frame::as_json(data) {
+        return frame::event(out, id, name, json);
     }
+    let text = String::from_utf8_lossy(data);
+    let (string, _) = frame::as_string(text.as_bytes());
+    frame::event(out, id, name, &string);
 }
 
 /// The list of errors and the description in a refusal of this server's own.

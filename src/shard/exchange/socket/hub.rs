@@ -19,6 +19,9 @@ const IN_FLIGHT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes that wait to be sent. Past it answers wait, each with what it has at hand.
 const READY_BYTES_MAX: usize = 256 * 1024;
 
+/// Greatest buffer that is used again.
+const SPARE_BYTES_MAX: usize = 16 * 1024;
+
 /// The meeting point of a socket's task and those of its requests.
 #[derive(Default)]
 pub(super) struct Hub {
@@ -164,8 +167,8 @@ impl Hub {
         }
         let mut next = std::mem::take(spare);
         next.clear();
-        // One great answer must not hold its memory for good, nor an idle socket any.
-        if next.capacity() > READY_BYTES_MAX {
+        // What one great answer took is not kept by a socket that may be idle from here on.
+        if next.capacity() > SPARE_BYTES_MAX {
             next = Vec::new();
         }
         let ready = std::mem::replace(&mut *ready, next);
@@ -223,6 +226,14 @@ impl Place {
         true
     }
 
+    /// Says that the answer holds no more than its share.
+    pub(super) fn be_small(&self) {
+        if self.holds_large.replace(false) {
+            self.hub.large.set(false);
+            self.hub.wake_requests();
+        }
+    }
+
     /// Puts whole frames behind those that wait to be sent.
     pub(super) fn push(&self, frames: &[u8]) {
         self.hub.push(frames);
@@ -250,10 +261,7 @@ impl Drop for Place {
         let bytes = request.map_or(0, |request| request.bytes);
         hub.bytes.set(hub.bytes.get().saturating_sub(bytes));
         hub.in_flight.set(hub.in_flight.get().saturating_sub(1));
-        if self.holds_large.get() {
-            hub.large.set(false);
-            hub.wake_requests();
-        }
         hub.wake_socket();
+        self.be_small();
     }
 }
