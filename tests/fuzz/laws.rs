@@ -558,7 +558,7 @@ fn read_messages_plainly(mut input: &[u8], limit: usize) -> Heard {
         if !is_control && length.saturating_add(held) > limit as u64 {
             return (heard, Some(1009));
         }
-        let length = length as usize;
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
         let Some(payload) = rest[after..].get(..length) else {
             return (heard, None);
         };

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fs,
     sync::{Mutex, mpsc},
     time::Duration,
 };
@@ -644,7 +645,7 @@ fn nobody_opens_a_socket_without_a_token() {
     }
     assert!(!mock.requests(9).to_string().contains(TOKEN));
     // Strangers leave no record.
-    for record in server.records_once(6) {
+    for record in server.records_once(4) {
         assert_ne!(record["outcome"], "unauthorized", "{record:#}");
     }
 }
@@ -712,4 +713,50 @@ fn a_silent_socket_stays_open_and_has_the_fields_of_its_handshake() {
         json!([step("")]).to_string().as_bytes(),
     ));
     assert_eq!(answer.field("cf-aig-event-id"), Some("of-the-handshake"));
+}
+
+#[test]
+fn an_answer_is_read_on_without_its_caller_where_the_gateway_wants_it_so() {
+    let mock = mock();
+    let server = Setup::over(mock.addr())
+        .gateway("on_disconnect = \"drain\"")
+        .start();
+    let mut socket = open(&server);
+    let mut step = stream("events=30,event_delay=10");
+    step["query"]["stream_options"] = json!({"include_usage": true});
+    socket.say(&create("left", step));
+    assert_eq!(socket.hear()["type"], "universal.created");
+    drop(socket);
+    let record = &server.records_once(1)[0];
+    assert_eq!(record["outcome"], "cancelled", "{record:#}");
+    assert_eq!(record["tokens_out"], 30, "{record:#}");
+    assert_eq!(count(&mock, "aborted_by_peer/count"), 0);
+    wait_until("the connection to end", || server.connections() == 0);
+}
+
+#[test]
+fn a_token_that_is_taken_back_is_none_for_open_sockets_either() {
+    let mock = mock();
+    let server = Setup::over(mock.addr()).start();
+    let mut socket = Socket::open(&server, LOCKED, &token());
+    socket.say(&create("before", step("")));
+    assert_eq!(types(&socket.hear_all()).len(), 2);
+    let file = server.folder().join("tidegate.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let (start, rest) = text.split_once("[[tokens]]\nname = \"app\"").unwrap();
+    let (_, rest) = rest.split_once("[[tokens]]").unwrap();
+    fs::write(&file, format!("{start}[[tokens]]{rest}")).unwrap();
+    server.signal(Signal::HUP);
+    let mut asked = 1;
+    wait_until("the token to be unknown", || {
+        socket.say(&create("after", step("")));
+        let last = socket.hear_all().pop().unwrap();
+        if last["type"] == "universal.done" {
+            asked += 1;
+            return false;
+        }
+        check_error(&last, &json!("after"), 401, 2009);
+        true
+    });
+    assert_eq!(count(&mock, "total/requests"), asked);
 }

@@ -213,7 +213,8 @@ impl Reading {
         };
         self.metadata = Metadata {
             cache_status: text(FieldName::CfAigCacheStatus),
-            event_id: named("cf-aig-event-id").or_else(|| self.metadata.event_id.take()),
+            // The caller's own first: a refusal of a stranger's has none of his.
+            event_id: (self.metadata.event_id.take()).or_else(|| named("cf-aig-event-id")),
             log_id: text(FieldName::CfAigLogId),
             step: text(FieldName::CfAigStep),
             content_type: text(FieldName::ContentType),
