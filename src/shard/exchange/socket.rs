@@ -10,14 +10,7 @@
 //! Bounds: so many requests at a time, and so many bytes of theirs; past either the socket is not
 //! read. What waits to be sent is bounded too: past that answers wait, and with them their providers.
 
-use std::{
-    future::{Future, poll_fn},
-    io,
-    pin::pin,
-    rc::Rc,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Duration};
 
 mod answer;
 mod asked;
@@ -41,7 +34,7 @@ use crate::{
     shard::{
         Shard, accept,
         authenticate::Caller,
-        clock::{Clock, Deadline},
+        clock::{self, Deadline},
         connection::{Door, Downstream, Inlet, Interrupt},
         record::{Costed, Draft},
         relay::After,
@@ -128,7 +121,7 @@ pub(super) async fn serve(
         admin: peer.admin,
     };
     let hub = Rc::new(Hub::default());
-    let host = Host {
+    let socket = Socket {
         shard,
         hub: &hub,
         door,
@@ -144,8 +137,8 @@ pub(super) async fn serve(
             deadline,
             ..
         } = peer;
-        let mut up = pin!(host.up(inlet, deadline, messages));
-        let mut down = pin!(host.down(writer, limits.idle_timeout));
+        let mut up = pin!(socket.up(inlet, deadline, messages));
+        let mut down = pin!(socket.down(writer, limits.idle_timeout));
         let mut reads = true;
         poll_fn(|cx| {
             // First, because what it takes makes room, of which nobody else tells the other one.
@@ -190,10 +183,10 @@ impl End {
     }
 }
 
-/// What both directions of a socket share.
-struct Host<'h> {
-    shard: &'h Rc<Shard>,
-    hub: &'h Rc<Hub>,
+/// A socket, as both its directions know it.
+struct Socket<'s> {
+    shard: &'s Rc<Shard>,
+    hub: &'s Rc<Hub>,
     door: Door,
     /// The fields that every request of this socket has.
     handshake: Vec<u8>,
@@ -201,7 +194,7 @@ struct Host<'h> {
     pause: Duration,
 }
 
-impl Host<'_> {
+impl Socket<'_> {
     /// From the caller: reads messages as long as there is room for what they ask.
     async fn up(&self, inlet: &mut Inlet, deadline: &Deadline, mut messages: Messages) -> End {
         let shard = self.shard;
@@ -294,11 +287,8 @@ impl Host<'_> {
         let deadline = self.shard.deadlines.open();
         let mut out = Vec::new();
         while let Some(ready) = poll_fn(|cx| self.hub.poll_ready(&mut out, cx)).await {
-            deadline.set((!limit.is_zero()).then(|| clock.coarse().after(limit)));
-            if !matches!(
-                in_time(&deadline, clock, writer.send(&ready)).await,
-                Some(Ok(()))
-            ) {
+            let sent = clock::in_time(&deadline, clock, limit, writer.send(&ready)).await;
+            if !matches!(sent, Some(Ok(()))) {
                 return After::Drop;
             }
             out = ready;
@@ -348,19 +338,4 @@ impl Drop for Ending {
     fn drop(&mut self) {
         self.0.end();
     }
-}
-
-/// Waits for a send; `None` when the deadline passed.
-async fn in_time(
-    deadline: &Deadline,
-    clock: &Clock,
-    send: impl Future<Output = io::Result<()>>,
-) -> Option<io::Result<()>> {
-    let mut send = pin!(send);
-    poll_fn(|cx| match send.as_mut().poll(cx) {
-        Poll::Ready(sent) => Poll::Ready(Some(sent)),
-        Poll::Pending if deadline.is_past(clock.coarse(), cx) => Poll::Ready(None),
-        Poll::Pending => Poll::Pending,
-    })
-    .await
 }
