@@ -45,6 +45,18 @@ macro_rules! with_cells {
 }
 pub(in crate::control::logs) use with_cells;
 
+impl Slots<'_> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        with_cells!(*self, cells => cells.len())
+    }
+
+    /// Says whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// A number as it is stored.
 pub trait Cell: Copy {
     /// The number as the processor knows it.
@@ -127,7 +139,7 @@ impl<'a> Values<'a> {
 
     /// How many rows there are.
     pub fn len(&self) -> usize {
-        with_cells!(self.slots, cells => cells.len())
+        self.slots.len()
     }
 
     /// Says whether there is no row.

@@ -389,7 +389,10 @@ impl Groups {
         }
         match numbers {
             Numbers::Unknown => {}
-            Numbers::Each(values) => record_values(&mut sketches, rows, group_of, values),
+            Numbers::Each(values) => {
+                let has_rows = |group: usize| places.get(group).is_some_and(Option::is_some);
+                record_values(&mut sketches, has_rows, rows, group_of, values);
+            }
             Numbers::Some { .. } => rows.each(group_of, |row, group| {
                 if let Some(value) = numbers.get(row) {
                     sketches[group].record(value);

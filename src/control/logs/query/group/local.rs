@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{KEYS_MAX, Part, Rows, Stretch, string_part};
-use crate::control::logs::block::{Cell, Slots, Strings, Values, with_cells};
+use crate::control::logs::block::{Slots, Strings, Values};
 
 /// The values of a key in one block.
 #[derive(Debug)]
@@ -153,11 +153,16 @@ impl<'a> Local<'a> {
 /// The codes of a column whose dictionary has so many strings; what is none of them becomes code 0.
 pub(super) fn codes_of(slots: Slots<'_>, strings: usize) -> Vec<u16> {
     let last = code_of(strings.saturating_sub(1));
-    let code = |code: u64| {
-        let code = u16::try_from(code).unwrap_or(0);
-        if code <= last { code } else { 0 }
-    };
-    with_cells!(slots, cells => cells.iter().map(|cell| code(cell.wide())).collect())
+    let clamp = |code: u16| if code <= last { code } else { 0 };
+    match slots {
+        Slots::One(codes) => codes.iter().map(|code| clamp((*code).into())).collect(),
+        Slots::Two(codes) => {
+            let codes = codes.iter();
+            codes.map(|code| clamp(u16::from_le_bytes(*code))).collect()
+        }
+        // Nobody writes such codes.
+        Slots::Four(_) | Slots::Eight(_) => vec![0; slots.len()],
+    }
 }
 
 /// The code of the value, or the group, in place `index`: below the rows of a block.
