@@ -179,8 +179,10 @@ fn compile_again(
     // The last to come wins: the operator cannot lock himself out by a token of the file.
     let api = key(API_KEY_NAME, Permissions::ALL);
     table.insert(api_token.expose().as_bytes(), api);
+    let snapshot = Snapshot::compile_with(&whole, table, |id| memory.compiled(id))?;
+    memory.keep(config, &whole, &snapshot);
     Ok(Compiled {
-        snapshot: Snapshot::compile(&whole, table)?,
+        snapshot,
         seen: live.seen,
         row_limits: row_limits(&whole),
         retention: Retention::of(&whole),

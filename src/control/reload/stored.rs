@@ -4,6 +4,7 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
 };
 
 use serde_json::{Map, Value};
@@ -22,33 +23,46 @@ use crate::{
         vault::Vault,
     },
     provider::{dialect::Dialect, table::by_slug},
+    snapshot::{self, Snapshot},
 };
 
 /// What was read before, so that after a change of one gateway only that one is read again. It
 /// belongs to one store and one vault.
 #[derive(Debug, Default)]
 pub struct Memory {
-    gateways: HashMap<String, (Look, Gateway)>,
+    gateways: HashMap<String, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    look: Look,
+    settings: Gateway,
+    /// As it is in force; `None` if it has to be compiled: it was changed, has credentials, or the
+    /// file has one of this name.
+    compiled: Option<Arc<snapshot::Gateway>>,
 }
 
 impl Memory {
     /// Reads the gateways: what each of them is set to, by its id.
     fn gateways(&mut self, store: &Store, vault: &Vault) -> Result<Vec<String>, ReloadError> {
         let known = &mut self.gateways;
-        let is_known = |id: &str, look| {
-            known
-                .get(id)
-                .is_some_and(|(known_look, _)| *known_look == look)
-        };
-        let found =
-            store.read(|connection| objects::all_but(connection, Kind::Gateway, is_known))?;
+        let found = store.read(|connection| {
+            objects::all_but(connection, Kind::Gateway, |id, look| {
+                known.get(id).is_some_and(|known| known.look == look)
+            })
+        })?;
         let mut ids = Vec::with_capacity(found.len());
         for found in found {
             ids.push(match found {
                 Found::Known(id) => id,
                 Found::New(look, object) => {
                     let settings = gateway::settings(&vault.document(Kind::Gateway, &object)?);
-                    known.insert(object.id.clone(), (look, settings));
+                    let new = Known {
+                        look,
+                        settings,
+                        compiled: None,
+                    };
+                    known.insert(object.id.clone(), new);
                     object.id
                 }
             });
@@ -59,6 +73,25 @@ impl Memory {
             known.retain(|id, _| there.contains(id.as_str()));
         }
         Ok(ids)
+    }
+
+    /// A gateway as it was compiled, if nothing of it has changed since [`overlay`] looked.
+    pub fn compiled(&self, id: &str) -> Option<Arc<snapshot::Gateway>> {
+        self.gateways.get(id)?.compiled.clone()
+    }
+
+    /// Keeps what `snapshot` was compiled to from `whole`, in which the file's gateways are those of
+    /// `config`.
+    pub fn keep(&mut self, config: &Config, whole: &Config, snapshot: &Snapshot) {
+        let credentials = whole.stored_credentials.iter();
+        let with_credentials: HashSet<&str> =
+            credentials.map(|stored| stored.gateway.as_str()).collect();
+        for (id, known) in &mut self.gateways {
+            let is_ours = !config.gateways.contains_key(id);
+            if known.compiled.is_none() && is_ours && !with_credentials.contains(id.as_str()) {
+                known.compiled = snapshot.shared_gateway(id).cloned();
+            }
+        }
     }
 }
 
@@ -78,12 +111,14 @@ pub fn overlay<'c>(
     }
     let mut whole = config.clone();
     for id in gateways {
-        let Some((_, settings)) = memory.gateways.get(&id) else {
+        let Some(known) = memory.gateways.get_mut(&id) else {
             continue;
         };
         if config.gateways.contains_key(&id) {
+            known.compiled = None;
             continue;
         }
+        let settings = &known.settings;
         if !settings.authentication && !config.is_loopback() && !config.allow_open {
             return Err(ReloadError::OpenGateway { id });
         }
@@ -97,6 +132,11 @@ pub fn overlay<'c>(
     }
     for object in credentials {
         whole.stored_credentials.push(credential(&object, vault)?);
+    }
+    for credential in &whole.stored_credentials {
+        if let Some(known) = memory.gateways.get_mut(&credential.gateway) {
+            known.compiled = None;
+        }
     }
     Ok(Cow::Owned(whole))
 }

@@ -110,14 +110,14 @@ pub enum Found {
 /// How an object is known again: a hash of its document and its secrets.
 pub type Look = u128;
 
-/// All objects of a kind under the account, in the order in which they were made; those that
+/// All objects of a kind under the account, in no order, which would have them all sorted; those that
 /// `is_known` knows are not looked into.
 pub fn all_but(
     connection: &Connection,
     kind: Kind,
     is_known: impl Fn(&str, Look) -> bool,
 ) -> rusqlite::Result<Vec<Found>> {
-    let select = format!("{SELECT} WHERE kind = ?1 ORDER BY seq");
+    let select = format!("{SELECT} WHERE kind = ?1");
     let mut statement = connection.prepare_cached(&select)?;
     let mut rows = statement.query([kind.word()])?;
     let mut found = Vec::new();
