@@ -17,7 +17,7 @@
 //! (the head), [`build`] (records into a block).
 
 use std::{
-    fmt, hint,
+    fmt,
     mem::offset_of,
     slice,
     sync::{
@@ -52,9 +52,6 @@ pub use values::{Cell, Numbers, Slots, Strings, TextCells, Values};
 
 /// Most rows of a block.
 pub const BLOCK_ROWS: usize = 8_192;
-
-/// A page of memory on the processors that there are.
-const PAGE_BYTES: usize = 4_096;
 
 /// A 64-bit number as it lies in a block.
 pub type U64 = Archived<u64>;
@@ -209,7 +206,6 @@ impl<'a> Block<'a> {
         }
         let base = self.zone().base_of(number);
         let values = part(self.bytes, &column.values);
-        Self::touch(values);
         let values = Values::read(values, size_of::<u64>(), rows, base)
             .ok_or_else(|| Column::Number(number).damaged())?;
         if column.known.is_empty() {
@@ -262,7 +258,6 @@ impl<'a> Block<'a> {
         let rows = self.rows();
         if !column.codes.is_empty() {
             let codes = part(self.bytes, &column.codes);
-            Self::touch(codes);
             let codes = Values::read(codes, size_of::<u16>(), rows, 0)
                 .ok_or_else(|| Column::Text(text).damaged())?;
             return Ok(TextCells::Coded {
@@ -322,14 +317,6 @@ impl<'a> Block<'a> {
             return Err(column.damaged());
         }
         Ok(values)
-    }
-
-    /// Reads a byte of each page of a column that is about to be scanned. The processor fetches
-    /// ahead within a page only: so the pages' first lines come at once and not one after another.
-    fn touch(bytes: &[u8]) {
-        for page in bytes.chunks(PAGE_BYTES) {
-            hint::black_box(page.first());
-        }
     }
 
     /// Verifies a column by its checksum, unless that was done before.
