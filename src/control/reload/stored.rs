@@ -82,6 +82,10 @@ impl Memory {
 
     /// Keeps what `snapshot` was compiled to from `whole`, in which the file's gateways are those of
     /// `config`.
+    #[expect(
+        clippy::iter_over_hash_type,
+        reason = "each is looked at by itself, in whatever order"
+    )]
     pub fn keep(&mut self, config: &Config, whole: &Config, snapshot: &Snapshot) {
         let credentials = whole.stored_credentials.iter();
         let with_credentials: HashSet<&str> =

@@ -144,6 +144,10 @@ impl Sketch {
     }
 
     #[cold]
+    #[expect(
+        clippy::large_stack_arrays,
+        reason = "34 KB on their way to the heap, once for each histogram"
+    )]
     fn take_room(&mut self) {
         let mut all = Box::new([0; BUCKETS]);
         for (bucket, count) in self.buckets() {
