@@ -18,10 +18,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, unbounded};
 
 use super::body_parts::{BodyChunk, BodyCursor, BodyParts, CHUNK_BYTES};
-use crate::{
-    domain::record::{Record, TEXTS},
-    sys::bell::Bell,
-};
+use crate::{domain::record::Record, sys::bell::Bell};
 
 /// Records that wait in one shard's channel. A shard makes at most some 100,000 of them a second:
 /// this holds 320 ms. A write beside the syncs of a busy disk was seen to take 190 ms.
@@ -160,8 +157,7 @@ fn bump(counter: &AtomicU64, by: u64) {
 
 /// Bytes that a record keeps in memory, near enough.
 fn record_bytes(record: &Record) -> u64 {
-    const TEXT_ENDS_BYTES: usize = TEXTS * 4;
-    (size_of::<Record>() + TEXT_ENDS_BYTES + record.texts.byte_len()) as u64
+    (size_of::<Record>() + record.texts.byte_len()) as u64
 }
 
 /// The shard's end of its channel; one thread uses it.
