@@ -136,6 +136,10 @@ impl PermitId {
         Self((shard as u64) << PERMIT_BITS | number & ((1 << PERMIT_BITS) - 1))
     }
 
+    fn number(self) -> u64 {
+        self.0 & ((1 << PERMIT_BITS) - 1)
+    }
+
     /// The shard that owns it.
     pub fn shard(self) -> usize {
         usize::try_from(self.0 >> PERMIT_BITS).unwrap_or(usize::MAX)
