@@ -193,13 +193,25 @@ impl PartDigests {
     /// Appends the text: the version, then for each part a full stop and its digest in hexadecimal,
     /// nothing if it is absent.
     pub fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(VERSION.as_bytes());
+        let mut text = [0; Self::TEXT_BYTES_MAX];
+        let mut length = 0;
+        let mut put = |bytes: &[u8]| {
+            if let Some(place) = text.get_mut(length..length + bytes.len()) {
+                place.copy_from_slice(bytes);
+                length += bytes.len();
+            }
+        };
+        put(VERSION.as_bytes());
         for digest in &self.0 {
-            out.push(b'.');
-            if let Some(digest) = digest {
-                out.extend_from_slice(&hexadecimal(*digest));
+            match digest {
+                Some(digest) => {
+                    let [a, b, c, d, e, f, g, h] = hexadecimal(*digest);
+                    put(&[b'.', a, b, c, d, e, f, g, h]);
+                }
+                None => put(b"."),
             }
         }
+        out.extend_from_slice(text.get(..length).unwrap_or_default());
     }
 
     /// The parts that are not the same in both, in order. Empty: both requests have one key, as

@@ -8,7 +8,7 @@
 //! 1. [`Cache::is_on`], the TTL that applies, and [`admission::may_be_answered`]: does the cache
 //!    concern this request at all? A body that passes through, or an upgrade, never.
 //! 2. [`key::CredentialDigest::of`] (unless the gateway's callers share), [`key::KeyParts`],
-//!    [`key::KeyParts::key`]: its key. [`key::KeyPrint::digests`] goes into the record.
+//!    [`key::KeyParts::key`]: its key. Digests of its parts go into the record.
 //! 3. [`look`] with an [`Intent`]: [`Intent::Share`] usually, [`Intent::Fresh`] for
 //!    `cf-aig-skip-cache`. It awaits the owner for at most [`ASK_LIMIT`] and, as a follower, the
 //!    leader for at most the given patience. Dropping it (the caller hung up) undoes it. Its
@@ -45,7 +45,7 @@ use std::{
 use self::{
     cached::Cached,
     flight::{Ending, FlightId, Flights, Role, Verdict},
-    key::{Key, KeySecret},
+    key::{Key, KeySecret, Rows},
     live::{LiveHead, Lives},
     run::{RunHead, Runs},
     store::{Stamp, Store, StoreCounts},
@@ -189,6 +189,8 @@ pub struct CacheParts {
 pub struct Cache {
     /// What keys are hashed with.
     pub secret: KeySecret,
+    /// What it has hashed of keys.
+    pub rows: RefCell<Rows>,
     store: RefCell<Store>,
     flights: RefCell<Flights>,
     /// Answers that are followed live, here or from here.
@@ -207,6 +209,7 @@ impl Cache {
             lives: Lives::new(parts.share),
             runs: Runs::default(),
             secret: parts.secret,
+            rows: RefCell::default(),
             store: RefCell::new(Store::new(parts.share)),
             flights: RefCell::default(),
         }
@@ -261,7 +264,7 @@ pub async fn look(
     intent: Intent,
     patience: Duration,
 ) -> Lookup {
-    let hash = key.print.hash;
+    let hash = key.hash;
     let owner = hash.owner(shard.mesh.shards());
     let keeper = |stamp, flight: Option<FlightId>| Keeper {
         shard: Rc::clone(shard),

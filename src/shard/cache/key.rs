@@ -8,7 +8,7 @@
 //!   all but the body, which is read where it lies.
 //! * [`Key::matches`] compares that with the bytes of an entry, [`Key::pieces`] are such bytes, when an
 //!   answer is stored.
-//! * [`KeyPrint::digests`] is what the record keeps, for `cache explain`.
+//! * [`KeyParts::key`] gives digests of the parts besides, which the record keeps for `cache explain`.
 //!
 //! **Fields.** The credential is a part, whatever field holds it; so is what content codings the
 //! provider was offered. Of the other fields those are part of the key that choose a version, a
@@ -72,15 +72,15 @@ impl std::fmt::Debug for KeySecret {
     }
 }
 
-/// A request's key: its parts in a row and their hashes. The body is the request's, and handed in with
+/// A request's key: its parts in a row and its hash. The body is the request's, and handed in with
 /// each question.
 #[derive(Debug)]
 pub struct Key {
     row: Vec<u8>,
     /// The head of the body's part, where it is a part.
     body_head: Option<[u8; PART_HEAD_BYTES]>,
-    /// Its hashes.
-    pub print: KeyPrint,
+    /// Of the whole key.
+    pub hash: KeyHash,
 }
 
 impl Key {
@@ -112,13 +112,69 @@ impl Key {
     }
 }
 
-/// A request's hashes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeyPrint {
-    /// Of the whole key.
-    pub hash: KeyHash,
-    /// Of each part, for the record.
-    pub digests: PartDigests,
+/// Rows of one shard that were hashed before: requests that differ in their bodies alone have one. What
+/// is remembered is compared whole.
+#[derive(Debug, Default)]
+pub struct Rows {
+    /// Empty until the first row.
+    places: Vec<Option<Hashed>>,
+}
+
+#[derive(Debug)]
+struct Hashed {
+    row: Box<[u8]>,
+    hash: u128,
+    /// Of all parts but the body.
+    digests: PartDigests,
+}
+
+impl Rows {
+    /// Rows that are remembered; each has one place, where the next one with that place follows it.
+    const PLACES: usize = 64;
+
+    /// Longer ones are hashed each time.
+    const ROW_BYTES_MAX: usize = 1024;
+
+    /// The hash of a row, and the digests of its parts.
+    fn hash(&mut self, row: &[u8], seed: u64) -> (u128, PartDigests) {
+        if row.len() > Self::ROW_BYTES_MAX {
+            return (xxh3_128_with_seed(row, seed), digests(row, seed));
+        }
+        if self.places.is_empty() {
+            self.places.resize_with(Self::PLACES, || None);
+        }
+        // What tells most callers apart lies in the middle, and a length besides.
+        let middle = row.get(row.len() / 2).copied().unwrap_or_default();
+        let place = (row.len() + usize::from(middle)) % Self::PLACES;
+        if let Some(Some(known)) = self.places.get(place)
+            && *known.row == *row
+        {
+            return (known.hash, known.digests);
+        }
+        let (hash, digests) = (xxh3_128_with_seed(row, seed), digests(row, seed));
+        if let Some(place) = self.places.get_mut(place) {
+            *place = Some(Hashed {
+                row: row.into(),
+                hash,
+                digests,
+            });
+        }
+        (hash, digests)
+    }
+}
+
+/// Digests each part of a row.
+fn digests(mut row: &[u8], seed: u64) -> PartDigests {
+    let mut digests = PartDigests::default();
+    while let Some(([number, length @ ..], rest)) = row.split_first_chunk::<PART_HEAD_BYTES>() {
+        let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
+        let (bytes, rest) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+        if let Some(part) = Part::ALL.get(usize::from(*number)) {
+            digests.set(*part, xxh3_64_with_seed(bytes, seed));
+        }
+        row = rest;
+    }
+    digests
 }
 
 /// The content codings that a provider was offered, as `emit.rs` writes them.
@@ -354,10 +410,9 @@ pub struct KeyParts<'a> {
 const PART_HEAD_BYTES: usize = 9;
 
 impl KeyParts<'_> {
-    /// Puts the parts into `row`, and hashes them, each by itself and all together.
-    pub fn key(&self, secret: &KeySecret, mut row: Vec<u8>) -> Key {
+    /// Puts the parts into `row`, and hashes them, all together and each by itself.
+    pub fn key(&self, secret: &KeySecret, rows: &mut Rows, mut row: Vec<u8>) -> (Key, PartDigests) {
         row.clear();
-        let mut digests = PartDigests::default();
         for part in Part::ALL {
             if part == Part::Body || !self.has(part) {
                 continue;
@@ -366,32 +421,33 @@ impl KeyParts<'_> {
             row.extend_from_slice(&[0; PART_HEAD_BYTES]);
             let from = row.len();
             self.write(part, &mut row);
-            let bytes = row.get(from..).unwrap_or_default();
-            digests.set(part, xxh3_64_with_seed(bytes, secret.seed));
-            let written = part_head(part, bytes.len());
+            let written = part_head(part, row.len() - from);
             if let Some(place) = row.get_mut(head..from) {
                 place.copy_from_slice(&written);
             }
         }
-        // The parts are short, the body aside: one call over them in a row is several times faster
-        // than a stream of pieces. For the body its hash stands there.
-        let length = row.len();
+        let (all, mut digests) = rows.hash(&row, secret.seed);
+        let mut hash = all;
         let body_head = self.has(Part::Body).then(|| {
             let body = xxh3_128_with_seed(self.body, secret.seed);
             let [_, low] = halves(body);
             digests.set(Part::Body, low);
-            row.extend_from_slice(&(self.body.len() as u64).to_le_bytes());
-            row.extend_from_slice(&body.to_le_bytes());
+            let mut both = [0; 40];
+            let (of_row, of_body) = both.split_at_mut(16);
+            of_row.copy_from_slice(&all.to_le_bytes());
+            let (length, of_body) = of_body.split_at_mut(8);
+            length.copy_from_slice(&(self.body.len() as u64).to_le_bytes());
+            of_body.copy_from_slice(&body.to_le_bytes());
+            hash = xxh3_128_with_seed(&both, secret.seed);
             part_head(Part::Body, self.body.len())
         });
-        let [high, low] = halves(xxh3_128_with_seed(&row, secret.seed));
-        row.truncate(length);
-        let hash = KeyHash::new(high, low);
-        Key {
+        let [high, low] = halves(hash);
+        let key = Key {
             row,
             body_head,
-            print: KeyPrint { hash, digests },
-        }
+            hash: KeyHash::new(high, low),
+        };
+        (key, digests)
     }
 
     /// Says whether the key has such a part. One that is there and empty is another key than one

@@ -48,7 +48,9 @@ fn parts<'a>(origin: &'a Origin, body: &'a str) -> KeyParts<'a> {
 
 fn key(shard: &Shard, body: &str) -> Key {
     let origin = Origin::parse("https://api.openai.com").unwrap();
-    parts(&origin, body).key(&shard.cache.secret, Vec::new())
+    let mut rows = shard.cache.rows.borrow_mut();
+    let parts = parts(&origin, body);
+    parts.key(&shard.cache.secret, &mut rows, Vec::new()).0
 }
 
 /// The answer to the request with such a body.
@@ -247,7 +249,7 @@ fn after_a_purge_old_answers_reach_nobody_who_asks_later() {
 /// A body whose key belongs to that shard of two.
 fn body_owned_by(shard: &Shard, owner: usize) -> String {
     let mut bodies = (0..).map(|number: u32| format!("body {number}"));
-    let owned = |body: &String| key(shard, body).print.hash.owner(2) == owner;
+    let owned = |body: &String| key(shard, body).hash.owner(2) == owner;
     bodies.find(owned).unwrap()
 }
 

@@ -4,10 +4,12 @@ use std::{cell::Cell, future::pending, rc::Rc, sync::Arc, time::Duration};
 
 use super::{Ended, Errand, Stopped, resume, step::Step};
 use crate::{
-    domain::{money::PicoDollars, outcome::Outcome, record::flag, usage::Usage},
+    domain::{
+        cache::PartDigests, money::PicoDollars, outcome::Outcome, record::flag, usage::Usage,
+    },
     http::{
         head::{ResponseFraming, ResponseHead, Version},
-        header::FieldName,
+        header::{FieldName, is_gateway_only},
     },
     provider::meter::Metered,
     shard::{
@@ -88,9 +90,9 @@ pub(super) async fn look(
         return Ok(Looked::Miss(None));
     }
     let body = bytes_of(body);
-    let key = key(errand, step, body, draft);
+    let (key, digests) = key(errand, step, body, draft);
     draft.cache = Some(CacheStatus::Miss);
-    draft.key_digests = Some(Box::new(key.print.digests));
+    draft.key_digests = Some(Box::new(digests));
     let intent = if wishes.skip_cache == Some(true) {
         Intent::Fresh
     } else {
@@ -157,7 +159,7 @@ pub(super) fn credential(
 ) -> CredentialDigest {
     let of_head = (0..)
         .zip(&step.head.fields)
-        .filter(|(_, field)| !is_plain_field(field))
+        .filter(|(_, field)| !is_plain_field(field) && !is_gateway_only(field.name))
         .filter(|(place, field)| !step.caller.is_token(*place) && !step.route.replaces(field))
         .map(|(_, field)| (field.name, field.value));
     let added = step.route.added.iter();
@@ -175,8 +177,13 @@ pub(super) fn credential(
     digest
 }
 
-/// The key of a request with such a body.
-fn key(errand: &Errand<'_, '_>, step: &Step<'_, '_>, body: &[u8], draft: &Draft<'_>) -> Key {
+/// The key of a request with such a body, and digests of its parts.
+fn key(
+    errand: &Errand<'_, '_>,
+    step: &Step<'_, '_>,
+    body: &[u8],
+    draft: &Draft<'_>,
+) -> (Key, PartDigests) {
     let (shard, rules) = (errand.shard, errand.gateway.cache);
     let credential = (!rules.shared).then(|| credential(errand, step, draft));
     let parts = KeyParts {
@@ -193,7 +200,8 @@ fn key(errand: &Errand<'_, '_>, step: &Step<'_, '_>, body: &[u8], draft: &Draft<
         fields: &step.head.fields,
         body,
     };
-    parts.key(&shard.cache.secret, shard.buffers.small())
+    let mut rows = shard.cache.rows.borrow_mut();
+    parts.key(&shard.cache.secret, &mut rows, shard.buffers.small())
 }
 
 /// The bytes of a body that is here, as those in a key are.

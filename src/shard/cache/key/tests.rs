@@ -45,7 +45,7 @@ fn secret() -> KeySecret {
 /// What a key comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Made {
-    print: KeyPrint,
+    hash: KeyHash,
     bytes: Box<[u8]>,
     digests: PartDigests,
 }
@@ -84,12 +84,16 @@ fn with_parts<T>(request: &Request, work: impl FnOnce(&KeyParts<'_>) -> T) -> T 
 fn made(request: &Request) -> Made {
     with_parts(request, |parts| {
         // A buffer that something was in before.
-        let key = parts.key(&secret(), b"something".to_vec());
+        let mut rows = Rows::default();
+        let (key, digests) = parts.key(&secret(), &mut rows, b"something".to_vec());
         let bytes = key.to_bytes(parts.body);
         assert!(key.matches(parts.body, &bytes));
+        // The same when the row is known.
+        let (again, digests_again) = parts.key(&secret(), &mut rows, Vec::new());
+        assert_eq!((again.hash, digests_again), (key.hash, digests));
         Made {
-            digests: key.print.digests,
-            print: key.print,
+            hash: key.hash,
+            digests,
             bytes,
         }
     })
@@ -97,7 +101,7 @@ fn made(request: &Request) -> Made {
 
 fn matches(request: &Request, bytes: &[u8]) -> bool {
     with_parts(request, |parts| {
-        let key = parts.key(&secret(), Vec::new());
+        let (key, _) = parts.key(&secret(), &mut Rows::default(), Vec::new());
         key.matches(parts.body, bytes)
     })
 }
@@ -105,7 +109,7 @@ fn matches(request: &Request, bytes: &[u8]) -> bool {
 #[track_caller]
 fn check_differ(one: &Request, other: &Request, differing: &[Part]) {
     let (a, b) = (made(one), made(other));
-    assert_ne!(a.print.hash, b.print.hash, "{one:?} {other:?}");
+    assert_ne!(a.hash, b.hash, "{one:?} {other:?}");
     assert_ne!(a.bytes, b.bytes);
     assert!(!matches(other, &a.bytes));
     assert_eq!(a.digests.differing(&b.digests), differing);
@@ -347,8 +351,8 @@ fn another_servers_keys_lie_elsewhere() {
     let other = KeySecret::derive(b"another server's");
     let [mine, theirs] = [secret(), other].map(|secret| {
         with_parts(&request(), |parts| {
-            let print = parts.key(&secret, Vec::new()).print;
-            (print.hash, print.digests)
+            let (key, digests) = parts.key(&secret, &mut Rows::default(), Vec::new());
+            (key.hash, digests)
         })
     });
     assert_ne!(mine.0, theirs.0);
@@ -431,7 +435,7 @@ proptest! {
         let (a, b) = (made(&one), made(&other));
         let same = essence(&one) == essence(&other);
         prop_assert_eq!(a.bytes == b.bytes, same);
-        prop_assert_eq!(a.print.hash == b.print.hash, same);
+        prop_assert_eq!(a.hash == b.hash, same);
         prop_assert_eq!(matches(&one, &b.bytes), same);
         prop_assert_eq!(a.digests.differing(&b.digests).is_empty(), same);
     }
@@ -441,7 +445,7 @@ proptest! {
         let other = moved(&one, border, count);
         let same = essence(&one) == essence(&other);
         prop_assert_eq!(made(&one).bytes == made(&other).bytes, same);
-        prop_assert_eq!(made(&one).print.hash == made(&other).print.hash, same);
+        prop_assert_eq!(made(&one).hash == made(&other).hash, same);
     }
 
     #[test]
