@@ -18,7 +18,8 @@
 //!    [`Rules::claim`](crate::snapshot::limits::Rules::claim) turns all that into claims; its error
 //!    refuses the request.
 //! 2. An [`Ask`] with the ticket of a [`desk::Waiting`] goes to the owner of the claims, which calls
-//!    [`Book::reserve`]. `Some` answer goes back at once. `None`: a hard limit is involved, and the
+//!    [`Book::reserve`]. `Some` answer goes back at once; where the asker's own shard is the owner, nobody
+//!    needs to wait for that. `None`: a hard limit is involved, and the
 //!    answer comes from [`Book::journalled`] or [`Book::tick`]. Answers go to
 //!    [`desk::Desk::answered`] of the shard that the ticket names.
 //! 3. A key's budget is asked for after the gateway's limits, at its own owner, with an `Ask` of its

@@ -20,6 +20,8 @@
 //! gateway, provider, method, credential and coding remain: nobody reads another's answers by
 //! guessing a word, nor gets bytes that he cannot decode.
 
+use std::rc::Rc;
+
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 use crate::{
@@ -76,7 +78,7 @@ impl std::fmt::Debug for KeySecret {
 /// each question.
 #[derive(Debug)]
 pub struct Key {
-    row: Vec<u8>,
+    row: Rc<[u8]>,
     /// The head of the body's part, where it is a part.
     body_head: Option<[u8; PART_HEAD_BYTES]>,
     /// Of the whole key.
@@ -105,11 +107,6 @@ impl Key {
             .try_fold(key, |rest, piece| rest.strip_prefix(piece));
         rest.is_some_and(<[u8]>::is_empty)
     }
-
-    /// Gives its buffer back.
-    pub fn into_row(self) -> Vec<u8> {
-        self.row
-    }
 }
 
 /// Rows of one shard that were hashed before: requests that differ in their bodies alone have one. What
@@ -120,9 +117,9 @@ pub struct Rows {
     places: Vec<Option<Hashed>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Hashed {
-    row: Box<[u8]>,
+    row: Rc<[u8]>,
     hash: u128,
     /// Of all parts but the body.
     digests: PartDigests,
@@ -135,10 +132,15 @@ impl Rows {
     /// Longer ones are hashed each time.
     const ROW_BYTES_MAX: usize = 1024;
 
-    /// The hash of a row, and the digests of its parts.
-    fn hash(&mut self, row: &[u8], seed: u64) -> (u128, PartDigests) {
+    /// A row to be shared, its hash, and the digests of its parts.
+    fn hash(&mut self, row: &[u8], seed: u64) -> Hashed {
+        let hash = || Hashed {
+            row: row.into(),
+            hash: xxh3_128_with_seed(row, seed),
+            digests: digests(row, seed),
+        };
         if row.len() > Self::ROW_BYTES_MAX {
-            return (xxh3_128_with_seed(row, seed), digests(row, seed));
+            return hash();
         }
         if self.places.is_empty() {
             self.places.resize_with(Self::PLACES, || None);
@@ -149,17 +151,13 @@ impl Rows {
         if let Some(Some(known)) = self.places.get(place)
             && *known.row == *row
         {
-            return (known.hash, known.digests);
+            return known.clone();
         }
-        let (hash, digests) = (xxh3_128_with_seed(row, seed), digests(row, seed));
+        let hashed = hash();
         if let Some(place) = self.places.get_mut(place) {
-            *place = Some(Hashed {
-                row: row.into(),
-                hash,
-                digests,
-            });
+            *place = Some(hashed.clone());
         }
-        (hash, digests)
+        hashed
     }
 }
 
@@ -410,8 +408,14 @@ pub struct KeyParts<'a> {
 const PART_HEAD_BYTES: usize = 9;
 
 impl KeyParts<'_> {
-    /// Puts the parts into `row`, and hashes them, all together and each by itself.
-    pub fn key(&self, secret: &KeySecret, rows: &mut Rows, mut row: Vec<u8>) -> (Key, PartDigests) {
+    /// Puts the parts in a row, for which `row` is the room, and hashes them, all together and each by
+    /// itself.
+    pub fn key(
+        &self,
+        secret: &KeySecret,
+        rows: &mut Rows,
+        row: &mut Vec<u8>,
+    ) -> (Key, PartDigests) {
         row.clear();
         for part in Part::ALL {
             if part == Part::Body || !self.has(part) {
@@ -420,13 +424,17 @@ impl KeyParts<'_> {
             let head = row.len();
             row.extend_from_slice(&[0; PART_HEAD_BYTES]);
             let from = row.len();
-            self.write(part, &mut row);
+            self.write(part, row);
             let written = part_head(part, row.len() - from);
             if let Some(place) = row.get_mut(head..from) {
                 place.copy_from_slice(&written);
             }
         }
-        let (all, mut digests) = rows.hash(&row, secret.seed);
+        let Hashed {
+            row,
+            hash: all,
+            mut digests,
+        } = rows.hash(row, secret.seed);
         let mut hash = all;
         let body_head = self.has(Part::Body).then(|| {
             let body = xxh3_128_with_seed(self.body, secret.seed);

@@ -50,7 +50,7 @@ fn key(shard: &Shard, body: &str) -> Key {
     let origin = Origin::parse("https://api.openai.com").unwrap();
     let mut rows = shard.cache.rows.borrow_mut();
     let parts = parts(&origin, body);
-    parts.key(&shard.cache.secret, &mut rows, Vec::new()).0
+    parts.key(&shard.cache.secret, &mut rows, &mut Vec::new()).0
 }
 
 /// The answer to the request with such a body.

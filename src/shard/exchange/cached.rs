@@ -107,7 +107,6 @@ pub(super) async fn look(
     draft.waited_micros += shard.clock.now().micros_since(started);
     match looked {
         Ok(Lookup::Hit(cached)) => {
-            shard.buffers.give_back(key.into_row());
             let ended = Box::pin(send(errand, step, &cached, draft, body_read)).await?;
             Ok(Looked::Ended(ended))
         }
@@ -201,7 +200,10 @@ fn key(
         body,
     };
     let mut rows = shard.cache.rows.borrow_mut();
-    parts.key(&shard.cache.secret, &mut rows, shard.buffers.small())
+    let mut row = shard.buffers.small();
+    let key = parts.key(&shard.cache.secret, &mut rows, &mut row);
+    shard.buffers.give_back(row);
+    key
 }
 
 /// The bytes of a body that is here, as those in a key are.
@@ -516,7 +518,6 @@ impl Keep {
         };
         let front = Front::new(&parts, usize::try_from(room).unwrap_or_default());
         shard.buffers.give_back(fields);
-        shard.buffers.give_back(self.key.into_row());
         Some(Keeping {
             keeper: self.keeper,
             ttl: self.ttl,

@@ -85,11 +85,11 @@ fn made(request: &Request) -> Made {
     with_parts(request, |parts| {
         // A buffer that something was in before.
         let mut rows = Rows::default();
-        let (key, digests) = parts.key(&secret(), &mut rows, b"something".to_vec());
+        let (key, digests) = parts.key(&secret(), &mut rows, &mut b"something".to_vec());
         let bytes = key.to_bytes(parts.body);
         assert!(key.matches(parts.body, &bytes));
         // The same when the row is known.
-        let (again, digests_again) = parts.key(&secret(), &mut rows, Vec::new());
+        let (again, digests_again) = parts.key(&secret(), &mut rows, &mut Vec::new());
         assert_eq!((again.hash, digests_again), (key.hash, digests));
         Made {
             hash: key.hash,
@@ -101,7 +101,7 @@ fn made(request: &Request) -> Made {
 
 fn matches(request: &Request, bytes: &[u8]) -> bool {
     with_parts(request, |parts| {
-        let (key, _) = parts.key(&secret(), &mut Rows::default(), Vec::new());
+        let (key, _) = parts.key(&secret(), &mut Rows::default(), &mut Vec::new());
         key.matches(parts.body, bytes)
     })
 }
@@ -351,7 +351,7 @@ fn another_servers_keys_lie_elsewhere() {
     let other = KeySecret::derive(b"another server's");
     let [mine, theirs] = [secret(), other].map(|secret| {
         with_parts(&request(), |parts| {
-            let (key, digests) = parts.key(&secret, &mut Rows::default(), Vec::new());
+            let (key, digests) = parts.key(&secret, &mut Rows::default(), &mut Vec::new());
             (key.hash, digests)
         })
     });
