@@ -203,12 +203,9 @@ impl PartDigests {
         };
         put(VERSION.as_bytes());
         for digest in &self.0 {
-            match digest {
-                Some(digest) => {
-                    let [a, b, c, d, e, f, g, h] = hexadecimal(*digest);
-                    put(&[b'.', a, b, c, d, e, f, g, h]);
-                }
-                None => put(b"."),
+            put(b".");
+            if let Some(digest) = digest {
+                put(&hexadecimal(*digest));
             }
         }
         out.extend_from_slice(text.get(..length).unwrap_or_default());

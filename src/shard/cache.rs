@@ -454,7 +454,7 @@ pub fn answer(shard: &Rc<Shard>, asker: Asker, question: &Question) -> Answer {
     match *question {
         Question::Find { hash, intent } => {
             let answer = decide(shard, hash, intent, Some(asker));
-            answer.unwrap_or(Answer::Alone {
+            answer.unwrap_or_else(|| Answer::Alone {
                 stamp: shard.cache.store.borrow().stamp(),
             })
         }

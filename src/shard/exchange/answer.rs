@@ -259,10 +259,6 @@ impl Sharing {
 /// Decides whether an answer is fetched into a track: others may read along, it can be resumed, or it is read
 /// on when its caller hangs up. One that is here already, `behind` bytes of it, is sent at once;
 /// who asks next finds it in the cache.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "what the decision depends on, each once"
-)]
 fn share(
     errand: &Errand<'_, '_>,
     step: &Step<'_, '_>,
