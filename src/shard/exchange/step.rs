@@ -235,7 +235,7 @@ async fn relay_and_settle<'a>(
     }
     if let Some(keeping) = keeping {
         let Ended { outcome, cost, .. } = &ended;
-        keeping.end(step, body, draft, *outcome, cost);
+        keeping.end(draft, *outcome, cost);
     }
     Ok(ended)
 }
