@@ -14,7 +14,7 @@ use tidegate::{
         price::{Dearest, PriceTable},
     },
     shard::ledger::{Actual, Ask, Book, Now, Ticket, bound},
-    snapshot::limits::{Claim, CostBound, Facts, Rules, Scope, TokenGuess},
+    snapshot::limits::{Claim, CostBound, Facts, Rules, Scope, TokenGuess, names::Names},
 };
 
 const UNIX: u64 = 1_795_000_000_000_000;
@@ -63,10 +63,11 @@ fn rules() -> Rules {
     })
 }
 
-fn claims(rules: &Rules) -> Vec<Claim> {
+fn claims(rules: &Rules, names: &mut Names) -> Vec<Claim> {
     let mut claims = Vec::new();
+    let gateway = Scope::Gateway("default");
     rules
-        .claim(Scope::Gateway("default"), black_box(&FACTS), &mut claims)
+        .claim(gateway, black_box(&FACTS), names, &mut claims)
         .unwrap();
     claims
 }
@@ -74,14 +75,17 @@ fn claims(rules: &Rules) -> Vec<Claim> {
 fn ledger(c: &mut Criterion) {
     let mut group = c.benchmark_group("ledger");
     let rules = rules();
-    group.bench_function("claims of three rules", |b| b.iter(|| claims(&rules)));
+    let mut names = Names::default();
+    group.bench_function("claims of three rules", |b| {
+        b.iter(|| claims(&rules, &mut names));
+    });
 
     let mut ask = Ask {
         ticket: Ticket {
             shard: 0,
             number: 0,
         },
-        claims: claims(&rules),
+        claims: claims(&rules, &mut names),
         life: Duration::from_mins(10),
         undoable: false,
     };

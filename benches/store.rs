@@ -24,8 +24,13 @@ use tidegate::{
         data_dir::DataDir,
         logs::{
             self, LogOptions,
-            block::{Number, Numbers, TextCells},
+            filter::Filter,
             frame::{self, FrameBuffer, Kind},
+            query::{
+                group::{GroupKey, Part, Wanted},
+                select::Limit,
+                sums::{GroupOf, GroupOrder, group},
+            },
             seal::seal_journal,
             segment::{Appender, LogDir, write_at},
             snapshot::{LogReader, LogSnapshot},
@@ -174,37 +179,29 @@ fn ingest() {
     logs.stop();
 }
 
-/// Sums the cost of answered exchanges by model; gives the rows that were looked at.
+/// Sums the cost of answered exchanges by model, as a question does; gives the rows that were looked
+/// at.
 fn sum_by_model(snapshot: &LogSnapshot, sums: &mut BTreeMap<Vec<u8>, u128>) -> u64 {
-    let mut rows = 0;
-    for at in snapshot.blocks() {
-        let open = at.open().unwrap();
-        let block = open.block().unwrap();
-        let statuses = block.statuses().unwrap();
-        let TextCells::Coded { codes, strings } = block.texts(Text::ModelName).unwrap() else {
+    let filter = Filter::parse("status:200", 0).unwrap();
+    let of = GroupOf {
+        keys: vec![GroupKey::Text(Text::ModelName)],
+        wanted: Wanted {
+            classes: false,
+            tokens: false,
+            cost: true,
+            times: [false; 3],
+        },
+        order: GroupOrder::Name,
+        top: None,
+    };
+    let grouped = group(snapshot, &filter, &of, Limit::default());
+    for group in grouped.groups {
+        let Some(Part::Text(model)) = group.parts.into_iter().next() else {
             continue;
         };
-        let costs = match block.numbers(Number::Cost).unwrap() {
-            Numbers::Unknown => continue,
-            Numbers::Each(values) | Numbers::Some { values, .. } => values,
-        };
-        // Four tables, so that a sum does not wait for the one before; unknown costs are 0.
-        let mut tables = [[0u64; 64]; 4];
-        assert!(strings.len() <= 64);
-        for (index, ((status, code), cost)) in statuses.iter().zip(codes).zip(costs).enumerate() {
-            let passes = u64::from(status.to_native() == 200);
-            let sum = &mut tables[index % 4][usize::from(code.to_native()) % 64];
-            *sum += cost.to_native() * passes;
-        }
-        for (code, model) in strings.iter().enumerate() {
-            let sum: u128 = tables.iter().map(|table| u128::from(table[code])).sum();
-            if sum > 0 {
-                *sums.entry(model.to_vec()).or_insert(0) += sum;
-            }
-        }
-        rows += at.rows();
+        sums.insert(model, group.totals.cost);
     }
-    rows
+    grouped.report.records
 }
 
 /// Makes sealed files of `bytes` in all; gives the records in them and the CPU time of sealing.

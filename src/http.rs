@@ -5,7 +5,8 @@
 //! were cut. Reading order: [`head`] (request and response heads and what frames their bodies),
 //! [`target`] (where a request wants to go), [`body`] (content-length and chunked framing),
 //! [`header`] (names we know, which of them stay on one connection), [`retry_after`] (how long
-//! to wait), [`event_stream`] (server-sent events, read for metering).
+//! to wait), [`event_stream`] (server-sent events, read for metering), [`websocket`] (messages of
+//! a connection that has switched to them).
 //!
 //! Readers are strict on purpose: what two lenient readers could understand differently is
 //! refused, never repaired. A head is always written anew from its parsed form.
@@ -17,3 +18,4 @@ pub mod body;
 pub mod header;
 pub mod retry_after;
 pub mod event_stream;
+pub mod websocket;

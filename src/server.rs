@@ -1,13 +1,15 @@
 //! Builds every part, starts the threads, orders the shutdown.
 //!
 //! Order of the end: stop accepting → drain shards → flush logs → exit. A thread has a name and
-//! an owner here.
+//! an owner here. The shards' threads are in `crew`, their sockets in `bound`.
+
+mod bound;
+mod crew;
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
-    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,8 +20,12 @@ use std::{
 
 use rustls::ServerConfig;
 
+use self::{
+    bound::{addresses, addresses_of, bind},
+    crew::{Common, agree, hand_out, shard_count, start_shards},
+};
 use crate::{
-    config::{self, Config, secret::Secret},
+    config::{Config, secret::Secret},
     control::{
         api::{self, Api, ApiParts, ApiState, office::Records},
         data_dir::{DataDir, DataDirError},
@@ -37,27 +43,20 @@ use crate::{
             master_key::{self, MasterKeyError},
             vault::{Vault, VaultError},
         },
-        tls::{self, ClientConfigs, TlsError},
+        tls::{self, TlsError},
     },
     domain::cache,
     handoff::{
-        ledger::{Batch, LedgerHealth},
-        log_health::LogHealth,
+        ledger::LedgerHealth,
         log_queue::{LogCounters, LogSender},
-        mailbox::{Letterbox, Order, Post, Question, letterbox},
-        mesh::mesh,
+        mailbox::{Order, Post, letterbox},
     },
     shard::{
-        Parts, Shard,
-        accept::{self, Listener},
         cache::{CacheParts, key::KeySecret},
-        connection::Door,
-        runtime::{self, Choice, Driver},
+        runtime::Driver,
     },
-    snapshot::Snapshot,
-    sys::{affinity, socket},
 };
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, bounded, unbounded};
 
 /// What a server is started with.
 pub struct Options {
@@ -445,111 +444,6 @@ impl State {
     }
 }
 
-/// What all shards are given alike.
-struct Common<'a> {
-    config: &'a Config,
-    snapshot: Arc<Snapshot>,
-    worn: Sender<Arc<Snapshot>>,
-    health: Arc<LogHealth>,
-    resolve: Post<Question>,
-    api: Post<Question>,
-    clients: ClientConfigs,
-    journal: Post<Batch>,
-    recovered: &'a Recovered,
-    shards: usize,
-    cache: CacheParts,
-}
-
-/// The shards' threads, which report and wait for their listeners.
-struct Crew {
-    threads: Vec<JoinHandle<Result<(), String>>>,
-    orders: Vec<Post<Order>>,
-    reports: Receiver<(usize, Built)>,
-    go: Vec<Sender<Go>>,
-}
-
-fn start_shards(common: &Common<'_>, logs: Vec<LogSender>) -> Result<Crew, StartError> {
-    let cores = affinity::cores().map_err(system("read the cores of this process"))?;
-    let (report, reports) = bounded(logs.len() * 2);
-    let mut crew = Crew {
-        threads: Vec::new(),
-        orders: Vec::new(),
-        reports,
-        go: Vec::new(),
-    };
-    let letterboxes: io::Result<Vec<_>> = logs.iter().map(|_| letterbox()).collect();
-    let letterboxes = letterboxes.map_err(system("make an eventfd"))?;
-    let bells = letterboxes
-        .iter()
-        .map(|(_, letters)| Arc::clone(&letters.bell));
-    let ends = mesh(&bells.collect::<Vec<_>>());
-    let parts = logs.into_iter().zip(letterboxes).zip(ends);
-    for (number, ((log, (post, letters)), mesh)) in parts.enumerate() {
-        let (go, wait) = bounded(1);
-        crew.orders.push(post);
-        crew.go.push(go);
-        let start = ShardStart {
-            core: cores.get(number % cores.len().max(1)).copied(),
-            choice: choice(common.config.driver),
-            parts: Parts {
-                number,
-                snapshot: Arc::clone(&common.snapshot),
-                worn: common.worn.clone(),
-                seed: random()?,
-                mesh,
-                cache: common.cache.clone(),
-                charges: common.recovered.of_shard(number, common.shards).collect(),
-                journal: common.journal.clone(),
-                log,
-                health: Arc::clone(&common.health),
-                resolve: common.resolve.clone(),
-                api: common.api.clone(),
-                tls: Arc::clone(&common.clients.http1),
-                tls_h2: Arc::clone(&common.clients.http2),
-            },
-            letters,
-            report: report.clone(),
-            go: wait,
-        };
-        let builder = std::thread::Builder::new().name(format!("shard-{number}"));
-        let thread = builder.spawn(move || start.run());
-        crew.threads.push(thread.map_err(system("start a thread"))?);
-    }
-    Ok(crew)
-}
-
-/// Gives each shard its listeners: from now on it serves.
-fn hand_out(
-    go: &[Sender<Go>],
-    bound: Bound,
-    certificate: Option<&Arc<ServerConfig>>,
-    loopback: bool,
-) {
-    let Bound {
-        mut main,
-        mut admin,
-    } = bound;
-    for go in go {
-        let door = |admin| Door { loopback, admin };
-        let mut mine: Vec<_> = main
-            .iter_mut()
-            .filter_map(Vec::pop)
-            .map(|socket| Listener {
-                socket,
-                door: door(false),
-                tls: certificate.map(Arc::clone),
-            })
-            .collect();
-        mine.extend(admin.pop().map(|socket| Listener {
-            socket,
-            door: door(true),
-            tls: None,
-        }));
-        // A shard that has gone says so by its thread's end.
-        let _ = go.send(Go::Serve(mine));
-    }
-}
-
 fn management_token(config: &Config, data_dir: &DataDir) -> Result<ApiToken, StartError> {
     let (secret, source) = api_token::api_token(config, data_dir.path())?;
     Ok(ApiToken {
@@ -636,154 +530,6 @@ impl Server {
         drop(self.data_dir);
         ended
     }
-}
-
-/// What a shard's thread starts with.
-struct ShardStart {
-    core: Option<usize>,
-    choice: Choice,
-    parts: Parts,
-    letters: Letterbox<Order>,
-    report: Sender<(usize, Built)>,
-    go: Receiver<Go>,
-}
-
-/// What came of building a runtime.
-type Built = Result<(Driver, Option<String>), io::Error>;
-
-/// What a shard does once all have reported.
-enum Go {
-    /// Build again, on epoll: another shard needs it.
-    Epoll,
-    /// Serve these listeners.
-    Serve(Vec<Listener>),
-}
-
-impl ShardStart {
-    fn run(self) -> Result<(), String> {
-        if let Some(core) = self.core {
-            // Not pinned is slower, not wrong.
-            let _ = affinity::pin(core);
-        }
-        let number = self.parts.number;
-        let mut choice = self.choice;
-        loop {
-            let mut runtime = match runtime::build(choice) {
-                Ok((runtime, driver, refused)) => {
-                    let note = refused.map(|error| error.to_string());
-                    let _ = self.report.send((number, Ok((driver, note))));
-                    runtime
-                }
-                Err(error) => {
-                    let why = error.to_string();
-                    let _ = self.report.send((number, Err(error)));
-                    return Err(why);
-                }
-            };
-            match self.go.recv() {
-                Ok(Go::Epoll) => choice = Choice::Epoll,
-                Ok(Go::Serve(listeners)) => {
-                    let shard = Rc::new(Shard::new(self.parts));
-                    let served = runtime.block_on(accept::run(shard, listeners, self.letters));
-                    // Operations may still be in flight, and the kernel would write into buffers
-                    // that are gone: the runtime ends with the process.
-                    std::mem::forget(runtime);
-                    return served.map_err(|error| error.to_string());
-                }
-                Err(_) => return Ok(()),
-            }
-        }
-    }
-}
-
-/// All shards run on the same driver: if one needs epoll, so do all.
-fn agree(
-    shards: usize,
-    reports: &Receiver<(usize, Built)>,
-    go: &[Sender<Go>],
-) -> Result<(Driver, Option<String>), StartError> {
-    let first = collect(shards, reports)?;
-    if !first.iter().any(|(driver, _)| *driver == Driver::Epoll)
-        || first.iter().all(|(driver, _)| *driver == Driver::Epoll)
-    {
-        let slowest = first.into_iter().max_by_key(|(driver, _)| *driver as u8);
-        return Ok(slowest.unwrap_or((Driver::Epoll, None)));
-    }
-    let note = first
-        .into_iter()
-        .find_map(|(driver, note)| note.filter(|_| driver == Driver::Epoll));
-    for go in go {
-        let _ = go.send(Go::Epoll);
-    }
-    collect(shards, reports)?;
-    Ok((Driver::Epoll, note))
-}
-
-fn collect(
-    shards: usize,
-    reports: &Receiver<(usize, Built)>,
-) -> Result<Vec<(Driver, Option<String>)>, StartError> {
-    (0..shards)
-        .map(|_| match reports.recv() {
-            Ok((_, Ok(built))) => Ok(built),
-            Ok((shard, Err(source))) => Err(StartError::Driver { shard, source }),
-            Err(_) => Err(StartError::Shard {
-                shard: 0,
-                why: "it ended before it reported".to_owned(),
-            }),
-        })
-        .collect()
-}
-
-fn choice(driver: config::Driver) -> Choice {
-    match driver {
-        config::Driver::Auto => Choice::Auto,
-        config::Driver::Uring => Choice::Uring,
-        config::Driver::Epoll => Choice::Epoll,
-    }
-}
-
-fn shard_count(config: &Config) -> Result<usize, StartError> {
-    if let Some(shards) = config.shards {
-        return Ok(usize::from(shards).max(1));
-    }
-    let cores = affinity::cores().map_err(system("read the cores of this process"))?;
-    Ok(cores.len().max(1))
-}
-
-/// Bound sockets: for each address one a shard.
-struct Bound {
-    main: Vec<Vec<TcpListener>>,
-    admin: Vec<TcpListener>,
-}
-
-fn bind(config: &Config, shards: usize) -> Result<Bound, StartError> {
-    let bind = |address: SocketAddr| {
-        socket::listen_shared(address, shards)
-            .map_err(|source| StartError::Listen { address, source })
-    };
-    Ok(Bound {
-        main: config
-            .listen
-            .iter()
-            .map(|address| bind(*address))
-            .collect::<Result<_, _>>()?,
-        admin: config.admin.map(bind).transpose()?.unwrap_or_default(),
-    })
-}
-
-fn addresses(listeners: &[Vec<TcpListener>]) -> Vec<SocketAddr> {
-    listeners
-        .iter()
-        .filter_map(|sockets| addresses_of(sockets).into_iter().next())
-        .collect()
-}
-
-fn addresses_of(sockets: &[TcpListener]) -> Vec<SocketAddr> {
-    sockets
-        .iter()
-        .filter_map(|socket| socket.local_addr().ok())
-        .collect()
 }
 
 fn random<const N: usize>() -> Result<[u8; N], StartError> {

@@ -8,7 +8,7 @@ pub mod key_table;
 pub mod providers;
 pub mod limits;
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -47,7 +47,7 @@ pub struct Snapshot {
     pub prices: PriceTable,
     /// Budgets of keys, by the keys' names.
     pub budgets: HashMap<Box<str>, Rules>,
-    gateways: ShortMap<Box<str>, Gateway>,
+    gateways: ShortMap<Box<str>, Arc<Gateway>>,
     implied: Gateway,
     implies_any: bool,
 }
@@ -159,7 +159,25 @@ impl Gateway {
 impl Snapshot {
     /// Compiles a checked configuration. `keys` holds the tokens from everywhere.
     pub fn compile(config: &Config, keys: KeyTable) -> Result<Self, CompileError> {
+        Self::compile_with(config, keys, |_| None)
+    }
+
+    /// The same with gateways that were compiled before: `known` gives those by id of which neither
+    /// settings nor credentials have changed since, and which are not compiled again.
+    pub fn compile_with(
+        config: &Config,
+        keys: KeyTable,
+        known: impl Fn(&str) -> Option<Arc<Gateway>>,
+    ) -> Result<Self, CompileError> {
         let limits = &config.limits;
+        let mut credentials: HashMap<&str, Vec<_>> = HashMap::new();
+        for stored in &config.stored_credentials {
+            credentials.entry(&stored.gateway).or_default().push(stored);
+        }
+        let compile = |id: &str, gateway: &config::gateway::Gateway| {
+            let mine = credentials.get(id).map_or(&[][..], Vec::as_slice);
+            Gateway::compile(gateway, mine)
+        };
         Ok(Self {
             account_id: config.account_id.as_deref().map(Into::into),
             limits: Limits {
@@ -189,11 +207,15 @@ impl Snapshot {
             gateways: config
                 .gateways
                 .iter()
-                .map(|(id, gateway)| (id.as_str().into(), Gateway::compile(id, gateway, config)))
+                .map(|(id, gateway)| {
+                    let known = known(id);
+                    let shared = known.unwrap_or_else(|| Arc::new(compile(id, gateway)));
+                    (id.as_str().into(), shared)
+                })
                 .collect(),
             implied: Gateway {
                 implied: true,
-                ..Gateway::compile("", &config.implied_gateway(), config)
+                ..compile("", &config.implied_gateway())
             },
             implies_any: config.auto_create_gateways,
         })
@@ -201,10 +223,16 @@ impl Snapshot {
 
     /// The gateway of that id: one of the file, or one that is made by its first use.
     pub fn gateway(&self, id: &str) -> Option<&Gateway> {
-        self.gateways.get(id).or_else(|| {
-            let implied = id == DEFAULT_GATEWAY || self.implies_any && is_gateway_id(id);
-            implied.then_some(&self.implied)
-        })
+        if let Some(gateway) = self.gateways.get(id) {
+            return Some(gateway);
+        }
+        let implied = id == DEFAULT_GATEWAY || self.implies_any && is_gateway_id(id);
+        implied.then_some(&self.implied)
+    }
+
+    /// The gateway of that id as the next snapshot can have it too; `None` for an implied one.
+    pub fn shared_gateway(&self, id: &str) -> Option<&Arc<Gateway>> {
+        self.gateways.get(id)
     }
 
     /// Says whether `account` is this server's.
@@ -216,9 +244,10 @@ impl Snapshot {
 }
 
 impl Gateway {
-    fn compile(id: &str, gateway: &config::gateway::Gateway, config: &Config) -> Self {
-        let stored = config.stored_credentials.iter();
-        let mine = stored.filter(|stored| stored.gateway == id);
+    fn compile(
+        gateway: &config::gateway::Gateway,
+        credentials: &[&config::StoredCredential],
+    ) -> Self {
         Self {
             implied: false,
             authentication: gateway.authentication,
@@ -242,7 +271,8 @@ impl Gateway {
                     0
                 },
             },
-            credentials: mine
+            credentials: credentials
+                .iter()
                 .map(|stored| StoredCredential {
                     provider: stored.provider.as_str().into(),
                     alias: stored.alias.as_str().into(),

@@ -54,6 +54,11 @@ fn event_streams_of_the_corpus_keep_the_laws() {
 }
 
 #[test]
+fn websockets_of_the_corpus_keep_the_laws() {
+    replay("websocket", laws::websocket);
+}
+
+#[test]
 fn request_bodies_of_the_corpus_keep_the_laws() {
     replay("scanner", laws::scanner);
 }
@@ -117,6 +122,36 @@ proptest! {
         "\r\n\r\n", ": comment", "id: 7", "{\"a\":1}", "[DONE]", " ", "\u{feff}", "0123456789",
     ])) {
         laws::event_stream(&stream);
+    }
+
+    #[test]
+    fn generated_websockets_keep_the_laws(frames in prop::collection::vec(
+        (
+            prop_oneof![
+                8 => prop::sample::select(&[0x81, 0x01, 0x00, 0x80, 0x88, 0x89, 0x8a][..]),
+                1 => any::<u8>(),
+            ],
+            prop_oneof![12 => Just(true), 1 => Just(false)],
+            prop_oneof![
+                4 => prop::collection::vec(0x20..0x7f_u8, 0..200),
+                1 => prop::collection::vec(any::<u8>(), 0..9),
+                1 => (999..1020_u16).prop_map(|code| code.to_be_bytes().to_vec()),
+            ],
+        ),
+        0..9,
+    )) {
+        let mut bytes = Vec::new();
+        for (first, masked, payload) in frames {
+            let (masked, mask) = if masked { (0x80, [9, 8, 7, 6]) } else { (0, [0; 4]) };
+            bytes.push(first);
+            match u8::try_from(payload.len()) {
+                Ok(short @ ..126) => bytes.push(masked | short),
+                _ => bytes.extend([masked | 0x7e, 0, u8::try_from(payload.len()).unwrap()]),
+            }
+            bytes.extend(mask.iter().filter(|_| masked != 0));
+            bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        }
+        laws::websocket(&bytes);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What is sent and expected: documents of a given size in OpenAI's chat shape, and the events of
 //! a stream. Both sides build them from here, so every byte that arrives can be compared.
 
-use std::sync::LazyLock;
+use std::{ops::Range, sync::LazyLock};
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -40,6 +40,12 @@ impl Document {
     /// Its length in bytes.
     pub(crate) fn len(&self) -> u64 {
         (self.head.len() + self.tail.len()) as u64 + self.filler_bytes
+    }
+
+    /// Where what fills it lies, which may be any text.
+    pub(crate) fn filler(&self) -> Range<u64> {
+        let start = self.head.len() as u64;
+        start..start + self.filler_bytes
     }
 
     /// As many bytes as lie together at `offset`; none past the end.

@@ -2,6 +2,7 @@
 //! rates, latencies and the delay of events.
 
 use std::cell::{Cell, RefCell};
+use std::io::Write as _;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -46,6 +47,9 @@ pub(crate) struct Options {
     /// Microseconds that the upstream waits before a JSON answer.
     #[arg(long, default_value_t = 0)]
     delay_us: u64,
+    /// Send another body each time: a number in its text.
+    #[arg(long)]
+    distinct: bool,
     /// Ask for event streams.
     #[arg(long)]
     stream: bool,
@@ -106,6 +110,8 @@ pub(crate) async fn run(options: Options) -> Report {
 struct Job {
     target: Target,
     request: Vec<u8>,
+    /// Where a number goes that makes each request another one.
+    number_at: Option<usize>,
     expected: Expected,
     pace: Pace,
     start: Instant,
@@ -144,6 +150,10 @@ impl Job {
             format!("size={}{delay}", answer.len())
         };
         let mut request = target.head(&query, body.len());
+        let filler = body.filler();
+        let room = options.distinct && filler.end - filler.start >= NUMBER_BYTES;
+        let filler_start = usize::try_from(filler.start).ok().filter(|_| room);
+        let number_at = filler_start.map(|start| request.len() + start);
         request.extend(body.pieces().flatten());
         let expected = match (options.any_answer, options.stream) {
             (true, _) => Expected::Anything,
@@ -162,6 +172,7 @@ impl Job {
         Ok(Self {
             target,
             request,
+            number_at,
             expected,
             pace,
             start,
@@ -196,6 +207,7 @@ impl Job {
             alarm.sleep(since - now).await.ok()?;
         }
         Some(Due {
+            number,
             since,
             leaves: self.leave_every > 0 && number % self.leave_every == self.leave_every - 1,
         })
@@ -212,6 +224,7 @@ impl Job {
 
 #[derive(Clone, Copy)]
 struct Due {
+    number: u64,
     since: Instant,
     leaves: bool,
 }
@@ -270,7 +283,13 @@ impl Worker {
             Some(link) => link,
             None => Link::connect(job.target.address, READ_BYTES).await?,
         };
-        let (sent, request) = link.send(std::mem::take(&mut self.request)).await;
+        let mut request = std::mem::take(&mut self.request);
+        if let Some(at) = job.number_at {
+            // Behind the head and within the filler.
+            let mut rest = &mut request[at..];
+            let _ = write!(rest, "{:016x}", due.number);
+        }
+        let (sent, request) = link.send(request).await;
         self.request = request;
         sent.map_err(|_| Fault::Broken)?;
         if due.leaves && !matches!(job.expected, Expected::Events(_)) {
@@ -393,6 +412,9 @@ impl Events {
 
 const CONNECTIONS_MAX: usize = 20_000;
 const BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Digits that make a body another one.
+const NUMBER_BYTES: u64 = 16;
 
 /// One read takes a small answer or a burst of events.
 const READ_BYTES: usize = 16 * 1024;

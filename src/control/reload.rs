@@ -46,7 +46,10 @@ use crate::{
 pub mod stored;
 pub mod standing;
 
-use self::standing::{Change, Standing};
+use self::{
+    standing::{Change, Standing},
+    stored::Memory,
+};
 
 /// Reads the configuration anew.
 pub type ReadConfig = Box<dyn Fn() -> Result<Loaded, Problems> + Send>;
@@ -148,10 +151,24 @@ pub fn compile(
     table_secret: [u8; 32],
     now: UnixSeconds,
 ) -> Result<Compiled, ReloadError> {
+    let memory = &mut Memory::default();
+    compile_again(config, api_token, keys, vault, table_secret, now, memory)
+}
+
+/// The same with what was read of the store before.
+fn compile_again(
+    config: &Config,
+    api_token: &Secret,
+    keys: &KeyStore,
+    vault: &Vault,
+    table_secret: [u8; 32],
+    now: UnixSeconds,
+    memory: &mut Memory,
+) -> Result<Compiled, ReloadError> {
     let mut table = KeyTable::new(table_secret);
     // What is seen of the tokens is older than all else, so that nothing is missed.
     let live = keys.load(now)?;
-    let whole = stored::overlay(config, keys.store(), vault)?;
+    let whole = stored::overlay(config, keys.store(), vault, memory)?;
     for (hash, key) in live.keys {
         table.insert_stored(hash, key);
     }
@@ -162,8 +179,10 @@ pub fn compile(
     // The last to come wins: the operator cannot lock himself out by a token of the file.
     let api = key(API_KEY_NAME, Permissions::ALL);
     table.insert(api_token.expose().as_bytes(), api);
+    let snapshot = Snapshot::compile_with(&whole, table, |id| memory.compiled(id))?;
+    memory.keep(config, &whole, &snapshot);
     Ok(Compiled {
-        snapshot: Snapshot::compile(&whole, table)?,
+        snapshot,
         seen: live.seen,
         row_limits: row_limits(&whole),
         retention: Retention::of(&whole),
@@ -263,6 +282,7 @@ struct Keeper {
     api_token: Secret,
     keys: KeyStore,
     vault: Vault,
+    memory: Memory,
     table_secret: [u8; 32],
     shards: Vec<Post<Order>>,
     worn: Receiver<Arc<Snapshot>>,
@@ -297,6 +317,7 @@ impl Keeper {
             api_token: parts.api_token,
             keys: parts.keys,
             vault: parts.vault,
+            memory: Memory::default(),
             table_secret: parts.table_secret,
             unsent: parts.shards.iter().map(|_| Unsent::default()).collect(),
             shards: parts.shards,
@@ -342,14 +363,15 @@ impl Keeper {
         Ok(())
     }
 
-    fn compile(&self, config: &Config, now: UnixSeconds) -> Result<Compiled, ReloadError> {
-        compile(
+    fn compile(&mut self, config: &Config, now: UnixSeconds) -> Result<Compiled, ReloadError> {
+        compile_again(
             config,
             &self.api_token,
             &self.keys,
             &self.vault,
             self.table_secret,
             now,
+            &mut self.memory,
         )
     }
 
@@ -419,7 +441,15 @@ impl Keeper {
         if !changed && !expired && !self.keys_failing {
             return Ok(false);
         }
-        let compiled = self.compile(&self.config, now)?;
+        let compiled = compile_again(
+            &self.config,
+            &self.api_token,
+            &self.keys,
+            &self.vault,
+            self.table_secret,
+            now,
+            &mut self.memory,
+        )?;
         self.publish(compiled);
         self.standing.succeeded(Change::Keys, &self.config);
         Ok(true)

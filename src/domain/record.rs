@@ -4,7 +4,15 @@
 //! a row frame. Its numbers are plain fields; its texts lie packed in one buffer, so that making
 //! a record costs one allocation.
 
-use rkyv::{Archive, Deserialize, Serialize};
+use std::ops::Range;
+
+use rkyv::{
+    Archive, Archived, Deserialize, Place, Serialize,
+    rancor::Fallible,
+    ser::{Allocator, Writer},
+    vec::{ArchivedVec, VecResolver},
+    with::{ArchiveWith, DeserializeWith, SerializeWith},
+};
 
 use super::{id::RequestId, money::PicoDollars, outcome::Outcome, usage::Usage};
 
@@ -111,7 +119,40 @@ impl Text {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize)]
 pub struct Texts {
     bytes: Vec<u8>,
-    ends: Vec<u32>,
+    #[rkyv(with = AsList)]
+    ends: [u32; TEXTS],
+}
+
+/// Archives an array as a list, whose length is archived too.
+struct AsList;
+
+impl ArchiveWith<[u32; TEXTS]> for AsList {
+    type Archived = ArchivedVec<Archived<u32>>;
+    type Resolver = VecResolver;
+
+    fn resolve_with(ends: &[u32; TEXTS], resolver: VecResolver, out: Place<Self::Archived>) {
+        ArchivedVec::resolve_from_slice(ends, resolver, out);
+    }
+}
+
+impl<S: Fallible + Allocator + Writer + ?Sized> SerializeWith<[u32; TEXTS], S> for AsList {
+    fn serialize_with(ends: &[u32; TEXTS], serializer: &mut S) -> Result<VecResolver, S::Error> {
+        ArchivedVec::serialize_from_slice(ends, serializer)
+    }
+}
+
+impl<D: Fallible + ?Sized> DeserializeWith<ArchivedVec<Archived<u32>>, [u32; TEXTS], D> for AsList {
+    /// Texts that the list does not have are empty.
+    fn deserialize_with(
+        list: &ArchivedVec<Archived<u32>>,
+        _: &mut D,
+    ) -> Result<[u32; TEXTS], D::Error> {
+        let mut last = 0;
+        Ok(std::array::from_fn(|index| {
+            last = list.get(index).map_or(last, |end| end.to_native());
+            last
+        }))
+    }
 }
 
 impl Texts {
@@ -119,10 +160,10 @@ impl Texts {
     /// replaced when the text is read.
     pub fn pack(texts: &[&[u8]; TEXTS]) -> Self {
         let mut bytes = Vec::with_capacity(texts.iter().map(|text| text.len()).sum());
-        let mut ends = Vec::with_capacity(TEXTS);
-        for text in texts {
+        let mut ends = [0; TEXTS];
+        for (text, end) in texts.iter().zip(&mut ends) {
             bytes.extend_from_slice(text);
-            ends.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+            *end = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         }
         Self { bytes, ends }
     }
@@ -145,10 +186,42 @@ impl Texts {
         })
     }
 
+    /// Says whether those texts whose numbers are in `range` are the same as `other`'s: one comparison
+    /// of their lengths and one of their bytes.
+    pub fn same(&self, other: &Self, range: Range<usize>) -> bool {
+        let (Some(mine), Some(theirs)) = (self.run(range.clone()), other.run(range)) else {
+            return false;
+        };
+        let (start, their_start) = (mine.start, theirs.start);
+        let mut differs = 0;
+        for (end, their_end) in mine.ends.iter().zip(theirs.ends) {
+            differs |= end.wrapping_sub(start) ^ their_end.wrapping_sub(their_start);
+        }
+        differs == 0 && mine.bytes == theirs.bytes
+    }
+
+    fn run(&self, range: Range<usize>) -> Option<Run<'_>> {
+        let start = match range.start {
+            0 => 0,
+            first => *self.ends.get(first - 1)?,
+        };
+        let ends = self.ends.get(range)?;
+        let end = ends.last().map_or(start, |end| *end);
+        let bytes = self.bytes.get(start as usize..end as usize)?;
+        Some(Run { start, ends, bytes })
+    }
+
     /// Bytes of all texts together.
     pub fn byte_len(&self) -> usize {
         self.bytes.len()
     }
+}
+
+/// Some texts that follow one another.
+struct Run<'a> {
+    start: u32,
+    ends: &'a [u32],
+    bytes: &'a [u8],
 }
 
 impl ArchivedTexts {

@@ -15,18 +15,17 @@ use std::{
     time::Duration,
 };
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, unbounded};
 
 use super::body_parts::{BodyChunk, BodyCursor, BodyParts, CHUNK_BYTES};
-use crate::{
-    domain::record::{Record, TEXTS},
-    sys::bell::Bell,
-};
+use crate::{domain::record::Record, sys::bell::Bell};
 
-/// Messages that wait in one shard's channel. A shard makes at most some 100,000 records a second:
-/// this holds 320 ms of them, in 800 KB of slots. A write beside the syncs of a busy disk was seen to
-/// take 190 ms.
-pub const QUEUE_MESSAGES_MAX: usize = 32_768;
+/// Records that wait in one shard's channel. A shard makes at most some 100,000 of them a second:
+/// this holds 320 ms. A write beside the syncs of a busy disk was seen to take 190 ms.
+///
+/// The bound is ours and not the channel's: one with a bound of its own keeps 24 bytes for each
+/// message that it may hold, and touches them all when it is made and again and again in turn.
+pub const QUEUE_RECORDS_MAX: u64 = 32_768;
 
 /// Bytes of records that wait in one shard's channel. A path may be as long as a request head, so
 /// the number of messages alone would not bound the memory.
@@ -58,7 +57,7 @@ pub fn log_queue(shards: usize) -> io::Result<(Vec<LogSender>, LogReceiver)> {
     let mut senders = Vec::with_capacity(shards);
     let mut lanes = Vec::with_capacity(shards);
     for _ in 0..shards {
-        let (messages, incoming) = bounded(QUEUE_MESSAGES_MAX);
+        let (messages, incoming) = unbounded();
         let (returns, returned) = bounded(CHUNKS_MAX);
         let counters = Arc::new(LogCounters::default());
         senders.push(LogSender {
@@ -111,6 +110,7 @@ struct SenderCounters {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct ReceiverCounters {
+    records_taken: AtomicU64,
     record_bytes_taken: AtomicU64,
 }
 
@@ -135,6 +135,12 @@ impl LogCounters {
         self.sender.bodies_dropped.load(Ordering::Relaxed)
     }
 
+    /// Records that wait to be written.
+    fn queued_records(&self) -> u64 {
+        let taken = self.receiver.records_taken.load(Ordering::Relaxed);
+        self.records_sent().saturating_sub(taken)
+    }
+
     /// Bytes of records that wait to be written.
     pub fn queued_bytes(&self) -> u64 {
         let taken = self.receiver.record_bytes_taken.load(Ordering::Relaxed);
@@ -151,8 +157,7 @@ fn bump(counter: &AtomicU64, by: u64) {
 
 /// Bytes that a record keeps in memory, near enough.
 fn record_bytes(record: &Record) -> u64 {
-    const TEXT_ENDS_BYTES: usize = TEXTS * 4;
-    (size_of::<Record>() + TEXT_ENDS_BYTES + record.texts.byte_len()) as u64
+    (size_of::<Record>() + record.texts.byte_len()) as u64
 }
 
 /// The shard's end of its channel; one thread uses it.
@@ -175,22 +180,17 @@ impl LogSender {
     pub fn record(&self, record: Box<Record>) -> bool {
         let counters = &self.counters.sender;
         let bytes = record_bytes(&record);
-        if self.counters.queued_bytes() + bytes > QUEUE_BYTES_MAX {
+        let fits = self.counters.queued_records() < QUEUE_RECORDS_MAX
+            && self.counters.queued_bytes() + bytes <= QUEUE_BYTES_MAX;
+        let sent = fits && self.messages.try_send(LogMessage::Record(record)).is_ok();
+        if sent {
+            bump(&counters.records_sent, 1);
+            bump(&counters.record_bytes_sent, bytes);
+            self.bell.ring();
+        } else {
             bump(&counters.records_dropped, 1);
-            return false;
         }
-        match self.messages.try_send(LogMessage::Record(record)) {
-            Ok(()) => {
-                bump(&counters.records_sent, 1);
-                bump(&counters.record_bytes_sent, bytes);
-                self.bell.ring();
-                true
-            }
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                bump(&counters.records_dropped, 1);
-                false
-            }
-        }
+        sent
     }
 
     /// Copies a piece of a body into the chunk, handing chunks over as they fill. When all are
@@ -354,8 +354,9 @@ impl LogReceiver {
         match lane.incoming.try_recv() {
             Ok(message) => {
                 if let LogMessage::Record(record) = &message {
-                    let taken = &lane.counters.receiver.record_bytes_taken;
-                    bump(taken, record_bytes(record));
+                    let taken = &lane.counters.receiver;
+                    bump(&taken.records_taken, 1);
+                    bump(&taken.record_bytes_taken, record_bytes(record));
                 }
                 Some(message)
             }
@@ -449,7 +450,7 @@ mod tests {
     #[test]
     fn a_full_channel_drops_and_counts() {
         let (sender, receiver) = one();
-        for n in 0..QUEUE_MESSAGES_MAX as u64 {
+        for n in 0..QUEUE_RECORDS_MAX {
             assert!(sender.record(record(n)));
         }
         assert!(!sender.record(record(0)));

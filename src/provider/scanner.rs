@@ -28,7 +28,10 @@ pub(in crate::provider) use request::decode_string;
 pub use request::{RequestFacts, RequestScan};
 
 use path::NOWHERE;
-use text::{find_quote_or_backslash, is_blank, is_something, string_end, structural, whole_number};
+use text::{
+    after_blanks, container_end, find_quote_or_backslash, is_blank, is_something, scalar_end,
+    string_end, structural, whole_number,
+};
 
 /// Containers that are followed rather than skipped at one time: the longest path we look for has
 /// four names, and each may lie behind one array.
@@ -274,6 +277,10 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
     }
 
     fn name(&mut self, rest: &[u8]) -> usize {
+        let whole = self.whole_members(rest);
+        if whole > 0 {
+            return whole;
+        }
         let Some(at) = rest
             .iter()
             .position(|byte| matches!(byte, b'"' | b'}' | b']'))
@@ -298,6 +305,28 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
         self.escape = Escape::None;
         self.state = State::InName;
         after
+    }
+
+    /// Reads the members in front that lie whole in the piece, as nearly all do, without a state for
+    /// each of their parts; those into which a path leads are left to those states. Says how
+    /// many bytes that were.
+    fn whole_members(&mut self, rest: &[u8]) -> usize {
+        let (names, _) = self.top();
+        let mut used = 0;
+        while let Some(text) = rest.get(used..)
+            && let Some(member) = Member::read(text, names)
+        {
+            used += member.bytes;
+            if let Some(take) = member.take {
+                self.take_whole(take, member.value);
+            }
+            if rest.get(used) != Some(&b',') {
+                self.state = State::After;
+                return used;
+            }
+            used += 1;
+        }
+        used
     }
 
     fn in_name(&mut self, rest: &[u8]) -> usize {
@@ -377,9 +406,7 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
     }
 
     fn in_scalar(&mut self, rest: &[u8]) -> usize {
-        let end = rest
-            .iter()
-            .position(|byte| is_blank(*byte) || matches!(byte, b',' | b'}' | b']'));
+        let end = scalar_end(rest);
         let used = end.unwrap_or(rest.len());
         self.keep(rest.get(..used).unwrap_or_default());
         if end.is_some() {
@@ -510,52 +537,115 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
         let Some(take) = self.take.take() else {
             return;
         };
+        if let Take::Text { slot, .. } = take {
+            if let Some(text) = self.texts.get_mut(usize::from(slot)) {
+                std::mem::swap(text, &mut self.pending);
+            }
+            self.pending.clear();
+            if self.pending.capacity() > TEXT_BYTES_KEPT {
+                self.pending = Vec::new();
+            }
+            return;
+        }
         let scratch = self.scratch;
         let value = if self.too_long {
             None
         } else {
             scratch.get(..usize::from(self.scratch_len))
         };
-        let number = |value: Option<&[u8]>| value.and_then(whole_number);
-        match take {
-            Take::Number(slot) => self.set(slot, |_| number(value)),
-            Take::LatestNumber(slot) => self.set(slot, |old| number(value).or(old)),
-            Take::Sum(slot) => self.set(slot, |old| match number(value) {
-                Some(add) => Some(old.unwrap_or(0).saturating_add(add)),
-                None => old,
-            }),
-            Take::Count(slot) => {
-                // A value longer than the scratch is something.
-                if value.is_none_or(is_something) {
-                    self.set(slot, |old| Some(old.unwrap_or(0).saturating_add(1)));
-                }
-            }
-            Take::Flag(slot) => self.set(slot, |_| match value {
-                Some(b"true") => Some(1),
-                Some(b"false") => Some(0),
-                _ => None,
-            }),
-            Take::Presence(slot) => {
-                // A value longer than the scratch is something.
-                if value.is_none_or(is_something) {
-                    self.set(slot, |_| Some(1));
-                }
-            }
-            Take::Text { slot, .. } => {
-                if let Some(text) = self.texts.get_mut(usize::from(slot)) {
-                    std::mem::swap(text, &mut self.pending);
-                }
-                self.pending.clear();
-                if self.pending.capacity() > TEXT_BYTES_KEPT {
-                    self.pending = Vec::new();
-                }
-            }
+        self.take_short(take, value);
+    }
+
+    /// Takes a value that lies whole in the piece.
+    fn take_whole(&mut self, take: Take, value: &[u8]) {
+        let Take::Text { slot, max } = take else {
+            let short = (value.len() <= SCRATCH_BYTES_MAX).then_some(value);
+            return self.take_short(take, short);
+        };
+        let Some(text) = self.texts.get_mut(usize::from(slot)) else {
+            return;
+        };
+        text.clear();
+        if value.len() <= max as usize {
+            text.extend_from_slice(value);
         }
     }
 
-    fn set(&mut self, slot: u8, value: impl FnOnce(Option<u64>) -> Option<u64>) {
-        let value = value(self.number(slot));
-        self.put(slot, value);
+    /// Takes a value that is no text; `None`: it is longer than any that counts.
+    fn take_short(&mut self, take: Take, value: Option<&[u8]>) {
+        let number = || value.and_then(whole_number);
+        // A value longer than the scratch is something.
+        let something = || value.is_none_or(is_something);
+        match take {
+            Take::Number(slot) => self.put(slot, number()),
+            Take::LatestNumber(slot) => {
+                if let Some(number) = number() {
+                    self.put(slot, Some(number));
+                }
+            }
+            Take::Sum(slot) => {
+                if let Some(add) = number() {
+                    self.add(slot, add);
+                }
+            }
+            Take::Count(slot) => {
+                if something() {
+                    self.add(slot, 1);
+                }
+            }
+            Take::Flag(slot) => {
+                let flag = match value {
+                    Some(b"true") => Some(1),
+                    Some(b"false") => Some(0),
+                    _ => None,
+                };
+                self.put(slot, flag);
+            }
+            Take::Presence(slot) => {
+                if something() {
+                    self.put(slot, Some(1));
+                }
+            }
+            // Texts are taken as they are.
+            Take::Text { .. } => {}
+        }
+    }
+
+    fn add(&mut self, slot: u8, add: u64) {
+        let sum = self.number(slot).unwrap_or(0).saturating_add(add);
+        self.put(slot, Some(sum));
+    }
+}
+
+/// A member that lies whole in a piece.
+struct Member<'p> {
+    /// What its value is wanted for.
+    take: Option<Take>,
+    value: &'p [u8],
+    /// From the start of the text to the end of the value.
+    bytes: usize,
+}
+
+impl<'p> Member<'p> {
+    /// Reads the member at the start of `text`. `None`: it does not end there, its name has
+    /// escapes, or it is a container that is followed or wanted.
+    #[inline]
+    fn read(text: &'p [u8], names: &Names) -> Option<Self> {
+        let rest = after_blanks(text).strip_prefix(b"\"")?;
+        let (name, rest) = rest.split_at_checked(find_quote_or_backslash(rest)?)?;
+        let rest = after_blanks(rest.strip_prefix(b"\":")?);
+        let path = names.find(name);
+        let bytes = match rest {
+            [b'"', inside @ ..] => 1 + string_end(inside, &mut false)?,
+            [b'{' | b'[', ..] if path.is_some() => return None,
+            [b'{' | b'[', inside @ ..] => 1 + container_end(inside)?,
+            _ => scalar_end(rest).filter(|bytes| *bytes > 0)?,
+        };
+        Some(Self {
+            take: path.and_then(|path| path.take),
+            value: rest.get(..bytes)?,
+            bytes: text.len() - rest.len() + bytes,
+        })
     }
 }
 

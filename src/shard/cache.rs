@@ -8,7 +8,7 @@
 //! 1. [`Cache::is_on`], the TTL that applies, and [`admission::may_be_answered`]: does the cache
 //!    concern this request at all? A body that passes through, or an upgrade, never.
 //! 2. [`key::CredentialDigest::of`] (unless the gateway's callers share), [`key::KeyParts`],
-//!    [`key::KeyParts::print`]: its key. [`key::KeyParts::digests`] goes into the record.
+//!    [`key::KeyParts::key`]: its key. Digests of its parts go into the record.
 //! 3. [`look`] with an [`Intent`]: [`Intent::Share`] usually, [`Intent::Fresh`] for
 //!    `cf-aig-skip-cache`. It awaits the owner for at most [`ASK_LIMIT`] and, as a follower, the
 //!    leader for at most the given patience. Dropping it (the caller hung up) undoes it. Its
@@ -16,10 +16,9 @@
 //!    and costs nothing.
 //! 4. On a [`Lookup::Miss`] the provider is asked, and the [`Keeper`] kept beside the attempt. If
 //!    [`admission::head_may_be_kept`] says no to the head, [`Keeper::not_kept`] at once. The body is
-//!    gathered beside the relay while it is not larger than [`Cache::answer_bytes_max`]; when it is,
-//!    [`Keeper::not_kept`].
-//! 5. At the end [`failure::reports_error`] and [`admission::may_be_kept`]; then [`Keeper::keep`]
-//!    with an exact-size [`Cached`], or [`Keeper::not_kept`], or [`Keeper::failed`] if the provider
+//!    gathered beside the relay, behind a [`cached::Front`], while it is not larger than
+//!    [`Cache::answer_bytes_max`]; when it is, [`Keeper::not_kept`].
+//! 5. At the end [`failure::reports_error`]; then [`Keeper::keep`] with an exact-size [`Cached`], or [`Keeper::not_kept`], or [`Keeper::failed`] if the provider
 //!    gave nothing. A keeper that is dropped instead (the caller went away) hands the lead on.
 //!
 //! Called by others: `mesh.rs` calls [`answer`], [`hear`] and [`unclaimed`]; `accept.rs` calls
@@ -46,7 +45,7 @@ use std::{
 use self::{
     cached::Cached,
     flight::{Ending, FlightId, Flights, Role, Verdict},
-    key::{KeyParts, KeyPrint, KeySecret},
+    key::{Key, KeySecret, Rows},
     live::{LiveHead, Lives},
     run::{RunHead, Runs},
     store::{Stamp, Store, StoreCounts},
@@ -190,6 +189,8 @@ pub struct CacheParts {
 pub struct Cache {
     /// What keys are hashed with.
     pub secret: KeySecret,
+    /// What it has hashed of keys.
+    pub rows: RefCell<Rows>,
     store: RefCell<Store>,
     flights: RefCell<Flights>,
     /// Answers that are followed live, here or from here.
@@ -208,6 +209,7 @@ impl Cache {
             lives: Lives::new(parts.share),
             runs: Runs::default(),
             secret: parts.secret,
+            rows: RefCell::default(),
             store: RefCell::new(Store::new(parts.share)),
             flights: RefCell::default(),
         }
@@ -257,12 +259,12 @@ const TRIES_MAX: usize = 4;
 /// beginning, or waits for that, up to `patience`.
 pub async fn look(
     shard: &Rc<Shard>,
-    parts: &KeyParts<'_>,
-    print: &KeyPrint,
+    key: &Key,
+    body: &[u8],
     intent: Intent,
     patience: Duration,
 ) -> Lookup {
-    let hash = print.hash;
+    let hash = key.hash;
     let owner = hash.owner(shard.mesh.shards());
     let keeper = |stamp, flight: Option<FlightId>| Keeper {
         shard: Rc::clone(shard),
@@ -273,16 +275,26 @@ pub async fn look(
         followed: flight.map(|flight| shard.cache.lives.ask((owner, flight))),
     };
     for _ in 0..TRIES_MAX {
-        let Some(answer) = ask(shard, owner, hash, intent, patience).await else {
+        let at_once = (owner == shard.number)
+            .then(|| decide(shard, hash, intent, None))
+            .flatten();
+        let answer = match at_once {
+            Some(answer) => Some(answer),
+            // Boxed, like everything rare.
+            None => Box::pin(ask(shard, owner, hash, intent, patience)).await,
+        };
+        let Some(answer) = answer else {
             return Lookup::Miss(None);
         };
         match answer {
-            Answer::Found(cached) if parts.matches(&cached.key) => return Lookup::Hit(cached),
+            Answer::Found(cached) if key.matches(body, cached.key()) => {
+                return Lookup::Hit(cached);
+            }
             Answer::Live {
                 leader,
                 flight,
                 head,
-            } if parts.matches(&head.key) => {
+            } if key.matches(body, &head.key) => {
                 if let Ok(mut reader) = live::join(shard, (leader, owner, flight))
                     && reader.ready().await.is_ok()
                 {
@@ -439,32 +451,58 @@ fn tell(shard: &Rc<Shard>, owner: usize, notice: Notice) {
 
 /// Answers a question, here at the owner.
 pub fn answer(shard: &Rc<Shard>, asker: Asker, question: &Question) -> Answer {
-    let (hash, intent) = match *question {
-        Question::Find { hash, intent } => (hash, intent),
-        Question::Run { number, token } => return Answer::Run(run::answer(shard, number, token)),
-    };
+    match *question {
+        Question::Find { hash, intent } => {
+            let answer = decide(shard, hash, intent, Some(asker));
+            answer.unwrap_or_else(|| Answer::Alone {
+                stamp: shard.cache.store.borrow().stamp(),
+            })
+        }
+        Question::Run { number, token } => Answer::Run(run::answer(shard, number, token)),
+    }
+}
+
+/// Says what who asks for a key is to do. Without an asker it is an exchange of the owner's own shard,
+/// which need not be known unless it waits. `None`: it would wait, and has to ask as others do.
+fn decide(
+    shard: &Rc<Shard>,
+    hash: KeyHash,
+    intent: Intent,
+    asker: Option<Asker>,
+) -> Option<Answer> {
     let now = shard.clock.now();
     let cache = &shard.cache;
     let mut store = cache.store.borrow_mut();
     let stamp = store.stamp();
     if intent == Intent::Fresh {
-        return Answer::Alone { stamp };
+        return Some(Answer::Alone { stamp });
     }
+    let mut flights = cache.flights.borrow_mut();
+    let asker = match asker {
+        Some(asker) => asker,
+        None if intent == Intent::Share && flights.is_under_way(hash) => return None,
+        None => Asker {
+            shard: shard.number,
+            // Who leads is known by its shard and its flight.
+            ticket: 0,
+        },
+    };
     if let Some(cached) = store.find(hash, now) {
-        return Answer::Found(cached);
+        return Some(Answer::Found(cached));
     }
     if intent == Intent::Alone || !store.is_on() {
-        return Answer::Alone { stamp };
+        return Some(Answer::Alone { stamp });
     }
-    if let Some((leader, flight, head)) = cache.flights.borrow().live(hash, stamp) {
-        return Answer::Live {
+    if let Some((leader, flight, head)) = flights.live(hash, stamp) {
+        return Some(Answer::Live {
             leader,
             flight,
             head,
-        };
+        });
     }
-    let role = cache.flights.borrow_mut().join(hash, asker, stamp, now);
-    match role {
+    let role = flights.join(hash, asker, stamp, now);
+    drop(flights);
+    Some(match role {
         Role::Lead(flight) => Answer::Lead {
             hash,
             flight,
@@ -475,7 +513,7 @@ pub fn answer(shard: &Rc<Shard>, asker: Asker, question: &Question) -> Answer {
             Answer::Follow { leader, flight }
         }
         Role::Alone => Answer::Alone { stamp },
-    }
+    })
 }
 
 /// Tells the leader of a key's flight whether anybody waits for its answer, when their number has just become
@@ -508,11 +546,13 @@ pub fn hear(shard: &Rc<Shard>, notice: Notice) {
         } => {
             let expires = now.after(Duration::from_secs(ttl_seconds.into()));
             let mut store = cache.store.borrow_mut();
+            let Some(flight) = flight else {
+                store.insert(hash, cached, stamp, now, expires);
+                return;
+            };
             store.insert(hash, Arc::clone(&cached), stamp, now, expires);
             drop(store);
-            if let Some(flight) = flight {
-                end(shard, hash, flight, Ending::Stored, Some(&cached), now);
-            }
+            end(shard, hash, flight, Ending::Stored, Some(&cached), now);
         }
         Notice::Ended {
             hash,

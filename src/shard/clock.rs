@@ -5,8 +5,10 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
+    future::{Future, poll_fn},
+    pin::pin,
     rc::Rc,
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -217,6 +219,24 @@ impl Deadline {
         }
         false
     }
+}
+
+/// Waits for a send; `None` when it took longer than `limit` (zero: no limit). Part of what was sent
+/// may have gone out then: its connection is of no use any more. `deadline` is one of the same task.
+pub async fn in_time<F: Future>(
+    deadline: &Deadline,
+    clock: &Clock,
+    limit: Duration,
+    send: F,
+) -> Option<F::Output> {
+    deadline.set((!limit.is_zero()).then(|| clock.coarse().after(limit)));
+    let mut send = pin!(send);
+    poll_fn(|cx| match send.as_mut().poll(cx) {
+        Poll::Ready(sent) => Poll::Ready(Some(sent)),
+        Poll::Pending if deadline.is_past(clock.coarse(), cx) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
 }
 
 /// Every few ticks, for what tells nobody that it has changed and must be looked at.

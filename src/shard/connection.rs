@@ -159,6 +159,25 @@ impl Inlet {
 }
 
 impl Downstream {
+    /// The caller at the other end of `stream`, of whom `input` has been read already.
+    pub fn new(shard: &Shard, stream: Stream, input: Vec<u8>, door: Door) -> Self {
+        Self {
+            inlet: Inlet {
+                fd: stream.fd(),
+                lookout: Lookout::default(),
+                reader: stream.reader,
+                input,
+                gone: false,
+                stays: None,
+            },
+            writer: stream.writer,
+            deadline: shard.deadlines.open(),
+            loopback: door.loopback,
+            admin: door.admin,
+            proof: Proof::default(),
+        }
+    }
+
     /// Runs `work`, unless the caller goes away or the deadline passes first. The work is dropped
     /// then, so it must be such that its connection is not used again.
     pub async fn unless_interrupted<F: Future>(
@@ -224,21 +243,7 @@ enum Next {
 
 /// Serves one connection to its end.
 pub async fn serve(shard: Rc<Shard>, stream: Stream, door: Door) {
-    let mut peer = Downstream {
-        inlet: Inlet {
-            fd: stream.fd(),
-            lookout: Lookout::default(),
-            reader: stream.reader,
-            input: shard.buffers.small(),
-            gone: false,
-            stays: None,
-        },
-        writer: stream.writer,
-        deadline: shard.deadlines.open(),
-        loopback: door.loopback,
-        admin: door.admin,
-        proof: Proof::default(),
-    };
+    let mut peer = Downstream::new(&shard, stream, shard.buffers.small(), door);
     loop {
         match next_head(&shard, &mut peer).await {
             Next::Head(bytes) => {
@@ -251,7 +256,8 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, door: Door) {
                 let exchange = Box::write(exchange, exchange::carry(&shard, &mut peer, head));
                 match Box::into_pin(exchange).await {
                     After::Keep => {}
-                    After::Close => break,
+                    // Whoever switched has served what came over it.
+                    After::Close | After::Socket => break,
                     After::Drop => return,
                 }
             }

@@ -1,5 +1,6 @@
 //! One request on one screen: the stages below, in order. What it asks of a provider, and how often, is
-//! in `step`; several steps one after another in `steps`; the answer's way to the caller in `answer`.
+//! in `step`; several steps one after another in `steps`; the answer's way to the caller in `answer`; many
+//! requests over one WebSocket in `socket`.
 
 use std::{rc::Rc, time::Duration};
 
@@ -8,6 +9,7 @@ mod cached;
 mod key_turn;
 mod limits;
 mod resume;
+mod socket;
 mod step;
 mod steps;
 
@@ -62,9 +64,16 @@ impl From<Refusal> for Stopped {
 /// Carries one request from its head to its end, and says what becomes of the connection.
 pub async fn carry(shard: &Rc<Shard>, peer: &mut Downstream, head: Vec<u8>) -> After {
     let received = shard.clock.now();
-    let _in_flight = shard.in_flight();
+    let in_flight = shard.in_flight();
     let after = match parse_request(&head) {
-        Ok(request) => answer(shard, peer, &request, received).await,
+        Ok(request) => match answer(shard, peer, &request, received).await {
+            After::Socket => {
+                // From here on the requests that come over it are in flight, not it.
+                drop(in_flight);
+                Box::pin(socket::serve(shard, peer, &request)).await
+            }
+            after => after,
+        },
         Err(error) => {
             shard.count_malformed();
             let _ = peer
@@ -107,6 +116,8 @@ async fn answer(
     )
     .await
     {
+        // What comes over it is recorded, the switch itself is not.
+        Ok(ended) if ended.after == After::Socket => return After::Socket,
         Ok(ended) => ended,
         Err(Stopped::Gone) => {
             "the caller went away before the answer".clone_into(&mut draft.error);
@@ -213,6 +224,9 @@ async fn exchange<'a>(
         admitted: false,
     };
     let Some(call) = call else {
+        if socket::is_asked_for(head) {
+            return Box::pin(socket::open(&mut errand, &caller, draft)).await;
+        }
         return Box::pin(steps::carry(
             &mut errand,
             &caller,

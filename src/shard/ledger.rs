@@ -18,7 +18,8 @@
 //!    [`Rules::claim`](crate::snapshot::limits::Rules::claim) turns all that into claims; its error
 //!    refuses the request.
 //! 2. An [`Ask`] with the ticket of a [`desk::Waiting`] goes to the owner of the claims, which calls
-//!    [`Book::reserve`]. `Some` answer goes back at once. `None`: a hard limit is involved, and the
+//!    [`Book::reserve`]. `Some` answer goes back at once; where the asker's own shard is the owner, nobody
+//!    needs to wait for that. `None`: a hard limit is involved, and the
 //!    answer comes from [`Book::journalled`] or [`Book::tick`]. Answers go to
 //!    [`desk::Desk::answered`] of the shard that the ticket names.
 //! 3. A key's budget is asked for after the gateway's limits, at its own owner, with an `Ask` of its
@@ -136,6 +137,10 @@ impl PermitId {
         Self((shard as u64) << PERMIT_BITS | number & ((1 << PERMIT_BITS) - 1))
     }
 
+    fn number(self) -> u64 {
+        self.0 & ((1 << PERMIT_BITS) - 1)
+    }
+
     /// The shard that owns it.
     pub fn shard(self) -> usize {
         usize::try_from(self.0 >> PERMIT_BITS).unwrap_or(usize::MAX)
@@ -226,34 +231,41 @@ impl Standings {
     /// spend is not his to know. Without the formatting machinery: every answer under a limit has
     /// them.
     pub fn write_fields(&self, out: &mut Vec<u8>) {
-        let named = [(&b"requests"[..], self.requests), (b"tokens", self.tokens)];
-        if named.iter().all(|(_, standing)| standing.is_none()) {
-            return;
+        // The first of them with the words around it in one piece, since mostly it is the only one.
+        let (policy, now, first, second): (&[u8], &[u8], _, _) = match (self.requests, self.tokens)
+        {
+            (Some(requests), tokens) => (
+                b"ratelimit-policy: \"requests\";q=",
+                b"\r\nratelimit: \"requests\";r=",
+                requests,
+                tokens,
+            ),
+            (None, Some(tokens)) => (
+                b"ratelimit-policy: \"tokens\";q=",
+                b"\r\nratelimit: \"tokens\";r=",
+                tokens,
+                None,
+            ),
+            (None, None) => return,
+        };
+        out.extend_from_slice(policy);
+        decimal(out, first.limit);
+        if let Some(tokens) = second {
+            out.extend_from_slice(b", \"tokens\";q=");
+            decimal(out, tokens.limit);
         }
-        for (field, is_policy) in [(&b"ratelimit-policy: "[..], true), (b"ratelimit: ", false)] {
-            out.extend_from_slice(field);
-            let mut first = true;
-            for (name, standing) in named {
-                let Some(standing) = standing else {
-                    continue;
-                };
-                if !std::mem::take(&mut first) {
-                    out.extend_from_slice(b", ");
-                }
-                out.push(b'"');
-                out.extend_from_slice(name);
-                if is_policy {
-                    out.extend_from_slice(b"\";q=");
-                    decimal(out, standing.limit);
-                } else {
-                    out.extend_from_slice(b"\";r=");
-                    decimal(out, standing.remaining);
-                    out.extend_from_slice(b";t=");
-                    decimal(out, standing.reset_micros.div_ceil(1_000_000));
-                }
-            }
-            out.extend_from_slice(b"\r\n");
+        let rest = |out: &mut Vec<u8>, standing: Standing| {
+            decimal(out, standing.remaining);
+            out.extend_from_slice(b";t=");
+            decimal(out, standing.reset_micros.div_ceil(1_000_000));
+        };
+        out.extend_from_slice(now);
+        rest(out, first);
+        if let Some(tokens) = second {
+            out.extend_from_slice(b", \"tokens\";r=");
+            rest(out, tokens);
         }
+        out.extend_from_slice(b"\r\n");
     }
 
     /// These and those of another owner: of each measure the one of which less is left.

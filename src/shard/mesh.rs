@@ -326,8 +326,7 @@ impl Drop for Asking {
 pub fn tell(shard: &Rc<Shard>, to: usize, notice: Notice) {
     let mesh = &shard.mesh;
     if to == shard.number {
-        mesh.own.borrow_mut().push_back(notice);
-        return hear_own(shard);
+        return tell_own(shard, notice);
     }
     let waiting = mesh.unsent.borrow().len();
     let refused = match waiting {
@@ -468,8 +467,8 @@ fn hear(shard: &Rc<Shard>, from: usize, notice: Notice) {
     }
 }
 
-/// Hears what the shard told itself: in a loop, since what is heard may be answered by more.
-fn hear_own(shard: &Rc<Shard>) {
+/// Hears what the shard tells itself: in a loop, since what is heard may be answered by more.
+fn tell_own(shard: &Rc<Shard>, notice: Notice) {
     /// Ends the hearing also where it ends in a panic.
     struct Hearing<'a>(&'a Cell<bool>);
     impl Drop for Hearing<'_> {
@@ -479,15 +478,22 @@ fn hear_own(shard: &Rc<Shard>) {
     }
     let mesh = &shard.mesh;
     if mesh.hearing.replace(true) {
+        mesh.own.borrow_mut().push_back(notice);
         return;
     }
     let _hearing = Hearing(&mesh.hearing);
-    loop {
-        let next = mesh.own.borrow_mut().pop_front();
-        let Some(notice) = next else {
-            return;
-        };
+    let mut own = mesh.own.borrow_mut();
+    let mut next = if own.is_empty() {
+        Some(notice)
+    } else {
+        // What a panic left comes first.
+        own.push_back(notice);
+        own.pop_front()
+    };
+    drop(own);
+    while let Some(notice) = next {
         hear(shard, shard.number, notice);
+        next = mesh.own.borrow_mut().pop_front();
     }
 }
 

@@ -153,7 +153,7 @@ impl CustomCost {
 }
 
 /// Longest event id that is taken; a longer one is none.
-const EVENT_ID_BYTES_MAX: usize = 256;
+pub const EVENT_ID_BYTES_MAX: usize = 256;
 
 /// Entries of metadata that are kept.
 const METADATA_ENTRIES_MAX: usize = 5;
@@ -177,9 +177,7 @@ impl<'a> Wishes<'a> {
             let value = field.value;
             match field.id {
                 FieldName::CfAigEventId => {
-                    let fits = (1..=EVENT_ID_BYTES_MAX).contains(&field.value.len())
-                        && field.value.iter().all(|byte| (0x20..0x7f).contains(byte));
-                    wishes.event_id = fits.then_some(field.value);
+                    wishes.event_id = is_event_id(value).then_some(value);
                 }
                 FieldName::CfAigCollectLog => wishes.collect_log = boolean(field.value),
                 FieldName::CfAigCollectLogPayload => wishes.collect_payload = boolean(field.value),
@@ -232,6 +230,12 @@ impl<'a> Wishes<'a> {
             cache_key: self.cache_key.or(below.cache_key),
         }
     }
+}
+
+/// Says whether a value can be an event's id: printable ASCII, and not too long.
+pub fn is_event_id(value: &[u8]) -> bool {
+    (1..=EVENT_ID_BYTES_MAX).contains(&value.len())
+        && value.iter().all(|byte| (0x20..0x7f).contains(byte))
 }
 
 /// Milliseconds to wait for the first part of an answer; zero is no limit.

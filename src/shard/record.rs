@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::{
     Shard,
     cache::cached::Frame,
-    clock::Moment,
+    clock::{Clock, Moment},
     ledger::Standings,
     models::Known,
     reply::{CacheStatus, Ids},
@@ -117,35 +117,40 @@ pub struct Draft<'a> {
 
 /// An answer's body on its way into the cache.
 pub struct Gathered {
-    /// The bytes so far.
-    pub body: Vec<u8>,
-    /// Where each piece ends and when it came.
+    /// What it is gathered behind, and the bytes so far.
+    pub bytes: Vec<u8>,
+    /// Where each piece of a stream ends in the body and when it came.
     pub frames: Vec<Frame>,
-    since: Moment,
+    front: usize,
+    since: Option<Moment>,
     max: u64,
 }
 
 impl Gathered {
-    /// Gathers up to `max` bytes from now on.
-    pub fn new(now: Moment, max: u64) -> Self {
+    /// Gathers up to `max` bytes from now on, behind those of `front`. Pieces of a stream are noted,
+    /// which began at `since`.
+    pub fn new(front: Vec<u8>, since: Option<Moment>, max: u64) -> Self {
         Self {
-            body: Vec::new(),
+            front: front.len(),
+            bytes: front,
             frames: Vec::new(),
-            since: now,
+            since,
             max,
         }
     }
 
-    fn add(&mut self, now: Moment, bytes: &[u8]) -> bool {
-        let grown = (self.body.len() + bytes.len()) as u64;
-        if grown > self.max {
+    fn add(&mut self, clock: &Clock, bytes: &[u8]) -> bool {
+        let grown = self.bytes.len() - self.front + bytes.len();
+        if grown as u64 > self.max {
             return false;
         }
-        self.body.extend_from_slice(bytes);
-        self.frames.push(Frame {
-            end: u32::try_from(self.body.len()).unwrap_or(u32::MAX),
-            micros: u32::try_from(now.micros_since(self.since)).unwrap_or(u32::MAX),
-        });
+        self.bytes.extend_from_slice(bytes);
+        if let Some(since) = self.since {
+            self.frames.push(Frame {
+                end: u32::try_from(grown).unwrap_or(u32::MAX),
+                micros: u32::try_from(clock.now().micros_since(since)).unwrap_or(u32::MAX),
+            });
+        }
         true
     }
 }
@@ -306,7 +311,7 @@ impl<'a> Draft<'a> {
     /// A piece of the answer's body passes.
     pub fn response_piece(&mut self, shard: &Shard, bytes: &[u8]) {
         if let Some(gathered) = &mut self.gathered
-            && !gathered.add(shard.clock.now(), bytes)
+            && !gathered.add(&shard.clock, bytes)
         {
             self.gathered = None;
         }

@@ -206,6 +206,8 @@ pub enum After {
     Close,
     /// It closes at once, by a reset if one was asked for.
     Drop,
+    /// It has switched to WebSocket, over which further requests come.
+    Socket,
 }
 
 impl Relayed {

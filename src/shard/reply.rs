@@ -156,6 +156,35 @@ impl Refusal {
         )
     }
 
+    /// A WebSocket of another version than the one there is.
+    pub fn socket_version() -> Self {
+        Self {
+            fields: b"sec-websocket-version: 13\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+                .to_vec(),
+            ..Self::request(
+                426,
+                "Upgrade required",
+                "this endpoint speaks version 13 of WebSocket: send sec-websocket-version: 13, once",
+            )
+        }
+    }
+
+    /// A handshake that is none.
+    pub fn socket_key() -> Self {
+        Self::request(
+            400,
+            "Malformed handshake",
+            "the handshake of a WebSocket has one sec-websocket-key, 16 bytes in base64, and no body",
+        )
+    }
+
+    /// A WebSocket of nobody, at a gateway that is open otherwise.
+    pub fn socket_unauthorized() -> Self {
+        Self::unauthorized(
+            "the universal endpoint over WebSocket asks for a token, of an open gateway too: send it as cf-aig-authorization: Bearer …, or as the subprotocol cf-aig-authorization.…",
+        )
+    }
+
     /// A body that does not say what it must.
     pub fn bad_body(why: &dyn std::fmt::Display) -> Self {
         Self::request(400, "Invalid request body", why.to_string())
@@ -565,6 +594,7 @@ pub fn reason(status: u16) -> &'static str {
         413 => "Content Too Large",
         415 => "Unsupported Media Type",
         417 => "Expectation Failed",
+        426 => "Upgrade Required",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",

@@ -1,4 +1,5 @@
-//! One TCP connection, plain or TLS, as a reader that is polled and a writer that sends.
+//! One TCP connection, plain or TLS, as a reader that is polled and a writer that sends; or what
+//! stands in for one where a request came within another connection.
 //!
 //! A read stays in flight while something else happens: that is how a hang-up is noticed. It
 //! owns its buffer until it completes, so nothing is lost when the task looks elsewhere; it is
@@ -6,12 +7,12 @@
 
 use std::{
     cell::RefCell,
-    future::Future,
+    future::{Future, poll_fn},
     io,
     os::fd::{AsRawFd, RawFd},
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use monoio::{
@@ -46,9 +47,26 @@ impl Stream {
                 done: None,
             },
             writer: Writer {
-                half: write,
                 fd,
-                session: None,
+                way: Way::Plain(write),
+                sealed: Vec::new(),
+            },
+        }
+    }
+
+    /// What stands in for a connection: nothing is read from it but the caller's end, and what is
+    /// sent goes to `sink`.
+    pub fn within(sink: Rc<dyn Sink>) -> Self {
+        Self {
+            reader: Reader {
+                slot: Box::new(Watch(Rc::clone(&sink))),
+                half: None,
+                tls: None,
+                done: None,
+            },
+            writer: Writer {
+                fd: NO_SOCKET,
+                way: Way::Within(sink),
                 sealed: Vec::new(),
             },
         }
@@ -64,7 +82,10 @@ impl Stream {
             fed: 0,
             plain: None,
         }));
-        self.writer.session = Some(session);
+        self.writer.way = match self.writer.way {
+            Way::Plain(half) | Way::Tls { half, .. } => Way::Tls { half, session },
+            within @ Way::Within(_) => within,
+        };
         self
     }
 
@@ -72,6 +93,22 @@ impl Stream {
     pub fn fd(&self) -> RawFd {
         self.writer.fd
     }
+}
+
+/// The descriptor of a stream that is none: never handed to the system, since what stands in for a
+/// connection always has a read in flight.
+const NO_SOCKET: RawFd = -1;
+
+/// Where an answer goes that has no connection of its own.
+pub trait Sink {
+    /// Takes all of `bytes`, or none of them and wakes the task when there may be room.
+    fn poll_take(&self, bytes: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Ready when the caller has gone; wakes the task then.
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// The answer ends here, and is not whole.
+    fn cut(&self);
 }
 
 /// What a read brought: how many bytes were appended, and the buffer.
@@ -154,7 +191,7 @@ impl Reader {
         let Poll::Ready((half, result, buffer)) = self.slot.poll(cx) else {
             return Poll::Pending;
         };
-        self.half = Some(half);
+        self.half = half;
         Poll::Ready((result, buffer))
     }
 
@@ -210,22 +247,37 @@ impl Reader {
         self.done.is_some()
     }
 
+    /// Says whether the read in flight has brought nothing so far, not even an end. Nobody is woken
+    /// when it does: who keeps an idle connection asks again.
+    pub fn is_quiet(&mut self) -> bool {
+        !self.is_ready(&mut Context::from_waker(Waker::noop()))
+    }
+
     /// Reads once into `buffer` and waits for it.
     pub async fn read(&mut self, buffer: Vec<u8>) -> ReadResult {
         if let Some(buffer) = self.arm(buffer) {
             return (Err(io::ErrorKind::WouldBlock.into()), buffer);
         }
-        std::future::poll_fn(|cx| self.poll(cx)).await
+        poll_fn(|cx| self.poll(cx)).await
     }
 }
 
 /// The sending direction.
 pub struct Writer {
-    half: OwnedWriteHalf<TcpStream>,
     fd: RawFd,
-    session: Option<Rc<RefCell<Session>>>,
+    way: Way,
     /// Ciphertext on its way out, kept for its allocation.
     sealed: Vec<u8>,
+}
+
+/// Which way bytes go out.
+enum Way {
+    Plain(OwnedWriteHalf<TcpStream>),
+    Tls {
+        half: OwnedWriteHalf<TcpStream>,
+        session: Rc<RefCell<Session>>,
+    },
+    Within(Rc<dyn Sink>),
 }
 
 /// Plaintext sealed at a time, so that a large body is not held twice.
@@ -245,17 +297,19 @@ impl Writer {
         }
     }
 
-    /// Sends what the socket takes without waiting. TLS never sends here: it seals first.
+    /// Sends what the socket takes without waiting. Nothing else sends here: TLS seals first.
     pub fn send_now(&self, bytes: &[u8]) -> io::Result<Sent> {
-        if self.session.is_some() {
-            return Ok(Sent::Part(0));
+        match self.way {
+            Way::Plain(_) => send_now(self.fd, bytes),
+            Way::Tls { .. } | Way::Within(_) => Ok(Sent::Part(0)),
         }
-        send_now(self.fd, bytes)
     }
 
     async fn send_rest(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Some(session) = self.session.as_ref().map(Rc::clone) else {
-            return self.send_waiting(bytes.to_vec()).await;
+        let session = match &self.way {
+            Way::Plain(_) => return self.send_waiting(bytes.to_vec()).await,
+            Way::Tls { session, .. } => Rc::clone(session),
+            Way::Within(sink) => return poll_fn(|cx| sink.poll_take(bytes, cx)).await,
         };
         let mut sealed = std::mem::take(&mut self.sealed);
         for part in bytes.chunks(SEAL_BYTES) {
@@ -279,9 +333,12 @@ impl Writer {
     }
 
     async fn send_waiting(&mut self, mut rest: Vec<u8>) -> io::Result<()> {
+        let (Way::Plain(half) | Way::Tls { half, .. }) = &mut self.way else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
         let mut sent = 0;
         while sent < rest.len() {
-            let (result, slice) = self.half.write(rest.slice(sent..)).await;
+            let (result, slice) = half.write(rest.slice(sent..)).await;
             rest = slice.into_inner();
             match result {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -305,18 +362,24 @@ impl Writer {
 
     /// Says that no more will be sent (TLS: with the closing alert).
     pub async fn finish(&mut self) {
-        if let Some(session) = self.session.as_ref().map(Rc::clone) {
+        if let Way::Tls { session, .. } = &self.way {
+            let session = Rc::clone(session);
             let mut sealed = std::mem::take(&mut self.sealed);
             sealed.clear();
             session.borrow_mut().close_into(&mut sealed);
             let _ = self.send_socket(&sealed).await;
         }
-        let _ = socket::shutdown_write(self.fd);
+        if !matches!(self.way, Way::Within(_)) {
+            let _ = socket::shutdown_write(self.fd);
+        }
     }
 
     /// Resets the connection, which is of no use then.
     pub fn reset(&self) {
-        socket::reset(self.fd);
+        match &self.way {
+            Way::Plain(_) | Way::Tls { .. } => socket::reset(self.fd),
+            Way::Within(sink) => sink.cut(),
+        }
     }
 }
 
@@ -349,7 +412,19 @@ trait Slot {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ReadDone>;
 }
 
-type ReadDone = (OwnedReadHalf<TcpStream>, io::Result<usize>, Vec<u8>);
+type ReadDone = (Option<OwnedReadHalf<TcpStream>>, io::Result<usize>, Vec<u8>);
+
+/// The read of a stream that is none: in flight until the caller goes.
+struct Watch(Rc<dyn Sink>);
+
+impl Slot for Watch {
+    fn start(&mut self, _half: OwnedReadHalf<TcpStream>, _buffer: Vec<u8>) {}
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ReadDone> {
+        let gone = self.0.poll_gone(cx);
+        gone.map(|()| (None, Ok(0), Vec::new()))
+    }
+}
 
 struct FutureSlot<F, M> {
     future: Pin<Box<Option<F>>>,
@@ -393,7 +468,7 @@ fn new_slot() -> Box<dyn Slot> {
         async |mut half: OwnedReadHalf<TcpStream>, buffer: Vec<u8>| {
             let (from, to) = (buffer.len(), buffer.capacity());
             let (result, slice) = half.read(buffer.slice_mut(from..to)).await;
-            (half, result, slice.into_inner())
+            (Some(half), result, slice.into_inner())
         },
     )
 }

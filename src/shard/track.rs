@@ -83,15 +83,6 @@ impl Piece {
     }
 }
 
-/// A response that came to its end.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Whole {
-    /// All its bytes.
-    pub body: Box<[u8]>,
-    /// How they came.
-    pub frames: Box<[Frame]>,
-}
-
 /// Why a reader does not get the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Cut {
@@ -275,26 +266,23 @@ impl Track {
         state.readers.len() - state.free.len()
     }
 
-    /// The whole response and its frames, once it has come to a clean end and if nothing of it was
-    /// given up.
-    pub fn whole(&self) -> Option<Whole> {
+    /// Appends the whole response to `out`, once it has come to a clean end and if nothing of it was
+    /// given up, and says how it came.
+    pub fn whole(&self, out: &mut Vec<u8>) -> Option<Box<[Frame]>> {
         let state = self.0.borrow();
         if state.closed || state.ending != Some(Ending::Whole) {
             return None;
         }
-        let mut body = Vec::with_capacity(usize::try_from(state.length).ok()?);
+        out.reserve_exact(usize::try_from(state.length).ok()?);
         let mut frames = Vec::with_capacity(state.frames.len());
         for kept in &state.frames {
-            body.extend_from_slice(&kept.bytes);
+            out.extend_from_slice(&kept.bytes);
             frames.push(Frame {
-                end: u32::try_from(body.len()).ok()?,
+                end: u32::try_from(kept.end()).ok()?,
                 micros: kept.micros,
             });
         }
-        Some(Whole {
-            body: body.into_boxed_slice(),
-            frames: frames.into_boxed_slice(),
-        })
+        Some(frames.into_boxed_slice())
     }
 }
 

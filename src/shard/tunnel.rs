@@ -16,7 +16,7 @@ use std::{
 
 use super::{
     Shard,
-    clock::{Clock, Deadline},
+    clock::{self, Deadline},
     connection::{Downstream, Inlet},
     record::Draft,
     relay::{After, Relayed},
@@ -70,7 +70,7 @@ pub async fn tunnel(
     };
     if outcome != Outcome::UpstreamCut {
         let deadline = shard.deadlines.open();
-        let _ = in_time(&deadline, &shard.clock, FAREWELL, writer.finish()).await;
+        let _ = clock::in_time(&deadline, &shard.clock, FAREWELL, writer.finish()).await;
     }
     let after = match outcome {
         Outcome::Cancelled => After::Drop,
@@ -133,29 +133,11 @@ impl Tunnel<'_, '_> {
         side: &str,
     ) -> bool {
         let send = writer.send(piece);
-        let sent = in_time(deadline, &self.shard.clock, self.limit, send).await;
+        let sent = clock::in_time(deadline, &self.shard.clock, self.limit, send).await;
         if sent.is_none() {
             self.draft.borrow_mut().error =
                 format!("the {side} did not take what was sent to it in time");
         }
         sent.is_some_and(|sent: io::Result<()>| sent.is_ok())
     }
-}
-
-/// Waits for a send; `None` when it took longer than `limit`. Half of a frame may have been sent
-/// then: its connection is of no use any more.
-async fn in_time<F: Future>(
-    deadline: &Deadline,
-    clock: &Clock,
-    limit: Duration,
-    send: F,
-) -> Option<F::Output> {
-    deadline.set((!limit.is_zero()).then(|| clock.coarse().after(limit)));
-    let mut send = pin!(send);
-    poll_fn(|cx| match send.as_mut().poll(cx) {
-        Poll::Ready(sent) => Poll::Ready(Some(sent)),
-        Poll::Pending if deadline.is_past(clock.coarse(), cx) => Poll::Ready(None),
-        Poll::Pending => Poll::Pending,
-    })
-    .await
 }

@@ -13,16 +13,21 @@
 //! go around it.
 
 pub mod calendar;
+pub mod names;
 mod compile;
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, fmt};
+use std::{
+    borrow::Cow,
+    fmt,
+    hash::{Hash, Hasher},
+};
 
 use serde_json::{Map, Value};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use self::calendar::Calendar;
+use self::{calendar::Calendar, names::Names};
 use crate::domain::money::PicoDollars;
 
 /// The limits of one gateway, or of one key.
@@ -90,12 +95,20 @@ enum Split {
 }
 
 /// Names a counter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CounterKey {
     /// Equal for all counters that live together.
     pub owner: u64,
     /// The counter.
     pub id: [u8; 16],
+}
+
+/// The first half of the id, which is a hash itself.
+impl Hash for CounterKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [first @ .., _, _, _, _, _, _, _, _] = self.id;
+        state.write_u64(u64::from_le_bytes(first));
+    }
 }
 
 impl CounterKey {
@@ -228,20 +241,19 @@ impl Rules {
         &self,
         scope: Scope<'_>,
         facts: &Facts<'_>,
+        names: &mut Names,
         out: &mut Vec<Claim>,
     ) -> Result<(), NoBound> {
         let metadata = self.metadata(facts);
         let owner = owner(scope);
-        // One for all rules: what a counter's name is made of.
-        let mut parts = Vec::new();
         for (rule, place) in self.list.iter().zip(0..) {
-            parts.clear();
-            push_scope(&mut parts, scope);
+            let parts = names.parts();
+            push_scope(parts, scope);
             let no_bound = |unpriced| NoBound {
                 rule: place,
                 unpriced,
             };
-            match rule.meets(facts, metadata.as_ref(), &mut parts) {
+            match rule.meets(facts, metadata.as_ref(), parts) {
                 Meets::Yes => {}
                 Meets::NobodyKnows if rule.hard && facts.bound != CostBound::AtMost(0) => {
                     return Err(no_bound(false));
@@ -257,8 +269,7 @@ impl Rules {
                 (Measure::Cost, true, CostBound::Unpriced) => return Err(no_bound(true)),
                 (Measure::Cost, true, CostBound::Unbounded) => return Err(no_bound(false)),
             };
-            let hash = blake3::keyed_hash(&rule.seed, &parts);
-            let [id @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *hash.as_bytes();
+            let id = names.find(&rule.seed);
             out.push(Claim {
                 key: CounterKey { owner, id },
                 rule: place,

@@ -25,6 +25,7 @@ use tidegate::http::head::{
 };
 use tidegate::http::header::{FieldName, connection_names, is_gateway_only};
 use tidegate::http::target::{has_dot_segment, is_host, is_percent_encoding_whole};
+use tidegate::http::websocket::{Messages, Received};
 use tidegate::provider::dialect::{Dialect, Shape};
 use tidegate::provider::meter::{Encoding, Meter, Metered};
 use tidegate::provider::scanner::{RequestFacts, RequestScan};
@@ -477,6 +478,127 @@ fn plain_lines(input: &[u8]) -> Vec<Vec<u8>> {
         lines.pop();
     }
     lines
+}
+
+/// Messages of a WebSocket are the same however they arrive, end in the same violation, and agree
+/// with a plain reader.
+pub(crate) fn websocket(input: &[u8]) {
+    for limit in [5, 64 * 1024] {
+        let plain = read_messages_plainly(input, limit);
+        for step in steps(input) {
+            let messages = read_messages(input, step, limit);
+            assert_eq!(messages, plain, "in steps of {step}");
+        }
+    }
+}
+
+/// What was received, and the close code of the violation that ended it.
+type Heard = (Vec<Received>, Option<u16>);
+
+fn read_messages(input: &[u8], step: usize, limit: usize) -> Heard {
+    let mut messages = Messages::new(limit);
+    let mut heard = Vec::new();
+    for mut piece in input.chunks(step) {
+        while !piece.is_empty() {
+            match messages.feed(piece) {
+                Ok(fed) => {
+                    assert!(fed.consumed > 0, "it stands still");
+                    piece = &piece[fed.consumed..];
+                    heard.extend(fed.received);
+                }
+                Err(violation) => return (heard, Some(violation.code())),
+            }
+        }
+    }
+    (heard, None)
+}
+
+fn read_messages_plainly(mut input: &[u8], limit: usize) -> Heard {
+    let mut heard = Vec::new();
+    let mut text: Option<Vec<u8>> = None;
+    loop {
+        let [first, second, rest @ ..] = input else {
+            return (heard, None);
+        };
+        let long = match second & 0x7f {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let masked = second & 0x80 != 0;
+        let after = long + if masked { 4 } else { 0 };
+        if rest.len() < after {
+            return (heard, None);
+        }
+        let length = rest[..long]
+            .iter()
+            .fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        let length = if long == 0 {
+            u64::from(second & 0x7f)
+        } else {
+            length
+        };
+        let is_shortest = match long {
+            2 => length > 125,
+            8 => length > 0xffff,
+            _ => true,
+        };
+        let (opcode, is_final) = (first & 0x0f, first & 0x80 != 0);
+        let is_known = matches!(opcode, 0..=2 | 8..=10);
+        let is_control = opcode >= 8;
+        let is_placed = is_control || (opcode == 0) == text.is_some();
+        let is_short = !is_control || is_final && length <= 125;
+        if first & 0x70 != 0 || !masked || !is_shortest || !is_known || !is_placed || !is_short {
+            return (heard, Some(1002));
+        }
+        if opcode == 2 {
+            return (heard, Some(1003));
+        }
+        let held = text.as_ref().map_or(0, Vec::len) as u64;
+        if !is_control && length.saturating_add(held) > limit as u64 {
+            return (heard, Some(1009));
+        }
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let Some(payload) = rest[after..].get(..length) else {
+            return (heard, None);
+        };
+        let mask = rest[long..after].iter().cycle();
+        let payload: Vec<u8> = payload
+            .iter()
+            .zip(mask)
+            .map(|(byte, mask)| byte ^ mask)
+            .collect();
+        input = &rest[after + length..];
+        match opcode {
+            8 => match payload[..] {
+                [] => heard.push(Received::Close(None)),
+                [a, b, ref reason @ ..] => {
+                    let code = u16::from_be_bytes([a, b]);
+                    if !matches!(code, 1000..=1003 | 1007..=1013 | 3000..=4999) {
+                        return (heard, Some(1002));
+                    }
+                    if std::str::from_utf8(reason).is_err() {
+                        return (heard, Some(1007));
+                    }
+                    heard.push(Received::Close(Some(code)));
+                }
+                [_] => return (heard, Some(1002)),
+            },
+            9 => heard.push(Received::Ping(payload)),
+            10 => heard.push(Received::Pong),
+            _ => {
+                let mut whole = text.take().unwrap_or_default();
+                whole.extend(payload);
+                if !is_final {
+                    text = Some(whole);
+                } else if let Ok(whole) = String::from_utf8(whole) {
+                    heard.push(Received::Text(whole));
+                } else {
+                    return (heard, Some(1007));
+                }
+            }
+        }
+    }
 }
 
 /// Sizes of the pieces an input is delivered in: whole, byte by byte, and a few between.

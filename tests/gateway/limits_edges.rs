@@ -187,17 +187,21 @@ fn a_limit_that_is_raised_holds_as_raised_for_the_next_request() {
     assert_eq!([sent(), sent()], [200, 429]);
 }
 
-/// Sends from many threads until so many were admitted; gives of each when it was sent and when
+/// Sends from so many clients until `count` were admitted; gives of each when it was sent and when
 /// its answer was there, in the order of the answers.
-fn admitted(server: &Server, count: usize) -> Vec<(Instant, Instant)> {
+fn admitted(server: &Server, clients: usize, count: usize) -> Vec<(Instant, Instant)> {
     let all = Mutex::new(Vec::new());
+    let request = post_with(
+        &format!("{OPEN}{CHAT}"),
+        "x-mock: in=4,out=6\r\n",
+        chat("").as_bytes(),
+    );
     thread::scope(|scope| {
-        for _ in 0..4 {
+        for _ in 0..clients {
             scope.spawn(|| {
                 let mut client = server.connect();
                 while all.lock().unwrap().len() < count {
                     let sent = Instant::now();
-                    let request = post_with(&format!("{OPEN}{CHAT}"), "", chat("").as_bytes());
                     client.send(&request);
                     let answer = client.answer(Sent::of(&request));
                     let times = (sent, Instant::now());
@@ -225,16 +229,42 @@ fn windows_hold_across_their_edges() {
                 .gateway("collect_logs = false")
                 .gateway(&format!("rate_limiting_limit = 5\nrate_limiting_interval = 1\nrate_limiting_technique = \"{technique}\""))
                 .start();
-            let all = admitted(&server, 15);
-            // Admitted not before it was sent and not after its answer. Those that were on their way at
-            // the same time may have been admitted in another order than they were answered.
-            for some in all.windows(a_window + 1) {
-                let first = some.iter().map(|(sent, _)| *sent).min().unwrap();
-                let last = some.iter().map(|(_, answered)| *answered).max().unwrap();
-                let apart = last - first;
-                assert!(apart >= Duration::from_secs(1), "{technique}: {apart:?}");
-            }
+            let all = admitted(&server, 4, 15);
+            check_seconds(&all, a_window, technique);
         }
+    }
+}
+
+/// Checks that no second has seen more than `most` admitted. They were admitted not before they were
+/// sent and not after their answers; those that were on their way at the same time may have been
+/// admitted in another order than they were answered.
+#[track_caller]
+fn check_seconds(all: &[(Instant, Instant)], most: usize, what: &str) {
+    for some in all.windows(most + 1) {
+        let first = some.iter().map(|(sent, _)| *sent).min().unwrap();
+        let last = some.iter().map(|(_, answered)| *answered).max().unwrap();
+        let apart = last - first;
+        assert!(apart >= Duration::from_secs(1), "{what}: {apart:?}");
+    }
+}
+
+#[test]
+fn a_limit_on_tokens_holds_in_every_window_against_sixty_four_clients() {
+    let mock = mock();
+    for shards in [1, 4] {
+        let server = Setup::over(mock.addr())
+            .top(&format!("shards = {shards}"))
+            .gateway("collect_logs = false")
+            .gateway("token_limits = [{ limit = 100, window = 1, technique = \"sliding\", by = \"gateway\" }]")
+            .start();
+        // The first teaches what an answer has: ten tokens.
+        assert_eq!(
+            call(&server, "x-mock: in=4,out=6\r\n", &chat("")).status,
+            200
+        );
+        let all = admitted(&server, 64, 35);
+        // The limit, and the reserve of one request.
+        check_seconds(&all, 11, "tokens");
     }
 }
 

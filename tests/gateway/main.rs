@@ -29,6 +29,7 @@ mod support {
     pub(crate) mod upstream;
     pub(crate) mod process;
     pub(crate) mod http2;
+    pub(crate) mod websocket;
 }
 
 mod bad_input;
@@ -51,6 +52,7 @@ mod totals;
 mod shutdown;
 mod slow_disk;
 mod websocket;
+mod universal_socket;
 mod http2;
 mod metrics;
 mod tls;

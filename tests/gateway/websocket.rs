@@ -9,58 +9,12 @@ use std::{
 use serde_json::Value;
 
 use crate::support::{
-    client::{Client, Sent, is_timeout},
+    client::{Sent, is_timeout},
     server::{LOCKED, OPEN, STORED, Server, Setup, TOKEN},
     upstream::{Peer, Upstream, count, last_request, mock},
     wait::{SOON, wait_until},
+    websocket::{BINARY, CLOSE, TEXT, frame, handshake, read_frame},
 };
-
-fn handshake(path: &str, lines: &str) -> Vec<u8> {
-    format!(
-        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{lines}\r\n"
-    )
-    .into_bytes()
-}
-
-/// A frame as a client sends it, masked.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    const MASK: [u8; 4] = [1, 2, 3, 4];
-    let mut out = vec![first];
-    if payload.len() < 126 {
-        out.push(0x80 | u8::try_from(payload.len()).unwrap());
-    } else {
-        out.push(0x80 | 127);
-        out.extend_from_slice(&(payload.len() as u64).to_be_bytes());
-    }
-    out.extend_from_slice(&MASK);
-    out.extend(
-        payload
-            .iter()
-            .zip(MASK.iter().cycle())
-            .map(|(byte, mask)| byte ^ mask),
-    );
-    out
-}
-
-/// Reads a frame as a server sends it.
-#[track_caller]
-fn read_frame(client: &mut Client) -> (u8, Vec<u8>) {
-    let start = client.take(2);
-    assert_eq!(start.len(), 2, "the connection ended");
-    let len = match start[1] {
-        126 => u64::from(u16::from_be_bytes(client.take(2).try_into().unwrap())),
-        127 => u64::from_be_bytes(client.take(8).try_into().unwrap()),
-        small => u64::from(small),
-    };
-    let len = usize::try_from(len).unwrap();
-    let payload = client.take(len);
-    assert_eq!(payload.len(), len);
-    (start[0], payload)
-}
-
-const TEXT: u8 = 0x81;
-const BINARY: u8 = 0x82;
-const CLOSE: u8 = 0x88;
 
 #[test]
 fn frames_pass_both_ways() {

@@ -13,8 +13,8 @@
 //! Rows lie in the order of the log, which is the order in which exchanges ended. All numbers are
 //! little endian and every column starts at a multiple of the size of its values.
 //!
-//! Reading order: here the reader; [`columns`] (the archive), [`head`] (the head), [`build`]
-//! (records into a block).
+//! Reading order: here the reader; [`values`] (what it hands out), [`columns`] (the archive), [`head`]
+//! (the head), [`build`] (records into a block).
 
 use std::{
     fmt,
@@ -41,11 +41,14 @@ use crate::domain::record::{Record, TEXTS, Text, Texts};
 pub mod columns;
 pub mod head;
 pub mod build;
+pub mod values;
 
 use columns::{ArchivedColumns, ArchivedNumberColumn, ArchivedSource, ArchivedTextColumn, Cells};
 pub use columns::{NUMBERS, Number};
 use head::{Column, HEAD_BYTES, Head};
 pub use head::{Range, Zone};
+pub(in crate::control::logs) use values::with_cells;
+pub use values::{Cell, Numbers, Slots, Strings, TextCells, Values};
 
 /// Most rows of a block.
 pub const BLOCK_ROWS: usize = 8_192;
@@ -201,17 +204,18 @@ impl<'a> Block<'a> {
         if column.values.is_empty() {
             return Ok(Numbers::Unknown);
         }
-        if column.values.len() != rows {
-            return Err(Column::Number(number).damaged());
-        }
+        let base = self.zone().base_of(number);
+        let values = part(self.bytes, &column.values);
+        let values = Values::read(values, size_of::<u64>(), rows, base)
+            .ok_or_else(|| Column::Number(number).damaged())?;
         if column.known.is_empty() {
-            return Ok(Numbers::Each(&column.values));
+            return Ok(Numbers::Each(values));
         }
         if column.known.len() != rows.div_ceil(64) {
             return Err(Column::Number(number).damaged());
         }
         Ok(Numbers::Some {
-            values: &column.values,
+            values,
             known: &column.known,
         })
     }
@@ -252,9 +256,12 @@ impl<'a> Block<'a> {
             bytes: &column.bytes,
         };
         let rows = self.rows();
-        if column.codes.len() == rows {
+        if !column.codes.is_empty() {
+            let codes = part(self.bytes, &column.codes);
+            let codes = Values::read(codes, size_of::<u16>(), rows, 0)
+                .ok_or_else(|| Column::Text(text).damaged())?;
             return Ok(TextCells::Coded {
-                codes: &column.codes,
+                codes: codes.slots,
                 strings,
             });
         }
@@ -372,116 +379,6 @@ fn part<'a, T>(bytes: &'a [u8], values: &[T]) -> &'a [u8] {
     let start = values.as_ptr().addr().wrapping_sub(bytes.as_ptr().addr());
     let end = start.wrapping_add(size_of_val(values));
     bytes.get(start..end).unwrap_or_default()
-}
-
-/// A column of numbers, of which some or all can be unknown.
-#[derive(Debug, Clone, Copy)]
-pub enum Numbers<'a> {
-    /// No row has it.
-    Unknown,
-    /// Every row has it.
-    Each(&'a [U64]),
-    /// Some rows have it.
-    Some {
-        /// One for each row; 0 where it is unknown, so that sums need no test.
-        values: &'a [U64],
-        /// Bit `n % 64` of word `n / 64` says whether row `n` has it. Bits beyond the rows are 0.
-        known: &'a [U64],
-    },
-}
-
-impl Numbers<'_> {
-    /// The number of a row, if it is known.
-    pub fn get(&self, row: usize) -> Option<u64> {
-        let value = |values: &[U64]| values.get(row).map(|value| value.to_native());
-        match self {
-            Self::Unknown => None,
-            Self::Each(values) => value(values),
-            Self::Some { values, known } => {
-                let word = known.get(row / 64)?.to_native();
-                if word >> (row % 64) & 1 == 0 {
-                    return None;
-                }
-                value(values)
-            }
-        }
-    }
-}
-
-/// Texts one after another.
-#[derive(Debug, Clone, Copy)]
-pub struct Strings<'a> {
-    ends: &'a [U32],
-    bytes: &'a [u8],
-}
-
-impl<'a> Strings<'a> {
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Says whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    /// One of them; empty beyond the last.
-    pub fn get(&self, index: usize) -> &'a [u8] {
-        let end = |index: usize| self.ends.get(index).map(|end| end.to_native() as usize);
-        let from = match index.checked_sub(1) {
-            None => Some(0),
-            Some(before) => end(before),
-        };
-        let range = from.zip(end(index));
-        range
-            .and_then(|(from, to)| self.bytes.get(from..to))
-            .unwrap_or_default()
-    }
-
-    /// All of them, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let strings = *self;
-        (0..strings.len()).map(move |index| strings.get(index))
-    }
-}
-
-/// A column of texts.
-#[derive(Debug, Clone, Copy)]
-pub enum TextCells<'a> {
-    /// Every row's text is empty.
-    Empty,
-    /// The different texts once, and a code for each row.
-    Coded {
-        /// One for each row: an index into the strings.
-        codes: &'a [U16],
-        /// The different texts; number 0 is the empty one.
-        strings: Strings<'a>,
-    },
-    /// One text for each row.
-    Each(Strings<'a>),
-}
-
-impl<'a> TextCells<'a> {
-    /// The text of a row.
-    pub fn get(&self, row: usize) -> &'a [u8] {
-        match self {
-            Self::Empty => &[],
-            Self::Coded { codes, strings } => codes
-                .get(row)
-                .map_or(&[], |code| strings.get(usize::from(code.to_native()))),
-            Self::Each(strings) => strings.get(row),
-        }
-    }
-
-    /// The place of a row's text among the strings; `None` if there are none.
-    pub fn code(&self, row: usize) -> Option<usize> {
-        match self {
-            Self::Empty => None,
-            Self::Coded { codes, .. } => codes.get(row).map(|code| code.to_native().into()),
-            Self::Each(_) => Some(row),
-        }
-    }
 }
 
 /// All columns of a block, verified.

@@ -1,11 +1,19 @@
 use std::sync::Mutex;
 
 use crossbeam_channel::unbounded;
+use rusqlite::Connection;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::{
     config::{Budget, Token, gateway::Gateway, secret::Reference},
-    control::keys::NewKey,
+    control::{
+        keys::NewKey,
+        store::{
+            Store,
+            objects::{self, Kind, Object},
+        },
+    },
     handoff::mailbox::ApiAnswer,
 };
 
@@ -214,6 +222,102 @@ fn tokens_of_another_process_come_and_go_without_a_command() {
     other.revoke("a", NOW).unwrap();
     bench.keeper.poll(NOW);
     assert!(!finds(&bench.snapshot().unwrap(), made.expose()));
+}
+
+/// A gateway as the management API stores it, whose answers are cached for so many seconds.
+fn gateway(id: &str, cache_ttl: u64) -> Object {
+    let document = json!({"authentication": true, "collect_logs": true, "cache_ttl": cache_ttl});
+    stored("", id, document)
+}
+
+fn stored(parent: &str, id: &str, document: Value) -> Object {
+    let Value::Object(document) = document else {
+        panic!("an object");
+    };
+    Object {
+        parent: parent.to_owned(),
+        id: id.to_owned(),
+        name: id.to_owned(),
+        document,
+        sealed: None,
+        created_at: 0,
+        modified_at: 0,
+    }
+}
+
+#[test]
+fn a_change_of_one_gateway_has_that_one_compiled_and_shares_the_others() {
+    let mut bench = bench(&Config::default());
+    let mut store = Store::open(bench.dir.path()).unwrap();
+    let mut change = |bench: &mut Bench, change: &dyn Fn(&Connection)| {
+        let done: Result<(), StoreError> = store.change(|connection| {
+            change(connection);
+            Ok(())
+        });
+        done.unwrap();
+        bench.keeper.poll(NOW);
+        bench.snapshot().unwrap()
+    };
+    let ttl = |snapshot: &Snapshot, id: &str| {
+        let gateway = snapshot.shared_gateway(id);
+        gateway.map(|gateway| gateway.cache.ttl.as_secs())
+    };
+    let is_shared = |one: &Snapshot, other: &Snapshot, id: &str| {
+        let (one, other) = (one.shared_gateway(id), other.shared_gateway(id));
+        Arc::ptr_eq(one.unwrap(), other.unwrap())
+    };
+
+    let first = change(&mut bench, &|connection| {
+        objects::insert(connection, Kind::Gateway, &gateway("a", 1)).unwrap();
+        objects::insert(connection, Kind::Gateway, &gateway("b", 2)).unwrap();
+    });
+    assert_eq!((ttl(&first, "a"), ttl(&first, "b")), (Some(1), Some(2)));
+    let second = change(&mut bench, &|connection| {
+        objects::update(connection, Kind::Gateway, &gateway("a", 3)).unwrap();
+    });
+    assert_eq!((ttl(&second, "a"), ttl(&second, "b")), (Some(3), Some(2)));
+    assert!(is_shared(&first, &second, "b"));
+
+    // Credentials come and go with the gateway they belong to.
+    let third = change(&mut bench, &|connection| {
+        let vault = vault();
+        let place = objects::place(Kind::ProviderConfig, "b", "key");
+        let document = json!({"provider_slug": "openai", "alias": "default"});
+        let credential = Object {
+            sealed: Some(vault.seal(&place, "sk-of-b").unwrap()),
+            ..stored("b", "key", document)
+        };
+        objects::insert(connection, Kind::ProviderConfig, &credential).unwrap();
+    });
+    let has_key = |snapshot: &Snapshot| {
+        let gateway = snapshot.shared_gateway("b").unwrap();
+        gateway.credential("openai", None).is_some()
+    };
+    assert!(has_key(&third) && is_shared(&second, &third, "a"));
+    let fourth = change(&mut bench, &|connection| {
+        objects::delete(connection, Kind::ProviderConfig, "b", "key").unwrap();
+    });
+    assert!(!has_key(&fourth));
+
+    // The file's gateway of that name wins, as long as it is there.
+    let of_file = Gateway {
+        cache_ttl: Duration::from_secs(9),
+        ..Gateway::default()
+    };
+    bench.set(Some(Config {
+        gateways: [("b".to_owned(), of_file)].into(),
+        ..Config::default()
+    }));
+    bench.keeper.reload(NOW);
+    assert_eq!(ttl(&bench.snapshot().unwrap(), "b"), Some(9));
+    bench.set(Some(Config::default()));
+    bench.keeper.reload(NOW);
+    assert_eq!(ttl(&bench.snapshot().unwrap(), "b"), Some(2));
+
+    let last = change(&mut bench, &|connection| {
+        objects::delete(connection, Kind::Gateway, "", "a").unwrap();
+    });
+    assert_eq!((ttl(&last, "a"), ttl(&last, "b")), (None, Some(2)));
 }
 
 #[test]

@@ -139,13 +139,15 @@ struct Room {
     selected: Vec<u32>,
     /// A row for each cell that it adds to, and the local number of the cell.
     rows: Vec<u32>,
-    group_of: Vec<u32>,
+    group_of: Vec<u16>,
     /// By the places of metadata and gateway in the block: a stretch of `members`.
     known: HashMap<(usize, usize), Range<usize>>,
     /// Places in the list of names.
     members: Vec<u32>,
     /// The local number of a cell, by its start and its name's place.
-    cells: HashMap<(u64, u32), u32>,
+    cells: HashMap<(u64, u32), u16>,
+    /// Their names, by local number.
+    names: Vec<Vec<Part>>,
 }
 
 impl Default for Summing {
@@ -184,9 +186,9 @@ impl Summing {
         let times = block.numbers(Number::At)?;
         room.clear();
         mask.select(&mut room.selected);
-        let mut names: Vec<Vec<Part>> = Vec::new();
-        for row in &room.selected {
-            let at = *row as usize;
+        for place in 0..room.selected.len() {
+            let row = room.selected.get(place).copied().unwrap_or_default();
+            let at = row as usize;
             let json = metadata.get(at);
             if json.is_empty() {
                 continue;
@@ -201,23 +203,40 @@ impl Summing {
                 self.places(gateway, json, &mut room.members);
                 from..room.members.len()
             });
+            let known = known.clone();
+            if room.names.len() + known.len() > usize::from(u16::MAX) {
+                // Of records that somebody else wrote: ours have few members.
+                self.add_cells(block, room)?;
+            }
             let micros = times.get(at).unwrap_or(0);
             let start = micros - micros % Stretch::Minute.micros();
-            for place in room.members.get(known.clone()).unwrap_or_default() {
+            for place in room.members.get(known).unwrap_or_default() {
+                let names = &mut room.names;
                 let cell = *room.cells.entry((start, *place)).or_insert_with(|| {
                     let name = self.list.get(*place as usize).into_iter().flatten();
                     names.push([Part::Number(start)].iter().chain(name).cloned().collect());
-                    number(names.len() - 1)
+                    u16::try_from(names.len() - 1).unwrap_or(u16::MAX)
                 });
-                room.rows.push(*row);
+                room.rows.push(row);
                 room.group_of.push(cell);
             }
         }
+        self.add_cells(block, room)
+    }
+
+    /// Adds the rows that were found so far.
+    fn add_cells(&mut self, block: &Block<'_>, room: &mut Room) -> Result<(), BlockError> {
         if room.rows.is_empty() {
             return Ok(());
         }
-        self.groups
-            .add_rows(block, &room.rows, &room.group_of, &names)
+        let added = self
+            .groups
+            .add_rows(block, &room.rows, &room.group_of, &room.names);
+        room.rows.clear();
+        room.group_of.clear();
+        room.cells.clear();
+        room.names.clear();
+        added
     }
 
     /// Adds to `places` where the names stand that a record with this metadata counts for, each
@@ -275,6 +294,7 @@ impl Room {
         self.known.clear();
         self.members.clear();
         self.cells.clear();
+        self.names.clear();
     }
 }
 

@@ -27,6 +27,18 @@ pub fn bucket_of(value: u64) -> u16 {
     bucket as u16
 }
 
+/// The same for a value of 32 bits, in fewer steps: a float's exponent and the top of its fraction
+/// are page and place. No such value is rounded in 64 bits.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "at most (26 << 7) + 127")]
+pub fn bucket_of_narrow(value: u32) -> u16 {
+    /// What stands for 2⁶: one page below the first power of two that is not kept apart.
+    const FIRST: u64 = (1023 + 6) << 7;
+    const FRACTION_BITS: u32 = 52;
+    let scaled = (f64::from(value).to_bits() >> (FRACTION_BITS - 7)).wrapping_sub(FIRST) as u16;
+    if value < 128 { value as u16 } else { scaled }
+}
+
 /// The greatest value of a bucket.
 pub fn value_of(bucket: u16) -> u64 {
     let bucket = u64::from(bucket);
@@ -51,7 +63,7 @@ enum Counts {
     /// A page for each power of two that has some.
     Pages(Box<[Option<Box<[u64; PAGE]>>; PAGES]>),
     /// Every bucket, once so many values were counted that the memory is little beside them.
-    All(Box<[u64]>),
+    All(Box<[u64; BUCKETS]>),
 }
 
 /// Values from which on every bucket has its place: 34 KB, two or three times what the pages took.
@@ -84,8 +96,21 @@ impl Sketch {
     pub fn record(&mut self, value: u64) {
         let bucket = bucket_of(value);
         match &mut self.counts {
-            Counts::All(all) => add_to(all, usize::from(bucket), 1),
+            Counts::All(all) => add_to(&mut all[..], usize::from(bucket), 1),
             Counts::Few(_) | Counts::Pages(_) => self.record_early(bucket),
+        }
+    }
+
+    /// Says whether every bucket has its place.
+    pub fn is_table(&self) -> bool {
+        matches!(self.counts, Counts::All(_))
+    }
+
+    /// The count of each bucket, for who counts many values at once; `None` while they are few.
+    pub fn table(&mut self) -> Option<&mut [u64; BUCKETS]> {
+        match &mut self.counts {
+            Counts::All(all) => Some(all),
+            Counts::Few(_) | Counts::Pages(_) => None,
         }
     }
 
@@ -103,7 +128,7 @@ impl Sketch {
             return; // no value has such a bucket
         }
         match &mut self.counts {
-            Counts::All(all) => add_to(all, usize::from(bucket), count),
+            Counts::All(all) => add_to(&mut all[..], usize::from(bucket), count),
             Counts::Pages(pages) => {
                 add_to_pages(pages, bucket, count);
                 self.count = self.count.saturating_add(count);
@@ -119,10 +144,14 @@ impl Sketch {
     }
 
     #[cold]
+    #[expect(
+        clippy::large_stack_arrays,
+        reason = "34 KB on their way to the heap, once for each histogram"
+    )]
     fn take_room(&mut self) {
-        let mut all = vec![0; BUCKETS].into_boxed_slice();
+        let mut all = Box::new([0; BUCKETS]);
         for (bucket, count) in self.buckets() {
-            add_to(&mut all, usize::from(bucket), count);
+            add_to(&mut all[..], usize::from(bucket), count);
         }
         self.counts = Counts::All(all);
     }
@@ -246,6 +275,17 @@ mod tests {
         assert_eq!(value_of(last), VALUE_MAX);
         assert_eq!(bucket_of(u64::MAX), last);
         assert_eq!(Sketch::default().quantile(500), None);
+    }
+
+    #[test]
+    fn narrow_values_have_the_same_buckets() {
+        let powers = (0..32).flat_map(|bits| {
+            let power = 1u32 << bits;
+            (0..1000).flat_map(move |near| [power.wrapping_sub(near), power.wrapping_add(near)])
+        });
+        for value in powers.chain([u32::MAX]) {
+            assert_eq!(bucket_of_narrow(value), bucket_of(value.into()), "{value}");
+        }
     }
 
     fn values() -> impl Strategy<Value = Vec<u64>> {

@@ -3,6 +3,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde_json::{Map, Value};
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::text::UnixMillis;
 
@@ -95,6 +96,49 @@ pub fn all(connection: &Connection, kind: Kind) -> rusqlite::Result<Vec<Object>>
     let select = format!("{SELECT} WHERE kind = ?1 ORDER BY seq");
     let mut statement = connection.prepare_cached(&select)?;
     statement.query_map([kind.word()], object)?.collect()
+}
+
+/// What was found of an object.
+#[derive(Debug)]
+pub enum Found {
+    /// It is the one that is known: its id.
+    Known(String),
+    /// It is new, or was changed: what it looks like now, and how to know it again.
+    New(Look, Object),
+}
+
+/// How an object is known again: a hash of its document and its secrets.
+pub type Look = u128;
+
+/// All objects of a kind under the account, in no order, which would have them all sorted; those that
+/// `is_known` knows are not looked into.
+pub fn all_but(
+    connection: &Connection,
+    kind: Kind,
+    is_known: impl Fn(&str, Look) -> bool,
+) -> rusqlite::Result<Vec<Found>> {
+    let select = format!("{SELECT} WHERE kind = ?1");
+    let mut statement = connection.prepare_cached(&select)?;
+    let mut rows = statement.query([kind.word()])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let look = look(row)?;
+        let id = row.get_ref("id")?.as_str()?;
+        found.push(if is_known(id, look) {
+            Found::Known(id.to_owned())
+        } else {
+            Found::New(look, object(row)?)
+        });
+    }
+    Ok(found)
+}
+
+fn look(row: &Row<'_>) -> rusqlite::Result<Look> {
+    let document = xxh3_128(row.get_ref("document")?.as_bytes()?);
+    Ok(match row.get_ref("sealed")?.as_bytes_or_null()? {
+        None => document,
+        Some(sealed) => document.rotate_left(1) ^ xxh3_128(sealed),
+    })
 }
 
 /// One object.

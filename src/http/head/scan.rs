@@ -1,5 +1,7 @@
 //! Finds the end of a head while it arrives.
 
+use wide::u8x16;
+
 use super::HeadError;
 
 /// Finds the end of one head in a buffer that grows between calls.
@@ -109,30 +111,27 @@ fn room_left(buf: &[u8], limit: usize) -> Result<Option<usize>, HeadError> {
     Ok(None)
 }
 
-/// The next control byte (tab included) at or after `from`, eight bytes at a step.
+/// The next control byte (tab included) at or after `from`, 16 bytes at a step.
+#[inline]
 fn next_control(bytes: &[u8], from: usize) -> Option<(usize, u8)> {
-    let mut rest = bytes.get(from..)?;
-    let mut at = from;
-    while let Some((word, tail)) = rest.split_first_chunk::<8>() {
-        let marks = control_marks(u64::from_le_bytes(*word));
-        if marks != 0 {
-            let found = (marks.trailing_zeros() / 8) as usize;
-            return rest.get(found).map(|&byte| (at + found, byte));
-        }
-        at += 8;
-        rest = tail;
-    }
-    let found = rest.iter().position(u8::is_ascii_control)?;
-    rest.get(found).map(|&byte| (at + found, byte))
+    let rest = bytes.get(from..)?;
+    let (vectors, tail) = rest.as_chunks::<16>();
+    let marked = vectors.iter().enumerate().find_map(|(index, vector)| {
+        let marks = control_marks(*vector);
+        (marks != 0).then(|| index * 16 + marks.trailing_zeros() as usize)
+    });
+    let found = match marked {
+        Some(found) => found,
+        None => rest.len() - tail.len() + tail.iter().position(u8::is_ascii_control)?,
+    };
+    rest.get(found).map(|&byte| (from + found, byte))
 }
 
-/// Sets the top bit of each byte that is below 0x20 or equal to 0x7f. A borrow can set bits above
-/// the lowest one set, never below, so the lowest is exact.
-fn control_marks(word: u64) -> u64 {
-    const ONES: u64 = u64::from_le_bytes([0x01; 8]);
-    const TOPS: u64 = u64::from_le_bytes([0x80; 8]);
-    let below_space = word.wrapping_sub(ONES * 0x20) & !word;
-    let flipped = word ^ (ONES * 0x7f);
-    let is_delete = flipped.wrapping_sub(ONES) & !flipped;
-    (below_space | is_delete) & TOPS
+/// A bit for each byte that is below 0x20 or equal to 0x7f.
+#[inline]
+fn control_marks(vector: [u8; 16]) -> u32 {
+    const LAST_BELOW_SPACE: u8x16 = u8x16::new([0x1f; 16]);
+    const DELETE: u8x16 = u8x16::new([0x7f; 16]);
+    let bytes = u8x16::new(vector);
+    (bytes.simd_le(LAST_BELOW_SPACE) | bytes.simd_eq(DELETE)).to_bitmask()
 }

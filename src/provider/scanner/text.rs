@@ -1,6 +1,7 @@
 //! JSON at the level of bytes: where strings end, where structure is, what a short value says.
 
 use memchr::{memchr, memchr2};
+use wide::u8x16;
 
 pub(super) fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
@@ -19,18 +20,22 @@ pub(super) fn is_something(value: &[u8]) -> bool {
 
 /// Reads a whole number; `12.0` is one too, since some providers count in floats.
 pub(super) fn whole_number(text: &[u8]) -> Option<u64> {
-    let mut digits = text.splitn(2, |byte| *byte == b'.');
-    let whole = digits.next()?;
-    let part = digits.next();
-    if whole.is_empty()
-        || part.is_some_and(|part| part.is_empty() || part.iter().any(|b| *b != b'0'))
-    {
-        return None;
+    let mut rest = text;
+    let mut number = 0u64;
+    while let [digit @ b'0'..=b'9', tail @ ..] = rest {
+        number = number
+            .checked_mul(10)?
+            .checked_add(u64::from(digit - b'0'))?;
+        rest = tail;
     }
-    whole.iter().try_fold(0u64, |number, byte| {
-        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-        number.checked_mul(10)?.checked_add(digit)
-    })
+    let is_whole = match rest {
+        [] => !text.is_empty(),
+        [b'.', part @ ..] => {
+            rest.len() < text.len() && !part.is_empty() && part.iter().all(|digit| *digit == b'0')
+        }
+        _ => false,
+    };
+    is_whole.then_some(number)
 }
 
 /// Finds the end of a string whose inside begins with `text`: the index after the closing quote.
@@ -39,7 +44,7 @@ pub(super) fn whole_number(text: &[u8]) -> Option<u64> {
 pub(super) fn string_end(text: &[u8], slash: &mut bool) -> Option<usize> {
     // Most strings are names and short values, without escapes.
     if !*slash
-        && let Some(quote) = find_near(text, |word| equal_marks(word, b'"'))
+        && let Some(quote) = find_near(text, |bytes| bytes.simd_eq(QUOTES))
         && text.get(..quote).and_then(<[u8]>::last) != Some(&b'\\')
     {
         return Some(quote + 1);
@@ -73,73 +78,100 @@ fn odd_backslashes(text: &[u8], before: bool) -> bool {
     (run % 2 == 1) != (before && run == text.len())
 }
 
+/// The text behind the blanks in front.
+#[inline]
+pub(super) fn after_blanks(text: &[u8]) -> &[u8] {
+    let mut rest = text;
+    while let [first, tail @ ..] = rest
+        && is_blank(*first)
+    {
+        rest = tail;
+    }
+    rest
+}
+
+/// Finds the end of a number or a literal.
+#[inline]
+pub(super) fn scalar_end(text: &[u8]) -> Option<usize> {
+    if let Some(vector) = text.first_chunk::<16>() {
+        let bytes = u8x16::new(*vector);
+        let brackets = bytes | SPACES;
+        // Other control bytes are in no number and no literal either.
+        let marks = bytes.simd_eq(COMMAS) | brackets.simd_eq(CLOSES) | bytes.simd_le(SPACES);
+        let marks = marks.to_bitmask();
+        if marks != 0 {
+            return Some(marks.trailing_zeros() as usize);
+        }
+    }
+    text.iter()
+        .position(|byte| *byte <= b' ' || matches!(byte, b',' | b'}' | b']'))
+}
+
+const COMMAS: u8x16 = u8x16::new([b','; 16]);
+
+/// Finds the end of a container whose inside begins with `text`: the index after its bracket.
+pub(super) fn container_end(text: &[u8]) -> Option<usize> {
+    let mut open = 1u32;
+    let mut at = 0;
+    loop {
+        at += structural(text.get(at..)?)? + 1;
+        match text.get(at - 1)? {
+            b'"' => at += string_end(text.get(at..)?, &mut false)?,
+            b'{' | b'[' => open = open.checked_add(1)?,
+            _ => open -= 1,
+        }
+        if open == 0 {
+            return Some(at);
+        }
+    }
+}
+
 /// Finds the first quote or backslash.
 #[inline]
 pub(super) fn find_quote_or_backslash(text: &[u8]) -> Option<usize> {
-    let marks = |word| equal_marks(word, b'"') | equal_marks(word, b'\\');
+    let marks = |bytes: u8x16| bytes.simd_eq(QUOTES) | bytes.simd_eq(BACKSLASHES);
     find_near(text, marks).or_else(|| memchr2(b'"', b'\\', text))
 }
 
-/// Bytes looked at in words, in place, before vectors are: the call for those costs as much as
-/// four words do.
-const NEAR_BYTES: usize = 32;
+const QUOTES: u8x16 = u8x16::new([b'"'; 16]);
+const BACKSLASHES: u8x16 = u8x16::new([b'\\'; 16]);
 
-/// Finds the first byte that `marks` marks in its word, among the first whole words alone.
+/// Bytes looked at in place before the search of long texts is called: the call costs as much as
+/// that.
+const NEAR_BYTES: usize = 48;
+
+/// Finds the first byte that is marked, among the first whole vectors alone.
 #[inline]
-fn find_near(text: &[u8], marks: impl Fn(u64) -> u64) -> Option<usize> {
-    let (words, _) = text.get(..NEAR_BYTES).unwrap_or(text).as_chunks::<8>();
-    words.iter().enumerate().find_map(|(index, word)| {
-        let marks = marks(u64::from_le_bytes(*word));
-        (marks != 0).then(|| index * 8 + (marks.trailing_zeros() / 8) as usize)
+fn find_near(text: &[u8], marks: impl Fn(u8x16) -> u8x16) -> Option<usize> {
+    let (vectors, _) = text.get(..NEAR_BYTES).unwrap_or(text).as_chunks::<16>();
+    vectors.iter().enumerate().find_map(|(index, vector)| {
+        let marks = marks(u8x16::new(*vector)).to_bitmask();
+        (marks != 0).then(|| index * 16 + marks.trailing_zeros() as usize)
     })
 }
-
-/// Sets the top bit of each byte that equals `byte`. A borrow can set bits above the lowest one
-/// set, never below, so the lowest is exact.
-#[inline]
-fn equal_marks(word: u64, byte: u8) -> u64 {
-    const ONES: u64 = u64::from_le_bytes([0x01; 8]);
-    const TOPS: u64 = u64::from_le_bytes([0x80; 8]);
-    let differs = word ^ (ONES * u64::from(byte));
-    differs.wrapping_sub(ONES) & !differs & TOPS
-}
-
-/// Bytes looked at one by one before whole blocks are: most structure is dense, long runs without
-/// any are arrays of numbers.
-const DENSE_BYTES: usize = 24;
-
-/// Bytes in a block of the search for structure; a multiple of the vector registers' width.
-const BLOCK_BYTES: usize = 64;
 
 /// Finds the first quote or bracket.
 #[inline]
 pub(super) fn structural(text: &[u8]) -> Option<usize> {
-    let dense = text.get(..DENSE_BYTES).unwrap_or(text);
-    if let Some(at) = dense.iter().position(|byte| is_structural(*byte)) {
-        return Some(at);
+    let (vectors, rest) = text.as_chunks::<16>();
+    for (index, vector) in vectors.iter().enumerate() {
+        let bytes = u8x16::new(*vector);
+        // `[` and `{`, `]` and `}` differ in one bit.
+        let brackets = bytes | SPACES;
+        let marks = bytes.simd_eq(QUOTES) | brackets.simd_eq(OPENS) | brackets.simd_eq(CLOSES);
+        let marks = marks.to_bitmask();
+        if marks != 0 {
+            return Some(index * 16 + marks.trailing_zeros() as usize);
+        }
     }
-    let sparse = text.get(dense.len()..)?;
-    let (blocks, _) = sparse.as_chunks::<BLOCK_BYTES>();
-    // No early exit within a block, so that the compiler makes vector code of it.
-    let empty = blocks
-        .iter()
-        .take_while(|block| block.iter().fold(0, |any, byte| any | structure(*byte)) == 0)
-        .count();
-    let from = dense.len() + empty * BLOCK_BYTES;
-    let tail = text.get(from..)?;
-    tail.iter()
-        .position(|byte| is_structural(*byte))
-        .map(|at| from + at)
+    let at = rest.iter().position(|byte| is_structural(*byte))?;
+    Some(vectors.len() * 16 + at)
 }
+
+const SPACES: u8x16 = u8x16::new([b' '; 16]);
+const OPENS: u8x16 = u8x16::new([b'{'; 16]);
+const CLOSES: u8x16 = u8x16::new([b'}'; 16]);
 
 fn is_structural(byte: u8) -> bool {
-    structure(byte) != 0
-}
-
-/// Not zero for a quote or a bracket.
-#[inline]
-fn structure(byte: u8) -> u8 {
-    // `[` and `{`, `]` and `}` differ in one bit.
-    let bracket = byte | 0x20;
-    u8::from(byte == b'"') | u8::from(bracket == b'{') | u8::from(bracket == b'}')
+    matches!(byte, b'"' | b'{' | b'[' | b'}' | b']')
 }

@@ -5,6 +5,7 @@
 //! that were about that one exchange; [`is_replayed`] is the list. The exchange that serves the
 //! hit adds its own: ids, `cf-aig-cache-status`, `server-timing`, framing, `date` if any.
 
+use super::key::{ends_with, starts_with};
 use crate::{
     domain::{cache::PartDigests, id::RequestId, money::PicoDollars, usage::Usage},
     http::{head::Field, header::FieldName},
@@ -13,24 +14,13 @@ use crate::{
 /// One answer, and what a record of its hit needs.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Cached {
-    /// The whole key; compared by who wants to send this.
-    pub key: Box<[u8]>,
-    /// The account's gateway that it belongs to, as in the path: what is purged together.
-    pub gateway: Box<str>,
-    /// Slug of the provider.
-    pub provider: Box<str>,
     /// HTTP status.
     pub status: u16,
-    /// Header fields, each with its line end, ready to be sent.
-    pub fields: Box<[u8]>,
-    /// Value of `content-type`; empty if there was none.
-    pub content_type: Box<[u8]>,
-    /// The body.
-    pub body: Box<[u8]>,
+    /// What is text of it, one part behind the other, and the body behind that: one piece of memory.
+    bytes: Box<[u8]>,
+    ends: Ends,
     /// Frames of an event stream, in order; empty for another answer.
     pub frames: Box<[Frame]>,
-    /// The model that the first exchange's record has.
-    pub model: Box<[u8]>,
     /// What the first exchange used: what a hit saves.
     pub usage: Usage,
     /// What that cost, if its price is known.
@@ -39,6 +29,80 @@ pub struct Cached {
     pub origin: RequestId,
     /// Digests of the key's parts.
     pub digests: PartDigests,
+}
+
+/// Where the parts in front of a body end.
+type Ends = [u32; Front::PARTS];
+
+/// What is known of an answer when its head has come, with room for the body behind it.
+#[derive(Debug, Default)]
+pub struct Front {
+    /// The parts. Its owner gathers the body behind them.
+    pub bytes: Vec<u8>,
+    ends: Ends,
+}
+
+/// What a [`Front`] is made of.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FrontParts<'a> {
+    /// The whole key, in pieces; compared by who wants to send the answer.
+    pub key: [&'a [u8]; 3],
+    /// The account's gateway that it belongs to, as in the path: what is purged together.
+    pub gateway: &'a str,
+    /// Slug of the provider.
+    pub provider: &'a str,
+    /// Header fields, each with its line end, ready to be sent.
+    pub fields: &'a [u8],
+    /// Value of `content-type`; empty if there was none.
+    pub content_type: &'a [u8],
+    /// The model that the first exchange's record has.
+    pub model: &'a [u8],
+}
+
+impl Front {
+    const PARTS: usize = 6;
+
+    /// Puts the parts together, with room for a body of so many bytes.
+    pub fn new(parts: &FrontParts<'_>, body_bytes: usize) -> Self {
+        let [row, head, body] = parts.key;
+        let pieces: [&[&[u8]]; Self::PARTS] = [
+            &[row, head, body],
+            &[parts.gateway.as_bytes()],
+            &[parts.provider.as_bytes()],
+            &[parts.fields],
+            &[parts.content_type],
+            &[parts.model],
+        ];
+        let length = |pieces: &&[&[u8]]| pieces.iter().map(|piece| piece.len()).sum::<usize>();
+        let front: usize = pieces.iter().map(length).sum();
+        let mut bytes = Vec::with_capacity(front + body_bytes);
+        let ends = pieces.map(|pieces| {
+            for piece in pieces {
+                bytes.extend_from_slice(piece);
+            }
+            // What does not fit is found nowhere.
+            u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+        });
+        Self { bytes, ends }
+    }
+
+    /// The whole key.
+    pub fn key(&self) -> &[u8] {
+        let [end, ..] = self.ends;
+        between(&self.bytes, 0, end)
+    }
+
+    /// Header fields, each with its line end.
+    pub fn fields(&self) -> &[u8] {
+        let [_, _, start, end, ..] = self.ends;
+        between(&self.bytes, start, end)
+    }
+
+    /// Where the body begins.
+    pub fn body_start(&self) -> usize {
+        let [.., last] = self.ends;
+        usize::try_from(last).unwrap_or(usize::MAX)
+    }
 }
 
 /// A piece of a stream as it arrived in one read.
@@ -50,24 +114,108 @@ pub struct Frame {
     pub micros: u32,
 }
 
+/// What the end of an exchange adds to the bytes of its answer.
+#[derive(Debug, Default)]
+pub struct Rest {
+    /// HTTP status.
+    pub status: u16,
+    /// Frames of an event stream, in order; empty for another answer.
+    pub frames: Box<[Frame]>,
+    /// What the exchange used.
+    pub usage: Usage,
+    /// What that cost, if its price is known.
+    pub cost: Option<PicoDollars>,
+    /// Its record.
+    pub origin: RequestId,
+    /// Digests of the key's parts.
+    pub digests: PartDigests,
+}
+
 impl Cached {
+    /// An answer whose body has come whole behind its front.
+    pub fn new(front: Front, rest: Rest) -> Self {
+        let Rest {
+            status,
+            frames,
+            usage,
+            cost,
+            origin,
+            digests,
+        } = rest;
+        Self {
+            status,
+            bytes: front.bytes.into_boxed_slice(),
+            ends: front.ends,
+            frames,
+            usage,
+            cost,
+            origin,
+            digests,
+        }
+    }
+
+    /// The whole key; compared by who wants to send this.
+    pub fn key(&self) -> &[u8] {
+        let [end, ..] = self.ends;
+        between(&self.bytes, 0, end)
+    }
+
+    /// The account's gateway that it belongs to, as in the path: what is purged together.
+    pub fn gateway(&self) -> &[u8] {
+        let [start, end, ..] = self.ends;
+        between(&self.bytes, start, end)
+    }
+
+    /// Slug of the provider.
+    pub fn provider(&self) -> &[u8] {
+        let [_, start, end, ..] = self.ends;
+        between(&self.bytes, start, end)
+    }
+
+    /// Header fields, each with its line end, ready to be sent.
+    pub fn fields(&self) -> &[u8] {
+        let [_, _, start, end, ..] = self.ends;
+        between(&self.bytes, start, end)
+    }
+
+    /// Value of `content-type`; empty if there was none.
+    pub fn content_type(&self) -> &[u8] {
+        let [.., start, end, _] = self.ends;
+        between(&self.bytes, start, end)
+    }
+
+    /// The model that the first exchange's record has.
+    pub fn model(&self) -> &[u8] {
+        let [.., start, end] = self.ends;
+        between(&self.bytes, start, end)
+    }
+
+    /// The body.
+    pub fn body(&self) -> &[u8] {
+        let [.., start] = self.ends;
+        self.bytes.get(start as usize..).unwrap_or_default()
+    }
+
     /// Bytes of the answer itself: what is compared with the greatest that is kept.
     pub fn answer_bytes(&self) -> u64 {
-        (self.body.len() + self.fields.len()) as u64
+        (self.body().len() + self.fields().len()) as u64
     }
 
     /// Bytes of everything that it holds, itself included.
     pub fn bytes(&self) -> u64 {
-        let texts = self.gateway.len() + self.provider.len() + self.model.len();
         let frames = size_of_val::<[Frame]>(&self.frames);
-        let whole = size_of::<Self>() + self.key.len() + self.content_type.len() + texts + frames;
-        whole as u64 + self.answer_bytes()
+        (size_of::<Self>() + self.bytes.len() + frames) as u64
     }
 
     /// Says whether it is an event stream, to be replayed frame by frame.
     pub fn is_stream(&self) -> bool {
         !self.frames.is_empty()
     }
+}
+
+fn between(bytes: &[u8], start: u32, end: u32) -> &[u8] {
+    let part = bytes.get(start as usize..end as usize);
+    part.unwrap_or_default()
 }
 
 /// Says whether a field of an answer is kept with it. To be asked about fields that pass to the
@@ -127,15 +275,8 @@ pub fn is_replayed(field: &Field<'_>) -> bool {
         | FieldName::XAmznBedrockInvocationLatency => false,
         FieldName::Other => {
             let name = field.name;
-            let starts = |start: &&[u8]| {
-                let head = name.get(..start.len());
-                head.is_some_and(|head| head.eq_ignore_ascii_case(start))
-            };
-            let ends = |end: &&[u8]| {
-                let from = name.len().checked_sub(end.len());
-                let tail = from.and_then(|from| name.get(from..));
-                tail.is_some_and(|tail| tail.eq_ignore_ascii_case(end))
-            };
+            let starts = |start: &&[u8]| starts_with(name, start);
+            let ends = |end: &&[u8]| ends_with(name, end);
             let listed = NAMES.iter().any(|listed| name.eq_ignore_ascii_case(listed));
             !listed && !STARTS.iter().any(starts) && !ENDS.iter().any(ends)
         }

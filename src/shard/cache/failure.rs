@@ -3,6 +3,9 @@
 //! Some providers send status 200 before they know, and then report the failure in the body: as an
 //! event, or as an `error` member. Such an answer is passed on like any other, and never kept.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 use serde_json::{Map, Value};
 
 use crate::http::event_stream::{Event, EventStream};
@@ -34,8 +37,10 @@ pub fn reports_error(body: &[u8], stream: bool) -> bool {
 }
 
 fn is_error(document: &[u8]) -> bool {
+    /// Made ready once.
+    static WORD: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("error"));
     // Cheap for what is no document or has no such word: most events.
-    if memchr::memmem::find(document, b"error").is_none() {
+    if WORD.find(document).is_none() {
         return false;
     }
     match serde_json::from_slice(document) {

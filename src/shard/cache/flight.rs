@@ -17,16 +17,11 @@
 //! A key whose answer turned out not to be kept is remembered for [`PASS_FOR`]: meanwhile equal
 //! requests do not wait for each other in vain.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    num::NonZeroU64,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, num::NonZeroU64, sync::Arc, time::Duration};
 
 use super::{live::LiveHead, store::Stamp};
 use crate::{
-    domain::cache::KeyHash,
+    domain::{cache::KeyHash, short_hash::ShortMap},
     shard::{clock::Moment, mesh::Asker},
 };
 
@@ -100,13 +95,13 @@ pub enum Verdict {
 /// The flights of one owner.
 #[derive(Debug, Default)]
 pub struct Flights {
-    under_way: HashMap<KeyHash, Flight>,
+    under_way: ShortMap<KeyHash, Flight>,
     followers: usize,
     last: u64,
     /// Flights by the time of their limit, some of them over already.
     limits: VecDeque<(Moment, KeyHash, FlightId)>,
     /// Keys whose answers were not kept, and until when they are not shared.
-    passes: HashMap<KeyHash, Moment>,
+    passes: ShortMap<KeyHash, Moment>,
     pass_order: VecDeque<(Moment, KeyHash)>,
 }
 
@@ -127,6 +122,11 @@ impl Flights {
     /// How many flights are under way, and how many askers follow.
     pub fn counts(&self) -> (usize, usize) {
         (self.under_way.len(), self.followers)
+    }
+
+    /// Says whether somebody is fetching the answer.
+    pub fn is_under_way(&self, key: KeyHash) -> bool {
+        self.under_way.contains_key(&key)
     }
 
     /// Takes an asker in. It leads if nobody does. After a purge nobody follows who asked before.
@@ -257,7 +257,7 @@ impl Flights {
                 _ => break,
             }
             if let Some((_, key, first)) = self.limits.pop_front()
-                && self.is_under_way(key, first)
+                && self.is_first(key, first)
             {
                 let followers = self.dissolve(key);
                 let alone = |asker| (key, asker, Verdict::Alone);
@@ -285,7 +285,7 @@ impl Flights {
         followers
     }
 
-    fn is_under_way(&self, key: KeyHash, first: FlightId) -> bool {
+    fn is_first(&self, key: KeyHash, first: FlightId) -> bool {
         let flight = self.under_way.get(&key);
         flight.is_some_and(|flight| flight.first == first)
     }

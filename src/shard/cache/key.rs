@@ -4,10 +4,11 @@
 //! those rows are: a hash finds an entry, it never is the identity. Nothing is normalised, so
 //! another order of members or another white space in a body is another key.
 //!
-//! * [`KeyParts`] borrows the parts of a request. [`KeyParts::print`] hashes them, without a copy.
-//! * [`KeyParts::matches`] compares them with the bytes of an entry, [`KeyParts::to_bytes`] makes
-//!   such bytes, when an answer is stored.
-//! * [`KeyPrint::digests`] is what the record keeps, for `cache explain`.
+//! * [`KeyParts`] borrows the parts of a request. [`KeyParts::key`] puts them in a row and hashes them:
+//!   all but the body, which is read where it lies.
+//! * [`Key::matches`] compares that with the bytes of an entry, [`Key::pieces`] are such bytes, when an
+//!   answer is stored.
+//! * [`KeyParts::key`] gives digests of the parts besides, which the record keeps for `cache explain`.
 //!
 //! **Fields.** The credential is a part, whatever field holds it; so is what content codings the
 //! provider was offered. Of the other fields those are part of the key that choose a version, a
@@ -18,6 +19,8 @@
 //! **The caller's own key** (`cf-aig-cache-key`) stands for address, path, fields and body. Account,
 //! gateway, provider, method, credential and coding remain: nobody reads another's answers by
 //! guessing a word, nor gets bytes that he cannot decode.
+
+use std::rc::Rc;
 
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
@@ -71,13 +74,105 @@ impl std::fmt::Debug for KeySecret {
     }
 }
 
-/// A request's hashes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeyPrint {
+/// A request's key: its parts in a row and its hash. The body is the request's, and handed in with
+/// each question.
+#[derive(Debug)]
+pub struct Key {
+    row: Rc<[u8]>,
+    /// The head of the body's part, where it is a part.
+    body_head: Option<[u8; PART_HEAD_BYTES]>,
     /// Of the whole key.
     pub hash: KeyHash,
-    /// Of each part, for the record.
-    pub digests: PartDigests,
+}
+
+impl Key {
+    /// The bytes that an entry of this key has, in the order in which they follow each other.
+    pub fn pieces<'k>(&'k self, body: &'k [u8]) -> [&'k [u8]; 3] {
+        match &self.body_head {
+            Some(head) => [&self.row, head, body],
+            None => [&self.row, &[], &[]],
+        }
+    }
+
+    /// The same in one piece.
+    pub fn to_bytes(&self, body: &[u8]) -> Box<[u8]> {
+        self.pieces(body).concat().into_boxed_slice()
+    }
+
+    /// Says whether `key` is this request's, byte for byte.
+    pub fn matches(&self, body: &[u8], key: &[u8]) -> bool {
+        let pieces = self.pieces(body);
+        let rest = pieces
+            .into_iter()
+            .try_fold(key, |rest, piece| rest.strip_prefix(piece));
+        rest.is_some_and(<[u8]>::is_empty)
+    }
+}
+
+/// Rows of one shard that were hashed before: requests that differ in their bodies alone have one. What
+/// is remembered is compared whole.
+#[derive(Debug, Default)]
+pub struct Rows {
+    /// Empty until the first row.
+    places: Vec<Option<Hashed>>,
+}
+
+#[derive(Debug, Clone)]
+struct Hashed {
+    row: Rc<[u8]>,
+    hash: u128,
+    /// Of all parts but the body.
+    digests: PartDigests,
+}
+
+impl Rows {
+    /// Rows that are remembered; each has one place, where the next one with that place follows it.
+    const PLACES: usize = 64;
+
+    /// Longer ones are hashed each time.
+    const ROW_BYTES_MAX: usize = 1024;
+
+    /// A row to be shared, its hash, and the digests of its parts.
+    fn hash(&mut self, row: &[u8], seed: u64) -> Hashed {
+        let hash = || Hashed {
+            row: row.into(),
+            hash: xxh3_128_with_seed(row, seed),
+            digests: digests(row, seed),
+        };
+        if row.len() > Self::ROW_BYTES_MAX {
+            return hash();
+        }
+        if self.places.is_empty() {
+            self.places.resize_with(Self::PLACES, || None);
+        }
+        // What tells most callers apart lies in the middle, and a length besides.
+        let middle = row.get(row.len() / 2).copied().unwrap_or_default();
+        let place = (row.len() + usize::from(middle)) % Self::PLACES;
+        if let Some(Some(known)) = self.places.get(place)
+            && *known.row == *row
+        {
+            return known.clone();
+        }
+        let hashed = hash();
+        if let Some(place) = self.places.get_mut(place) {
+            *place = Some(hashed.clone());
+        }
+        hashed
+    }
+}
+
+/// Digests each part of a row.
+fn digests(mut row: &[u8], seed: u64) -> PartDigests {
+    let mut digests = PartDigests::default();
+    while let Some(([number, length @ ..], rest)) = row.split_first_chunk::<PART_HEAD_BYTES>() {
+        let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
+        let (bytes, rest) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+        if let Some(part) = Part::ALL.get(usize::from(*number)) {
+            digests.set(*part, xxh3_64_with_seed(bytes, seed));
+        }
+        row = rest;
+    }
+    digests
 }
 
 /// The content codings that a provider was offered, as `emit.rs` writes them.
@@ -119,53 +214,76 @@ impl std::fmt::Debug for CredentialDigest {
 
 impl CredentialDigest {
     /// Digests the credentials among `fields` (names and values as they go to the provider) and,
-    /// where `recorded_path` shows that `path` holds one, the path.
+    /// where `recorded_path` shows that `path` holds one, the path. `row` is where they are put together.
     pub fn of<'f>(
         secret: &KeySecret,
         fields: impl IntoIterator<Item = (&'f [u8], &'f [u8])>,
         path: &[u8],
         recorded_path: &[u8],
+        row: &mut Vec<u8>,
     ) -> Self {
-        let mut hasher = blake3::Hasher::new_keyed(&secret.credentials);
-        let mut add = |part: &[u8]| {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        };
+        row.clear();
         for (name, value) in fields {
             // What is for this server alone is no credential of the provider's.
-            if is_credential_field(name) && !is_gateway_only(name) {
-                add(&name.to_ascii_lowercase());
-                add(value);
+            if !is_gateway_only(name) && is_credential_field(name) {
+                push(row, name).make_ascii_lowercase();
+                push(row, value);
             }
         }
         if path != recorded_path {
             // No field has an empty name.
-            add(b"");
-            add(path);
+            push(row, b"");
+            push(row, path);
         }
-        Self(*hasher.finalize().as_bytes())
+        let digest = blake3::keyed_hash(&secret.credentials, row);
+        row.clear();
+        Self(*digest.as_bytes())
     }
+}
+
+/// Appends a part with its length, and gives what was appended of the part.
+fn push<'r>(row: &'r mut Vec<u8>, part: &[u8]) -> &'r mut [u8] {
+    row.extend_from_slice(&(part.len() as u64).to_le_bytes());
+    let from = row.len();
+    row.extend_from_slice(part);
+    row.get_mut(from..).unwrap_or_default()
 }
 
 /// Says whether a field may hold a credential. Every provider has its own, so that the words
 /// which such names are made of decide; one too many costs a hit, one too few a secret.
 pub fn is_credential_field(name: &[u8]) -> bool {
-    const WORDS: [&[u8]; 9] = [
-        b"auth",
-        b"key",
-        b"token",
-        b"secret",
-        b"credential",
-        b"signature",
-        b"password",
-        b"cookie",
-        b"jwt",
-    ];
-    let has = |word: &[u8]| {
-        let mut windows = name.windows(word.len());
-        windows.any(|window| window.eq_ignore_ascii_case(word))
-    };
-    WORDS.into_iter().any(has) && !is(name, b"idempotency-key") && !is(name, b"x-idempotency-key")
+    // Every request has some of these names looked through: one pass.
+    let has_word = name.iter().enumerate().any(|(at, letter)| {
+        let words: &[&[u8]] = match letter.to_ascii_lowercase() {
+            b'a' => &[b"auth"],
+            b'k' => &[b"key"],
+            b't' => &[b"token"],
+            b's' => &[b"secret", b"signature"],
+            b'c' => &[b"credential", b"cookie"],
+            b'p' => &[b"password"],
+            b'j' => &[b"jwt"],
+            _ => return false,
+        };
+        words.iter().any(|word| {
+            let part = name.get(at..at + word.len());
+            part.is_some_and(|part| is(part, word))
+        })
+    });
+    has_word && !is(name, b"idempotency-key") && !is(name, b"x-idempotency-key")
+}
+
+/// Says whether a field is one of the usual ones of a request, none of which holds a credential.
+pub fn is_plain_field(field: &Field<'_>) -> bool {
+    matches!(
+        field.id,
+        FieldName::Host
+            | FieldName::ContentLength
+            | FieldName::ContentType
+            | FieldName::Connection
+            | FieldName::Accept
+            | FieldName::AcceptEncoding
+            | FieldName::UserAgent
+    )
 }
 
 /// Says whether a field is one that can change an answer. Credentials and content codings are
@@ -218,11 +336,8 @@ pub fn is_key_field(field: &Field<'_>) -> bool {
         | FieldName::AnthropicBeta
         | FieldName::CartesiaVersion => true,
         FieldName::Other => {
-            let starts = |start: &&[u8]| name.get(..start.len()).is_some_and(|it| is(it, start));
-            let ends = |end: &&[u8]| {
-                let from = name.len().checked_sub(end.len());
-                from.and_then(|from| name.get(from..)).is_some_and(|it| is(it, end))
-            };
+            let starts = |start: &&[u8]| starts_with(name, start);
+            let ends = |end: &&[u8]| ends_with(name, end);
             let listed = NAMES.iter().any(|listed| is(name, listed));
             (listed || FAMILIES.iter().any(starts) || ENDINGS.iter().any(ends))
                 && !TELEMETRY.iter().any(starts)
@@ -234,6 +349,28 @@ pub fn is_key_field(field: &Field<'_>) -> bool {
 
 fn is(name: &[u8], known: &[u8]) -> bool {
     name.eq_ignore_ascii_case(known)
+}
+
+/// Says whether a name starts with what is known, in whichever case. The first letter tells most.
+pub(super) fn starts_with(name: &[u8], known: &[u8]) -> bool {
+    is_letter(name.first(), known.first())
+        && name
+            .get(..known.len())
+            .is_some_and(|start| is(start, known))
+}
+
+/// Says whether a name ends with what is known, in whichever case. The last letter tells most.
+pub(super) fn ends_with(name: &[u8], known: &[u8]) -> bool {
+    is_letter(name.last(), known.last())
+        && name
+            .len()
+            .checked_sub(known.len())
+            .and_then(|from| name.get(from..))
+            .is_some_and(|end| is(end, known))
+}
+
+fn is_letter(one: Option<&u8>, known: Option<&u8>) -> bool {
+    one.map(u8::to_ascii_lowercase) == known.copied()
 }
 
 /// The parts of one request's key, borrowed.
@@ -267,19 +404,19 @@ pub struct KeyParts<'a> {
     pub body: &'a [u8],
 }
 
-/// Room for the parts of most requests, the body aside.
-const ROW_BYTES: usize = 512;
-
 /// Bytes before each part: its number and its length.
 const PART_HEAD_BYTES: usize = 9;
 
 impl KeyParts<'_> {
-    /// Hashes the parts, each by itself and all together.
-    pub fn print(&self, secret: &KeySecret) -> KeyPrint {
-        // The parts are short, the body aside: one call over them in a row is several times faster
-        // than a stream of pieces.
-        let mut row = Vec::with_capacity(ROW_BYTES);
-        let mut digests = PartDigests::default();
+    /// Puts the parts in a row, for which `row` is the room, and hashes them, all together and each by
+    /// itself.
+    pub fn key(
+        &self,
+        secret: &KeySecret,
+        rows: &mut Rows,
+        row: &mut Vec<u8>,
+    ) -> (Key, PartDigests) {
+        row.clear();
         for part in Part::ALL {
             if part == Part::Body || !self.has(part) {
                 continue;
@@ -287,55 +424,38 @@ impl KeyParts<'_> {
             let head = row.len();
             row.extend_from_slice(&[0; PART_HEAD_BYTES]);
             let from = row.len();
-            self.pieces(part, &mut |piece| row.extend_from_slice(piece));
-            let bytes = row.get(from..).unwrap_or_default();
-            digests.set(part, xxh3_64_with_seed(bytes, secret.seed));
-            let written = part_head(part, bytes.len());
+            self.write(part, row);
+            let written = part_head(part, row.len() - from);
             if let Some(place) = row.get_mut(head..from) {
                 place.copy_from_slice(&written);
             }
         }
-        if self.has(Part::Body) {
+        let Hashed {
+            row,
+            hash: all,
+            mut digests,
+        } = rows.hash(row, secret.seed);
+        let mut hash = all;
+        let body_head = self.has(Part::Body).then(|| {
             let body = xxh3_128_with_seed(self.body, secret.seed);
             let [_, low] = halves(body);
             digests.set(Part::Body, low);
-            row.extend_from_slice(&(self.body.len() as u64).to_le_bytes());
-            row.extend_from_slice(&body.to_le_bytes());
-        }
-        let [high, low] = halves(xxh3_128_with_seed(&row, secret.seed));
-        let hash = KeyHash::new(high, low);
-        KeyPrint { hash, digests }
-    }
-
-    /// The whole key as bytes, for an entry.
-    pub fn to_bytes(&self) -> Box<[u8]> {
-        let mut length = 0;
-        self.row(&mut |piece| length += piece.len());
-        let mut bytes = Vec::with_capacity(length);
-        self.row(&mut |piece| bytes.extend_from_slice(piece));
-        bytes.into_boxed_slice()
-    }
-
-    /// Says whether `key` is this request's, byte for byte.
-    pub fn matches(&self, key: &[u8]) -> bool {
-        let mut rest = Some(key);
-        self.row(&mut |piece| {
-            rest = rest.and_then(|rest| rest.strip_prefix(piece));
+            let mut both = [0; 40];
+            let (of_row, of_body) = both.split_at_mut(16);
+            of_row.copy_from_slice(&all.to_le_bytes());
+            let (length, of_body) = of_body.split_at_mut(8);
+            length.copy_from_slice(&(self.body.len() as u64).to_le_bytes());
+            of_body.copy_from_slice(&body.to_le_bytes());
+            hash = xxh3_128_with_seed(&both, secret.seed);
+            part_head(Part::Body, self.body.len())
         });
-        rest.is_some_and(<[u8]>::is_empty)
-    }
-
-    /// Hands the whole row of bytes to `take`, piece by piece.
-    fn row(&self, take: &mut dyn FnMut(&[u8])) {
-        for part in Part::ALL {
-            if !self.has(part) {
-                continue;
-            }
-            let mut length = 0;
-            self.pieces(part, &mut |piece| length += piece.len());
-            take(&part_head(part, length));
-            self.pieces(part, take);
-        }
+        let [high, low] = halves(hash);
+        let key = Key {
+            row,
+            body_head,
+            hash: KeyHash::new(high, low),
+        };
+        (key, digests)
     }
 
     /// Says whether the key has such a part. One that is there and empty is another key than one
@@ -354,40 +474,34 @@ impl KeyParts<'_> {
         }
     }
 
-    /// Hands a part's bytes to `take`, in pieces that together are read in one way only.
-    fn pieces(&self, part: Part, take: &mut dyn FnMut(&[u8])) {
+    /// Appends a part's bytes, so that together they are read in one way only. The body is left out.
+    fn write(&self, part: Part, row: &mut Vec<u8>) {
         match part {
-            Part::Account => take(self.account),
-            Part::Gateway => take(self.gateway),
-            Part::Revision => take(&self.revision.to_le_bytes()),
-            Part::Provider => take(self.provider),
-            Part::Method => take(self.method),
-            Part::Credential => take(self.credential.map_or(&[][..], |digest| &digest.0)),
-            Part::Encoding => take(&[self.offered as u8]),
-            Part::Custom => take(self.custom.unwrap_or_default()),
+            Part::Account => row.extend_from_slice(self.account),
+            Part::Gateway => row.extend_from_slice(self.gateway),
+            Part::Revision => row.extend_from_slice(&self.revision.to_le_bytes()),
+            Part::Provider => row.extend_from_slice(self.provider),
+            Part::Method => row.extend_from_slice(self.method),
+            Part::Credential => {
+                row.extend_from_slice(self.credential.map_or(&[][..], |digest| &digest.0));
+            }
+            Part::Encoding => row.push(self.offered as u8),
+            Part::Custom => row.extend_from_slice(self.custom.unwrap_or_default()),
             Part::Origin => {
                 let Origin { tls, host, port } = self.origin;
-                take(&[u8::from(*tls)]);
-                take(&port.to_le_bytes());
-                take(host.as_bytes());
+                row.push(u8::from(*tls));
+                row.extend_from_slice(&port.to_le_bytes());
+                row.extend_from_slice(host.as_bytes());
             }
-            Part::Path => take(self.path),
+            Part::Path => row.extend_from_slice(self.path),
             Part::Fields => {
                 for field in self.fields.iter().filter(|field| is_key_field(field)) {
-                    take(&(field.name.len() as u64).to_le_bytes());
                     // A name in another case is the same field.
-                    let mut lower = [0; 32];
-                    for piece in field.name.chunks(lower.len()) {
-                        let lower = &mut lower[..piece.len()];
-                        lower.copy_from_slice(piece);
-                        lower.make_ascii_lowercase();
-                        take(lower);
-                    }
-                    take(&(field.value.len() as u64).to_le_bytes());
-                    take(field.value);
+                    push(row, field.name).make_ascii_lowercase();
+                    push(row, field.value);
                 }
             }
-            Part::Body => take(self.body),
+            Part::Body => {}
         }
     }
 }

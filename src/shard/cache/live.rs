@@ -12,7 +12,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
     future::{Future, poll_fn},
     pin::pin,
     rc::Rc,
@@ -22,7 +21,7 @@ use std::{
 
 use super::flight::{FLIGHT_LIMIT, FlightId};
 use crate::{
-    domain::usage::Usage,
+    domain::{short_hash::ShortMap, usage::Usage},
     shard::{
         Shard,
         accept::spawn,
@@ -107,15 +106,15 @@ pub struct Lives {
     /// The tracks of this shard.
     pub tracks: Tracks,
     /// What this shard fetches.
-    led: RefCell<HashMap<OfOwner, Track>>,
+    led: RefCell<ShortMap<OfOwner, Track>>,
     /// Whether anybody waits for what this shard has asked for.
-    followed: RefCell<HashMap<OfOwner, Rc<Cell<bool>>>>,
+    followed: RefCell<ShortMap<OfOwner, Rc<Cell<bool>>>>,
     /// Whom it feeds.
-    fed: RefCell<HashMap<MirrorId, Rc<Feeding>>>,
+    fed: RefCell<ShortMap<MirrorId, Rc<Feeding>>>,
     /// What it reads from other shards.
-    mirrors: RefCell<HashMap<OfLeader, Track>>,
+    mirrors: RefCell<ShortMap<OfLeader, Track>>,
     /// What comes for its mirrors, by their numbers.
-    inboxes: RefCell<HashMap<u64, Rc<Inbox>>>,
+    inboxes: RefCell<ShortMap<u64, Rc<Inbox>>>,
     /// The number of its last mirror.
     last: Cell<u64>,
 }

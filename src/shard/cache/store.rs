@@ -82,6 +82,8 @@ pub struct Store {
     lingering_cursor: usize,
     marks: Marks,
     counts: StoreCounts,
+    /// What the last insertion evicted: an empty list, for the next.
+    evicted: Vec<(KeyHash, Entry)>,
 }
 
 #[derive(Debug)]
@@ -108,6 +110,7 @@ impl Store {
             lingering_cursor: 0,
             marks: Marks::default(),
             counts: StoreCounts::default(),
+            evicted: Vec::new(),
         }
     }
 
@@ -184,7 +187,7 @@ impl Store {
             place: self.keys.len(),
             ..entry
         };
-        let mut evicted = Evicted::default();
+        let mut evicted = Evicted(std::mem::take(&mut self.evicted));
         self.keys.push(hash);
         self.cache.insert_with_lifecycle(hash, entry, &mut evicted);
         self.counts.inserts += 1;
@@ -200,6 +203,7 @@ impl Store {
             }
             self.linger(entry.cached);
         }
+        self.evicted = evicted;
         true
     }
 
@@ -323,8 +327,8 @@ struct Marks {
     now: Stamp,
     /// Older than this is dead, whatever it is.
     all: Stamp,
-    gateways: HashMap<Box<str>, Stamp>,
-    providers: HashMap<Box<str>, Stamp>,
+    gateways: HashMap<Box<[u8]>, Stamp>,
+    providers: HashMap<Box<[u8]>, Stamp>,
     keys: HashMap<KeyHash, Stamp>,
 }
 
@@ -332,8 +336,8 @@ impl Marks {
     fn is_alive(&self, hash: KeyHash, entry: &Entry) -> bool {
         let lives = |mark: Option<&Stamp>| mark.is_none_or(|mark| entry.stamp >= *mark);
         entry.stamp >= self.all
-            && lives(self.gateways.get(&entry.cached.gateway))
-            && lives(self.providers.get(&entry.cached.provider))
+            && lives(self.gateways.get(entry.cached.gateway()))
+            && lives(self.providers.get(entry.cached.provider()))
             && (self.keys.is_empty() || lives(self.keys.get(&hash)))
     }
 
@@ -343,10 +347,10 @@ impl Marks {
         match what {
             Purge::All => self.set_all(),
             Purge::Gateway(id) => {
-                self.gateways.insert(id, mark);
+                self.gateways.insert(id.into_boxed_bytes(), mark);
             }
             Purge::Provider(slug) => {
-                self.providers.insert(slug, mark);
+                self.providers.insert(slug.into_boxed_bytes(), mark);
             }
             Purge::Key(hash) => {
                 self.keys.insert(hash, mark);

@@ -13,12 +13,13 @@ use std::{
 use monoio::time::sleep;
 
 use super::{
-    key::Offered,
+    cached::FrontParts,
+    key::{KeyParts, Offered},
     mesh::{
         Message,
         tests::{LIMIT, Town, on_both_drivers, poll, staged},
     },
-    store::tests::cached,
+    store::tests::of_parts,
     *,
 };
 use crate::{
@@ -45,28 +46,29 @@ fn parts<'a>(origin: &'a Origin, body: &'a str) -> KeyParts<'a> {
     }
 }
 
-fn with_key<T>(shard: &Shard, body: &str, work: impl FnOnce(&KeyParts<'_>, &KeyPrint) -> T) -> T {
+fn key(shard: &Shard, body: &str) -> Key {
     let origin = Origin::parse("https://api.openai.com").unwrap();
+    let mut rows = shard.cache.rows.borrow_mut();
     let parts = parts(&origin, body);
-    let print = parts.print(&shard.cache.secret);
-    work(&parts, &print)
+    parts.key(&shard.cache.secret, &mut rows, &mut Vec::new()).0
 }
 
 /// The answer to the request with such a body.
 fn answer_to(shard: &Shard, body: &str) -> Arc<Cached> {
-    let mut answer = cached("gw", "openai", 100);
-    let made = Arc::get_mut(&mut answer).unwrap();
-    made.key = with_key(shard, body, |parts, _| parts.to_bytes());
-    made.body = body.as_bytes().into();
-    answer
+    let key = key(shard, body);
+    let parts = FrontParts {
+        key: key.pieces(body.as_bytes()),
+        gateway: "gw",
+        provider: "openai",
+        ..FrontParts::default()
+    };
+    of_parts(&parts, body.as_bytes())
 }
 
 /// Looks for the answer to the request with such a body.
 async fn seek(shard: Rc<Shard>, body: String, intent: Intent, patience: Duration) -> Lookup {
-    let origin = Origin::parse("https://api.openai.com").unwrap();
-    let parts = parts(&origin, &body);
-    let print = parts.print(&shard.cache.secret);
-    look(&shard, &parts, &print, intent, patience).await
+    let key = key(&shard, &body);
+    look(&shard, &key, body.as_bytes(), intent, patience).await
 }
 
 type Seeking = std::pin::Pin<Box<dyn Future<Output = Lookup>>>;
@@ -96,7 +98,7 @@ fn keeper(lookup: Option<Lookup>) -> Keeper {
 #[track_caller]
 fn is_hit(lookup: Option<Lookup>) -> bool {
     match lookup {
-        Some(lookup) => matches!(lookup, Lookup::Hit(answer) if *answer.body == *b"body"),
+        Some(lookup) => matches!(lookup, Lookup::Hit(answer) if *answer.body() == *b"body"),
         None => panic!("it waits"),
     }
 }
@@ -247,7 +249,7 @@ fn after_a_purge_old_answers_reach_nobody_who_asks_later() {
 /// A body whose key belongs to that shard of two.
 fn body_owned_by(shard: &Shard, owner: usize) -> String {
     let mut bodies = (0..).map(|number: u32| format!("body {number}"));
-    let owned = |body: &String| with_key(shard, body, |_, print| print.hash.owner(2)) == owner;
+    let owned = |body: &String| key(shard, body).hash.owner(2) == owner;
     bodies.find(owned).unwrap()
 }
 
@@ -380,8 +382,8 @@ fn one_call_answers_equal_requests_on_all_shards() {
                     accept::spawn(&shard, async move {
                         let body = format!("body {}", number % KEYS);
                         let seek = seek(Rc::clone(&asker), body.clone(), Intent::Share, LIMIT);
-                        let body_of_hit = match seek.await {
-                            Lookup::Hit(found) => found.body.clone(),
+                        let body_of_hit: Box<[u8]> = match seek.await {
+                            Lookup::Hit(found) => found.body().into(),
                             Lookup::Miss(Some(keeper)) if keeper.leads() => {
                                 calls.fetch_add(1, Ordering::Relaxed);
                                 sleep(Duration::from_millis(1)).await;

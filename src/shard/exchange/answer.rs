@@ -112,7 +112,7 @@ pub(super) async fn relay_answer(
     let keep_alive = head.keep_alive;
     let upgraded = head.upgrade.is_some();
     let mut meter = note_answer(route, &head, draft);
-    *keeping = keep_leave.and_then(|leave| leave.begin(request.method, &head, draft));
+    *keeping = keep_leave.and_then(|leave| leave.begin(shard, step, body, &head, draft));
     if upgraded && let Carrier::Http1(connection) = &mut carrier {
         draft.flags |= flag::WEB_SOCKET;
         let relayed = Box::pin(tunnel::tunnel(
@@ -137,11 +137,10 @@ pub(super) async fn relay_answer(
     let sharing = share(
         errand,
         step,
-        body,
         &head,
         behind,
         request_whole,
-        keeping.as_ref(),
+        keeping.as_mut(),
         draft,
     );
     let relayed = if let Some(sharing) = sharing {
@@ -160,7 +159,7 @@ pub(super) async fn relay_answer(
         ))
         .await
     } else {
-        if let Some(keeping) = keeping {
+        if let Some(keeping) = keeping.as_mut() {
             keeping.gather(shard, draft);
         }
         let peer = &mut *errand.peer;
@@ -260,18 +259,13 @@ impl Sharing {
 /// Decides whether an answer is fetched into a track: others may read along, it can be resumed, or it is read
 /// on when its caller hangs up. One that is here already, `behind` bytes of it, is sent at once;
 /// who asks next finds it in the cache.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "what the decision depends on, each once"
-)]
 fn share(
     errand: &Errand<'_, '_>,
     step: &Step<'_, '_>,
-    body: &Body,
     head: &ResponseHead<'_>,
     behind: u64,
     request_whole: bool,
-    keeping: Option<&Keeping>,
+    keeping: Option<&mut Keeping>,
     draft: &mut Draft<'_>,
 ) -> Option<Sharing> {
     let (shard, gateway) = (errand.shard, errand.gateway);
@@ -290,7 +284,9 @@ fn share(
         && request_whole
         && draft.flags & flag::STREAM != 0
         && (200..300).contains(&head.status);
-    let live = keeping.and_then(|keeping| keeping.go_live(step, body, head, draft));
+    let live = keeping
+        .as_ref()
+        .and_then(|keeping| keeping.go_live(head, draft));
     let is_led = live.is_some();
     if !is_led && !stays && !resumable {
         return None;
@@ -299,9 +295,11 @@ fn share(
     // A new track can be read.
     let reader = track.join(0).ok()?;
     let run = if resumable {
+        let mut fields = Vec::new();
+        emit::kept_fields(&mut fields, head, errand.request.method);
         let run_head = RunHead {
             whose: resume::whose(errand, step, draft),
-            live: cached::live_head(Box::default(), head, errand.request.method, draft),
+            live: cached::live_head(&[], &fields, head, draft),
         };
         run::open(shard, run_head, &track, gateway.resume_for)
     } else {

@@ -4,10 +4,12 @@ use std::{cell::Cell, future::pending, rc::Rc, sync::Arc, time::Duration};
 
 use super::{Ended, Errand, Stopped, resume, step::Step};
 use crate::{
-    domain::{money::PicoDollars, outcome::Outcome, record::flag, usage::Usage},
+    domain::{
+        cache::PartDigests, money::PicoDollars, outcome::Outcome, record::flag, usage::Usage,
+    },
     http::{
-        head::{Method, ResponseFraming, ResponseHead, Version},
-        header::FieldName,
+        head::{ResponseFraming, ResponseHead, Version},
+        header::{FieldName, is_gateway_only},
     },
     provider::meter::Metered,
     shard::{
@@ -16,9 +18,9 @@ use crate::{
         cache::{
             self, Intent, Keeper, Lookup,
             admission::{self, Candidate, Wish},
-            cached::Cached,
+            cached::{Cached, Front, FrontParts, Rest},
             failure,
-            key::{CredentialDigest, KeyParts},
+            key::{CredentialDigest, Key, KeyParts, is_plain_field},
             live::LiveHead,
             run::RunId,
         },
@@ -30,7 +32,7 @@ use crate::{
             shared::{self, Delivered, Fetched},
         },
         reply::CacheStatus,
-        track::{self, Cut, Track, Whole},
+        track::{self, Cut, Track},
     },
 };
 
@@ -55,8 +57,7 @@ pub(super) struct Keep {
     keeper: Keeper,
     ttl: Duration,
     wish: Wish,
-    credential: Option<CredentialDigest>,
-    revision: u64,
+    key: Key,
 }
 
 /// Asks the cache, if it concerns the request at all.
@@ -88,19 +89,10 @@ pub(super) async fn look(
     if !concerned {
         return Ok(Looked::Miss(None));
     }
-    let credential = (!rules.shared).then(|| credential(errand, step, draft));
-    let path = draft.path.clone();
-    let parts = parts(
-        step,
-        body,
-        draft.gateway,
-        rules.revision,
-        &path,
-        credential.as_ref(),
-    );
-    let print = parts.print(&shard.cache.secret);
+    let body = bytes_of(body);
+    let (key, digests) = key(errand, step, body, draft);
     draft.cache = Some(CacheStatus::Miss);
-    draft.key_digests = Some(Box::new(print.digests));
+    draft.key_digests = Some(Box::new(digests));
     let intent = if wishes.skip_cache == Some(true) {
         Intent::Fresh
     } else {
@@ -108,7 +100,7 @@ pub(super) async fn look(
     };
     let started = shard.clock.now();
     errand.peer.deadline.set(None);
-    let look = cache::look(shard, &parts, &print, intent, PATIENCE);
+    let look = cache::look(shard, &key, body, intent, PATIENCE);
     let peer = &mut *errand.peer;
     let looked =
         Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, look).await;
@@ -141,8 +133,7 @@ pub(super) async fn look(
                 streams: rules.streams,
                 answer_bytes_max: shard.cache.answer_bytes_max(),
             },
-            credential,
-            revision: rules.revision,
+            key,
         }))),
         Err(Interrupt::Gone | Interrupt::Late) => Err(Stopped::Gone),
     }
@@ -167,38 +158,59 @@ pub(super) fn credential(
 ) -> CredentialDigest {
     let of_head = (0..)
         .zip(&step.head.fields)
+        .filter(|(_, field)| !is_plain_field(field) && !is_gateway_only(field.name))
         .filter(|(place, field)| !step.caller.is_token(*place) && !step.route.replaces(field))
         .map(|(_, field)| (field.name, field.value));
     let added = step.route.added.iter();
     let added = added.map(|(name, value)| (name.as_slice(), value.as_slice()));
-    let secret = &errand.shard.cache.secret;
-    CredentialDigest::of(secret, of_head.chain(added), &step.route.path, &draft.path)
+    let shard = errand.shard;
+    let mut row = shard.buffers.small();
+    let digest = CredentialDigest::of(
+        &shard.cache.secret,
+        of_head.chain(added),
+        &step.route.path,
+        &draft.path,
+        &mut row,
+    );
+    shard.buffers.give_back(row);
+    digest
 }
 
-fn parts<'p>(
-    step: &'p Step<'_, '_>,
-    body: &'p Body,
-    gateway: &'p str,
-    revision: u64,
-    path: &'p [u8],
-    credential: Option<&'p CredentialDigest>,
-) -> KeyParts<'p> {
-    KeyParts {
+/// The key of a request with such a body, and digests of its parts.
+fn key(
+    errand: &Errand<'_, '_>,
+    step: &Step<'_, '_>,
+    body: &[u8],
+    draft: &Draft<'_>,
+) -> (Key, PartDigests) {
+    let (shard, rules) = (errand.shard, errand.gateway.cache);
+    let credential = (!rules.shared).then(|| credential(errand, step, draft));
+    let parts = KeyParts {
         account: step.account.as_bytes(),
-        gateway: gateway.as_bytes(),
-        revision,
+        gateway: draft.gateway.as_bytes(),
+        revision: rules.revision,
         provider: step.provider.slug.as_bytes(),
         method: step.head.method.as_bytes(),
-        credential,
+        credential: credential.as_ref(),
         offered: emit::offered(&step.head.fields),
         custom: step.wishes.cache_key,
         origin: &step.route.origin,
-        path,
+        path: &draft.path,
         fields: &step.head.fields,
-        body: match body {
-            Body::Whole(bytes) => bytes,
-            Body::Passing { .. } => &[],
-        },
+        body,
+    };
+    let mut rows = shard.cache.rows.borrow_mut();
+    let mut row = shard.buffers.small();
+    let key = parts.key(&shard.cache.secret, &mut rows, &mut row);
+    shard.buffers.give_back(row);
+    key
+}
+
+/// The bytes of a body that is here, as those in a key are.
+fn bytes_of(body: &Body) -> &[u8] {
+    match body {
+        Body::Whole(bytes) => bytes,
+        Body::Passing { .. } => &[],
     }
 }
 
@@ -337,20 +349,20 @@ async fn send(
     let (shard, request) = (errand.shard, errand.request);
     let keep = request.keep_alive && body_read && !shard.is_draining();
     let stream = cached.is_stream();
-    let overhead = note_hit(draft, shard, cached.status, &cached.content_type, stream);
+    let overhead = note_hit(draft, shard, cached.status, cached.content_type(), stream);
     let mut out = shard.buffers.large();
     emit::cached(
         &mut out,
         &CachedHead {
             status: cached.status,
-            fields: &cached.fields,
-            framing: Framing::Length(cached.body.len() as u64),
+            fields: cached.fields(),
+            framing: Framing::Length(cached.body().len() as u64),
             keep,
             ids: draft.ids(),
             overhead_micros: overhead,
         },
     );
-    draft.response_piece(shard, &cached.body);
+    draft.response_piece(shard, cached.body());
     let peer = &mut *errand.peer;
     let sent = if stream && wants_first_pace(step) {
         send_paced(shard, peer, cached, &mut out).await
@@ -358,7 +370,7 @@ async fn send(
         send_at_once(shard, peer, cached, &mut out).await
     };
     shard.buffers.give_back(out);
-    let cost = saved(errand, draft.provider, &cached.model, &cached.usage);
+    let cost = saved(errand, draft.provider, cached.model(), &cached.usage);
     if !sent {
         "the caller went away before the end of the answer".clone_into(&mut draft.error);
     }
@@ -386,14 +398,15 @@ async fn send_at_once(
 ) -> bool {
     peer.limit(&shard.clock, SEND_LIMIT);
     let writer = &mut peer.writer;
-    let whole = out.len() + cached.body.len() <= ONE_SEND_BYTES;
+    let body = cached.body();
+    let whole = out.len() + body.len() <= ONE_SEND_BYTES;
     let send = async {
         if whole {
-            out.extend_from_slice(&cached.body);
+            out.extend_from_slice(body);
             return writer.send(out).await;
         }
         writer.send(out).await?;
-        writer.send(&cached.body).await
+        writer.send(body).await
     };
     let sent =
         Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send).await;
@@ -424,7 +437,7 @@ async fn send_paced(
         while let Some(frame) = frames.next_if(|frame| u64::from(frame.micros) <= passed) {
             end = usize::try_from(frame.end).unwrap_or(usize::MAX);
         }
-        out.extend_from_slice(cached.body.get(from..end).unwrap_or_default());
+        out.extend_from_slice(cached.body().get(from..end).unwrap_or_default());
         from = end;
         if !out.is_empty() {
             peer.limit(&shard.clock, SEND_LIMIT);
@@ -458,54 +471,62 @@ const ONE_SEND_BYTES: usize = 64 * 1024;
 
 /// What is remembered of an answer's head until its body has passed.
 pub(super) struct Keeping {
-    keep: Keep,
+    keeper: Keeper,
+    ttl: Duration,
+    answer_bytes_max: u64,
     status: u16,
-    fields: Vec<u8>,
+    /// What its body is gathered behind. While that is gathered its bytes are there.
+    front: Front,
     /// What was fetched, where others read along.
     track: Option<Track>,
     /// How it was fetched, where that is told apart from the caller's own end.
     fetched: Option<Fetched>,
 }
 
+/// Answers up to this size get all their memory when their length is known; that of larger ones grows
+/// as they come.
+const AT_ONCE_BYTES: u64 = 64 * 1024;
+
 impl Keep {
-    /// Decides by the head whether the answer may be kept, and begins to gather its body.
+    /// Decides by the head whether the answer may be kept, and begins with what is known of it.
     pub(super) fn begin(
         self,
-        method: Method<'_>,
+        shard: &Shard,
+        step: &Step<'_, '_>,
+        body: &Body,
         head: &ResponseHead<'_>,
         draft: &Draft<'_>,
     ) -> Option<Keeping> {
-        let candidate = candidate(head, draft, 0, false);
+        let candidate = candidate(head, draft);
         if admission::head_may_be_kept(&candidate, &self.wish).is_err() {
             self.keeper.not_kept();
             return None;
         }
-        let mut fields = Vec::new();
-        emit::kept_fields(&mut fields, head, method);
+        let mut fields = shard.buffers.small();
+        emit::kept_fields(&mut fields, head, step.head.method);
+        let parts = FrontParts {
+            key: self.key.pieces(bytes_of(body)),
+            gateway: draft.gateway,
+            provider: &step.provider.slug,
+            fields: &fields,
+            content_type: &draft.response_type,
+            model: &draft.model,
+        };
+        let room = match head.framing {
+            ResponseFraming::Length(bytes @ ..=AT_ONCE_BYTES) => bytes,
+            _ => 0,
+        };
+        let front = Front::new(&parts, usize::try_from(room).unwrap_or_default());
+        shard.buffers.give_back(fields);
         Some(Keeping {
+            keeper: self.keeper,
+            ttl: self.ttl,
+            answer_bytes_max: self.wish.answer_bytes_max,
             status: head.status,
-            fields,
-            keep: self,
+            front,
             track: None,
             fetched: None,
         })
-    }
-
-    fn parts<'p>(
-        &'p self,
-        step: &'p Step<'_, '_>,
-        body: &'p Body,
-        draft: &'p Draft<'_>,
-    ) -> KeyParts<'p> {
-        let credential = self.credential.as_ref();
-        parts(
-            step,
-            body,
-            draft.gateway,
-            self.revision,
-            &draft.path,
-            credential,
-        )
     }
 
     /// Set while others wait for the answer.
@@ -519,17 +540,15 @@ impl Keep {
     }
 }
 
-/// What others who read an answer along need of its head.
+/// What others who read an answer along need of its head. `fields` are those that are kept.
 pub(super) fn live_head(
-    key: Box<[u8]>,
+    key: &[u8],
+    fields: &[u8],
     head: &ResponseHead<'_>,
-    method: Method<'_>,
     draft: &Draft<'_>,
 ) -> LiveHead {
-    let mut fields = Vec::new();
-    emit::kept_fields(&mut fields, head, method);
     LiveHead {
-        key,
+        key: key.into(),
         status: head.status,
         fields: fields.into(),
         content_type: draft.response_type.as_slice().into(),
@@ -543,44 +562,38 @@ pub(super) fn live_head(
     }
 }
 
-fn candidate<'h>(
-    head: &'h ResponseHead<'_>,
-    draft: &Draft<'_>,
-    body_bytes: u64,
-    failed: bool,
-) -> Candidate<'h> {
+fn candidate<'h>(head: &'h ResponseHead<'_>, draft: &Draft<'_>) -> Candidate<'h> {
     Candidate {
         status: head.status,
         fields: &head.fields,
         framing: head.framing,
         whole: true,
-        failed,
-        body_bytes,
+        failed: false,
+        body_bytes: 0,
         stream: draft.flags & flag::STREAM != 0,
     }
 }
 
 impl Keeping {
     /// Gathers the answer's body beside its relay.
-    pub(super) fn gather(&self, shard: &Shard, draft: &mut Draft<'_>) {
-        let now = shard.clock.now();
-        draft.gathered = Some(Gathered::new(now, self.keep.wish.answer_bytes_max));
+    pub(super) fn gather(&mut self, shard: &Shard, draft: &mut Draft<'_>) {
+        let front = std::mem::take(&mut self.front.bytes);
+        let is_stream = draft.flags & flag::STREAM != 0;
+        let since = is_stream.then(|| shard.clock.now());
+        draft.gathered = Some(Gathered::new(front, since, self.answer_bytes_max));
     }
 
     /// Lets others read along, where the exchange leads.
     pub(super) fn go_live(
         &self,
-        step: &Step<'_, '_>,
-        body: &Body,
         head: &ResponseHead<'_>,
         draft: &Draft<'_>,
     ) -> Option<(track::Writer, Track)> {
-        if !self.keep.keeper.leads() {
+        if !self.keeper.leads() {
             return None;
         }
-        let key = self.keep.parts(step, body, draft).to_bytes();
-        let live = live_head(key, head, step.head.method, draft);
-        self.keep.keeper.go_live(Arc::new(live))
+        let live = live_head(self.front.key(), self.front.fields(), head, draft);
+        self.keeper.go_live(Arc::new(live))
     }
 
     /// Notes how an answer was fetched.
@@ -590,28 +603,23 @@ impl Keeping {
     }
 
     /// Keeps the answer, if it came whole and reports no failure.
-    pub(super) fn end(
-        self,
-        step: &Step<'_, '_>,
-        body: &Body,
-        draft: &mut Draft<'_>,
-        outcome: Outcome,
-        cost: &Costed,
-    ) {
+    pub(super) fn end(self, draft: &mut Draft<'_>, outcome: Outcome, cost: &Costed) {
         let Self {
-            keep,
+            keeper,
+            ttl,
+            answer_bytes_max,
             status,
-            fields,
+            mut front,
             track,
             fetched,
         } = self;
         let gathered = draft.gathered.take();
-        let gathered = match track {
-            None => gathered.map(|it| Whole {
-                body: it.body.into(),
-                frames: it.frames.into(),
+        let frames = match track {
+            None => gathered.map(|it| {
+                front.bytes = it.bytes;
+                it.frames.into_boxed_slice()
             }),
-            Some(track) => track.whole(),
+            Some(track) => track.whole(&mut front.bytes),
         };
         let outcome = match fetched {
             None => outcome,
@@ -624,38 +632,27 @@ impl Keeping {
             Outcome::Ok => {}
             // Dropped, the keeper says that the exchange went away: another one leads on.
             Outcome::Cancelled => return,
-            _ => return keep.keeper.failed(),
+            _ => return keeper.failed(),
         }
-        let stream = draft.flags & flag::STREAM != 0;
-        let Some(Whole {
-            body: answer,
-            frames,
-        }) = gathered
-        else {
-            return keep.keeper.not_kept();
+        let Some(frames) = frames else {
+            return keeper.not_kept();
         };
-        if answer.len() as u64 > keep.wish.answer_bytes_max {
-            return keep.keeper.not_kept();
+        let stream = draft.flags & flag::STREAM != 0;
+        let answer = front.bytes.get(front.body_start()..).unwrap_or_default();
+        if answer.len() as u64 > answer_bytes_max {
+            return keeper.not_kept();
         }
-        if draft.response_encoding.is_empty() && failure::reports_error(&answer, stream) {
-            return keep.keeper.not_kept();
+        if draft.response_encoding.is_empty() && failure::reports_error(answer, stream) {
+            return keeper.not_kept();
         }
-        let digests = draft.key_digests.as_deref().copied().unwrap_or_default();
-        let cached = Cached {
-            key: keep.parts(step, body, draft).to_bytes(),
-            gateway: draft.gateway.into(),
-            provider: step.provider.slug.clone(),
+        let rest = Rest {
             status,
-            fields: fields.into(),
-            content_type: draft.response_type.as_slice().into(),
-            body: answer,
             frames: if stream { frames } else { Box::default() },
-            model: draft.model.as_slice().into(),
             usage: cost.metered.usage,
             cost: cost.cost.map(PicoDollars),
             origin: draft.id,
-            digests,
+            digests: draft.key_digests.as_deref().copied().unwrap_or_default(),
         };
-        keep.keeper.keep(Arc::new(cached), keep.ttl);
+        keeper.keep(Arc::new(Cached::new(front, rest)), ttl);
     }
 }

@@ -1,7 +1,7 @@
 //! Stages 6 and 7 of an exchange: leave to go on, under limits on requests, tokens and cost, and
 //! what is given back of it.
 
-use std::{cell::Cell, time::Duration};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use super::{Errand, Stopped, step::Step};
 use crate::{
@@ -9,12 +9,16 @@ use crate::{
     http::head::Method,
     provider::{dialect::Dialect, price::Dearest},
     shard::{
+        Shard,
         body::Body,
         connection::{Downstream, Interrupt},
         ledger::{
-            Actual, LIFE, Permit, Refusal as Refused, Standings, Why, bound, desk::Hold, estimate,
-            post,
+            Actual, LIFE, Permit, Refusal as Refused, Standings, Why, bound,
+            desk::{Hold, Waiting},
+            estimate,
+            post::{self, Asked},
         },
+        models::Known,
         record::{Costed, Draft},
         reply::Refusal,
         retry::{ATTEMPTS_MAX, WAIT_MAX},
@@ -25,13 +29,16 @@ use crate::{
 /// The leave of one step. Dropped, it ends as it should: what may have been used stays reserved,
 /// and all else is given back but the request itself.
 pub(super) struct Leave {
-    holds: Vec<Hold>,
+    /// Of the gateway's limits, and of the key's budget.
+    holds: [Option<Hold>; 2],
     /// An attempt is on its way, or ended without an answer: something may be used.
     at_risk: Cell<bool>,
     /// One of its limits is hard.
     hard: bool,
-    /// The model by its normalised name, to learn how many tokens its requests have.
-    model: Box<str>,
+    /// One of its limits counts tokens.
+    counts_tokens: bool,
+    /// The model, to learn how many tokens its requests have.
+    model: Rc<Known>,
     body_bytes: u64,
     max_tokens: Option<u64>,
 }
@@ -61,33 +68,25 @@ pub(super) async fn reserve(
     let rules =
         |pick: fn(&Rules) -> bool| pick(of_gateway) || budget.is_some_and(|(_, rules)| pick(rules));
     let mut leave = Leave {
-        holds: Vec::new(),
+        holds: [None, None],
         at_risk: Cell::new(false),
         hard: rules(Rules::has_hard),
-        model: known.name.clone(),
+        counts_tokens: rules(Rules::counts_tokens),
+        model: known,
         body_bytes: draft.request_bytes,
         max_tokens: draft.max_tokens,
     };
-    let model = String::from_utf8_lossy(&draft.model).into_owned();
-    let metadata = draft.metadata.clone();
-    let facts = Facts {
-        key: step.caller.key.map(|key| &*key.name),
-        metadata: &metadata,
-        provider: &step.provider.slug,
-        model: &model,
-        model_name: &known.name,
-        tokens: if rules(Rules::counts_tokens) && !is_free(step) {
-            shard.ledger.estimates.tokens(&leave.request())
-        } else {
-            TokenGuess::default()
-        },
-        bound: if leave.hard {
-            let dearest = known.price.and_then(|place| snapshot.prices.dearest(place));
-            cost_bound(step, body, draft, dearest.as_ref())
-        } else {
-            CostBound::Unpriced
-        },
-        unix_micros: shard.clock.unix_micros(shard.clock.now()),
+    let tokens = if leave.counts_tokens && !is_free(step) {
+        shard.ledger.estimates.tokens(&leave.request())
+    } else {
+        TokenGuess::default()
+    };
+    let bound = if leave.hard {
+        let price = leave.model.price;
+        let dearest = price.and_then(|place| snapshot.prices.dearest(place));
+        cost_bound(step, body, draft, dearest.as_ref())
+    } else {
+        CostBound::Unpriced
     };
     let gateway = Scope::Gateway(draft.gateway);
     let lists = [Some((gateway, of_gateway)), budget];
@@ -96,11 +95,17 @@ pub(super) async fn reserve(
         let Some((scope, rules)) = list else {
             continue;
         };
-        let mut claims: Vec<Claim> = Vec::new();
-        let claimed = rules.claim(scope, &facts, &mut claims);
+        let mut claims = shard.ledger.claims();
+        let claimed = claim(
+            shard,
+            step,
+            (&leave, draft, tokens, bound),
+            (scope, rules),
+            &mut claims,
+        );
         claimed.map_err(|why| {
             shard.count(Plain::Limited);
-            no_bound(why, rules, &facts)
+            no_bound(why, rules, step, draft)
         })?;
         // A request of the caller's counts once, however many steps it has.
         claims.retain(|claim| !(errand.admitted && claim.measure == Measure::Requests));
@@ -108,36 +113,62 @@ pub(super) async fn reserve(
             continue;
         }
         let undoable = place == 0 && budget.is_some();
-        let permit = ask(errand, claims, life(step), undoable, draft).await?;
+        if shard.ledger.desk.owes() {
+            // What an earlier step gave back is there for this one.
+            post::pump(shard);
+        }
+        let permit = match post::ask(shard, claims, life(step), undoable) {
+            Asked::Answered(result) => result,
+            // Boxed, like everything rare.
+            Asked::Waiting(waiting) => Box::pin(wait(errand, waiting, draft)).await?,
+        };
         let permit = permit.map_err(|why| {
             shard.count(Plain::Limited);
-            refusal(&why, rules, &facts)
+            refusal(&why, rules, step, draft)
         })?;
         standings = standings.and(&permit.standings);
-        leave.holds.push(shard.ledger.desk.hold(&permit));
+        if let Some(hold) = leave.holds.get_mut(place) {
+            *hold = Some(shard.ledger.desk.hold(&permit));
+        }
     }
     errand.admitted = true;
-    for hold in &mut leave.holds {
+    for hold in leave.holds.iter_mut().flatten() {
         hold.note_admitted();
     }
     draft.limits = Some(Box::new(standings));
     Ok(Some(leave))
 }
 
-async fn ask(
+/// Makes the claims of a list of rules.
+fn claim(
+    shard: &Shard,
+    step: &Step<'_, '_>,
+    (leave, draft, tokens, bound): (&Leave, &Draft<'_>, TokenGuess, CostBound),
+    (scope, rules): (Scope<'_>, &Rules),
+    claims: &mut Vec<Claim>,
+) -> Result<(), NoBound> {
+    let facts = Facts {
+        key: step.caller.key.map(|key| &*key.name),
+        metadata: &draft.metadata,
+        provider: &step.provider.slug,
+        model: &String::from_utf8_lossy(&draft.model),
+        model_name: &leave.model.name,
+        tokens,
+        bound,
+        unix_micros: shard.clock.unix_micros(shard.clock.now()),
+    };
+    let mut names = shard.ledger.names.borrow_mut();
+    rules.claim(scope, &facts, &mut names, claims)
+}
+
+/// Waits for an owner's answer.
+async fn wait(
     errand: &mut Errand<'_, '_>,
-    claims: Vec<Claim>,
-    life: Duration,
-    undoable: bool,
+    waiting: Waiting,
     draft: &mut Draft<'_>,
 ) -> Result<Result<Permit, Refused>, Stopped> {
     let shard = errand.shard;
-    if shard.ledger.desk.owes() {
-        // What an earlier step gave back is there for this one.
-        post::pump(shard);
-    }
     let started = shard.clock.now();
-    let waiting = post::ask(shard, claims, life, undoable);
     let peer = &mut *errand.peer;
     peer.limit(&shard.clock, post::ANSWER_LIMIT);
     let answered =
@@ -197,10 +228,8 @@ fn cost_bound(
     bound::bound(dearest, &request)
 }
 
-fn no_bound(why: NoBound, rules: &Rules, facts: &Facts<'_>) -> Refusal {
-    let message = rules
-        .rule(why.rule)
-        .map(|rule| rule.spend_message(facts.provider, facts.model));
+fn no_bound(why: NoBound, rules: &Rules, step: &Step<'_, '_>, draft: &Draft<'_>) -> Refusal {
+    let message = spend_message(why.rule, rules, step, draft);
     let why = if why.unpriced {
         "the model has no known price, and the limit is hard: set a price under [prices], or allow_unpriced on the rule"
     } else {
@@ -209,14 +238,23 @@ fn no_bound(why: NoBound, rules: &Rules, facts: &Facts<'_>) -> Refusal {
     Refusal::spend_limited(&message.unwrap_or_default(), why, None)
 }
 
-fn refusal(refused: &Refused, rules: &Rules, facts: &Facts<'_>) -> Refusal {
+fn spend_message(
+    rule: u16,
+    rules: &Rules,
+    step: &Step<'_, '_>,
+    draft: &Draft<'_>,
+) -> Option<String> {
+    let model = String::from_utf8_lossy(&draft.model);
+    let rule = rules.rule(rule)?;
+    Some(rule.spend_message(&step.provider.slug, &model))
+}
+
+fn refusal(refused: &Refused, rules: &Rules, step: &Step<'_, '_>, draft: &Draft<'_>) -> Refusal {
     let after = refused.retry_after();
     match refused.why {
         Why::Crowded | Why::Journal => Refusal::limits_unavailable(),
         Why::Limit | Why::TooLarge if refused.measure == Measure::Cost => {
-            let message = rules
-                .rule(refused.rule)
-                .map(|rule| rule.spend_message(facts.provider, facts.model));
+            let message = spend_message(refused.rule, rules, step, draft);
             let why = if refused.why == Why::TooLarge {
                 "by itself the request may cost more than the whole limit"
             } else {
@@ -234,7 +272,7 @@ fn refusal(refused: &Refused, rules: &Rules, facts: &Facts<'_>) -> Refusal {
 impl Leave {
     fn request(&self) -> estimate::Request<'_> {
         estimate::Request {
-            model: &self.model,
+            model: &self.model.name,
             body_bytes: self.body_bytes,
             max_tokens: self.max_tokens,
         }
@@ -272,7 +310,7 @@ impl Leave {
         let shard = errand.shard;
         let usage = &cost.metered.usage;
         let tokens = estimate::counted(usage);
-        if tokens.is_some() {
+        if self.counts_tokens && tokens.is_some() {
             shard.ledger.estimates.learn(&self.request(), usage);
         }
         let actual = if status >= 400 && tokens.is_none() {
@@ -285,8 +323,10 @@ impl Leave {
                 list_cost: self.list_cost(errand, step, cost),
             }
         };
-        for hold in self.holds.drain(..) {
-            hold.settle(actual);
+        for hold in &mut self.holds {
+            if let Some(hold) = hold.take() {
+                hold.settle(actual);
+            }
         }
         post::pump(shard);
     }
@@ -319,7 +359,7 @@ impl Leave {
 impl Drop for Leave {
     fn drop(&mut self) {
         if self.at_risk.get() {
-            for hold in &mut self.holds {
+            for hold in self.holds.iter_mut().flatten() {
                 hold.note_sent();
             }
         }

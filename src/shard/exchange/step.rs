@@ -235,7 +235,7 @@ async fn relay_and_settle<'a>(
     }
     if let Some(keeping) = keeping {
         let Ended { outcome, cost, .. } = &ended;
-        keeping.end(step, body, draft, *outcome, cost);
+        keeping.end(draft, *outcome, cost);
     }
     Ok(ended)
 }
@@ -371,7 +371,7 @@ async fn take_in(
     .map_err(|_gone| Stopped::Gone)?;
     if let Some(connection) = carrier.finish(shard, clean && keep_alive) {
         let host = shard.hosts.find(&step.route.origin, shard.clock.now());
-        host.keep(connection, shard.clock.now());
+        host.keep(connection, shard.buffers.small(), shard.clock.now());
     }
     Ok(())
 }
@@ -407,7 +407,7 @@ fn ended(
     } = answered;
     let shard = errand.shard;
     if let Some(connection) = host_keeps {
-        host.keep(connection, shard.clock.now());
+        host.keep(connection, shard.buffers.small(), shard.clock.now());
     }
     let slug = &step.provider.slug;
     let cost = answer::cost(errand, slug, step.wishes, draft, meter);

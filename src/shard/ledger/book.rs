@@ -1,16 +1,15 @@
 //! The book of one owner: its counters, the permits that are out, and what is to be written down.
 
 mod counters;
+mod permits;
 mod verdict;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
-use counters::Counters;
+use counters::{ByCounter, Counters};
+use permits::{Open, PERMITS_MAX, Permits};
 use verdict::{room, standing, verdict, worst};
 
 use super::{Actual, Answer, Ask, Now, Permit, PermitId, Refusal, Standings, Ticket, Why};
@@ -22,9 +21,6 @@ use crate::{
 /// Counters of one owner. Each takes some 300 bytes and what its window remembers, which for all
 /// together is bounded too.
 pub const COUNTERS_MAX: usize = 1 << 16;
-
-/// Permits that are out at once: more than one owner's share of connections.
-const PERMITS_MAX: usize = 1 << 17;
 
 /// How long a request waits for its reservation to be written.
 const JOURNAL_WAIT_MICROS: u64 = 50_000;
@@ -54,32 +50,17 @@ const ENDS_A_TICK: usize = 1_024;
 pub struct Book {
     shard: usize,
     counters: Counters,
-    permits: HashMap<PermitId, Open>,
-    /// Permits by their deadlines.
-    deadlines: BTreeSet<(u64, PermitId)>,
+    permits: Permits,
     /// Permits whose reservations are being written, and until when they wait.
     waiting: VecDeque<(u64, PermitId)>,
-    next_permit: u64,
     reservations: Vec<Reservation>,
     settlements: Vec<Settlement>,
-    spent: HashMap<CounterKey, Charge>,
+    spent: ByCounter<Charge>,
     /// What is reserved under hard limits and not settled yet, over all counters.
     held_cost: u128,
     /// When settlements and what was spent went out last.
     settled_at: u64,
     spent_at: u64,
-}
-
-/// A permit that is out.
-#[derive(Debug)]
-struct Open {
-    ticket: Ticket,
-    held: Vec<Held>,
-    deadline: u64,
-    /// Its reservation is in the journal, or on its way there.
-    in_journal: bool,
-    /// The asker waits for the journal; with this it is answered.
-    standings: Option<Standings>,
 }
 
 /// What a permit holds of one counter.
@@ -110,13 +91,11 @@ impl Book {
         Self {
             shard,
             counters: Counters::default(),
-            permits: HashMap::new(),
-            deadlines: BTreeSet::new(),
+            permits: Permits::new(shard),
             waiting: VecDeque::new(),
-            next_permit: 1,
             reservations: Vec::new(),
             settlements: Vec::new(),
-            spent: HashMap::new(),
+            spent: ByCounter::default(),
             held_cost: 0,
             settled_at: 0,
             spent_at: 0,
@@ -164,18 +143,15 @@ impl Book {
     /// Says whether all claims can be granted. Makes no counter.
     fn look(&mut self, ask: &Ask, now: Now) -> Result<(), Refusal> {
         let mut refusal: Option<Refusal> = None;
-        let mut standings = Standings::default();
         let mut missing = 0;
         for claim in &ask.claims {
             let Some(counter) = self.counters.of_claim(claim, now) else {
                 missing += 1;
                 if let Err(why) = verdict(claim, 0) {
-                    standings.note(claim.measure, standing(claim, None, now));
                     worst(&mut refusal, claim, why, None);
                 }
                 continue;
             };
-            standings.note(claim.measure, standing(claim, Some(counter), now));
             if let Err(why) = verdict(claim, counter.window.sum()) {
                 let wait = room(claim).map(|most| counter.window.wait(most, now));
                 worst(&mut refusal, claim, why, wait);
@@ -191,18 +167,34 @@ impl Book {
         }
         match refusal {
             Some(refusal) => Err(Refusal {
-                standings,
+                standings: self.standings(ask, now),
                 ..refusal
             }),
             None => Ok(()),
         }
     }
 
+    /// How the limits of a request stand that is refused.
+    fn standings(&mut self, ask: &Ask, now: Now) -> Standings {
+        let mut standings = Standings::default();
+        for claim in &ask.claims {
+            let counter = self.counters.of_claim(claim, now);
+            if counter.is_some() || verdict(claim, 0).is_err() {
+                standings.note(claim.measure, standing(claim, counter, now));
+            }
+        }
+        standings
+    }
+
     /// Adds the claims to their counters. `None`: the asker waits for the journal.
     fn grant(&mut self, ask: &Ask, now: Now) -> Option<Result<Permit, Refusal>> {
         let keeps = keeps(ask);
         let mut standings = Standings::default();
-        let mut held = Vec::new();
+        let mut held = if keeps {
+            self.permits.list()
+        } else {
+            Vec::new()
+        };
         let mut charges = Vec::new();
         for claim in &ask.claims {
             let holds = keeps && (claim.hard || claim.measure == Measure::Tokens);
@@ -228,14 +220,16 @@ impl Book {
             if claim.hard {
                 self.held_cost += u128::from(reserved);
             }
-            held.push(Held {
-                key: claim.key,
-                rule: claim.rule,
-                measure: claim.measure,
-                hard: claim.hard,
-                amount: reserved,
-                added: now.micros,
-            });
+            if keeps {
+                held.push(Held {
+                    key: claim.key,
+                    rule: claim.rule,
+                    measure: claim.measure,
+                    hard: claim.hard,
+                    amount: reserved,
+                    added: now.micros,
+                });
+            }
         }
         if !keeps {
             return Some(Ok(Permit {
@@ -243,9 +237,15 @@ impl Book {
                 standings,
             }));
         }
-        let id = PermitId::new(self.shard, self.next_permit);
-        self.next_permit += 1;
         let in_journal = !charges.is_empty();
+        let life = micros(ask.life).max(LIFE_MICROS_MIN);
+        let id = self.permits.open(Open {
+            ticket: ask.ticket,
+            held,
+            deadline: now.micros.saturating_add(life),
+            in_journal,
+            standings: in_journal.then_some(standings),
+        });
         if in_journal {
             self.reservations.push(Reservation {
                 permit: id.0,
@@ -254,17 +254,6 @@ impl Book {
             self.waiting
                 .push_back((now.micros + JOURNAL_WAIT_MICROS, id));
         }
-        let life = micros(ask.life).max(LIFE_MICROS_MIN);
-        let deadline = now.micros.saturating_add(life);
-        self.deadlines.insert((deadline, id));
-        let open = Open {
-            ticket: ask.ticket,
-            held,
-            deadline,
-            in_journal,
-            standings: in_journal.then_some(standings),
-        };
-        self.permits.insert(id, open);
         (!in_journal).then_some(Ok(Permit {
             id: Some(id),
             standings,
@@ -283,8 +272,7 @@ impl Book {
     }
 
     fn end(&mut self, permit: PermitId, end: End, now: Now) -> Option<Open> {
-        let open = self.permits.remove(&permit)?;
-        self.deadlines.remove(&(open.deadline, permit));
+        let mut open = self.permits.close(permit)?;
         let mut amounts = Vec::new();
         for held in &open.held {
             let charged = self.end_held(held, end, now);
@@ -298,6 +286,10 @@ impl Book {
                 permit: permit.0,
                 amounts,
             });
+        }
+        if open.standings.is_none() {
+            // Nobody looks at what it held.
+            self.permits.give_back(std::mem::take(&mut open.held));
         }
         Some(open)
     }
@@ -349,7 +341,7 @@ impl Book {
         for permit in &journalled.permits {
             let id = PermitId(*permit);
             if journalled.written {
-                let open = self.permits.get_mut(&id);
+                let open = self.permits.get_mut(id);
                 // Else it was given back, or waited too long: the journal is told so.
                 if let Some(open) = open
                     && let Some(standings) = open.standings.take()
@@ -371,7 +363,7 @@ impl Book {
     /// Refuses a permit that waits for the journal. Where the journal may have it all the same,
     /// it is told.
     fn refuse(&mut self, id: PermitId, may_have: bool, now: Now, answers: &mut Vec<Answer>) {
-        let Some(open) = self.permits.get_mut(&id) else {
+        let Some(open) = self.permits.get_mut(id) else {
             return;
         };
         let Some(standings) = open.standings else {
@@ -398,7 +390,7 @@ impl Book {
     /// not written in time, drops counters on which nothing counts.
     pub fn tick(&mut self, now: Now, answers: &mut Vec<Answer>) {
         while let Some((until, id)) = self.waiting.front().copied() {
-            let open = self.permits.get(&id);
+            let open = self.permits.get_mut(id);
             let waits = open.is_some_and(|open| open.standings.is_some());
             if waits && now.micros < until {
                 break;
@@ -407,8 +399,7 @@ impl Book {
             self.refuse(id, true, now, answers);
         }
         for _ in 0..ENDS_A_TICK {
-            let due = self.deadlines.first().copied();
-            let Some((_, id)) = due.filter(|(deadline, _)| *deadline <= now.micros) else {
+            let Some(id) = self.permits.due(now.micros) else {
                 break;
             };
             self.end(id, End::Forgotten, now);

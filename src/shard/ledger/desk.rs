@@ -57,18 +57,33 @@ impl Desk {
         })
     }
 
-    /// Opens a question. Its ticket goes to the owner, and its answer comes to
-    /// [`Desk::answered`].
-    pub fn ask(self: &Rc<Self>) -> Waiting {
+    /// A ticket for a question. If it is not answered at once, it is to be waited for.
+    pub fn ticket(&self) -> Ticket {
         let mut inner = self.inner.borrow_mut();
         let number = inner.next;
         inner.next += 1;
+        Ticket {
+            shard: self.shard,
+            number,
+        }
+    }
+
+    /// Waits for the answer to a question, which comes to [`Desk::answered`].
+    pub fn wait(self: &Rc<Self>, ticket: Ticket) -> Waiting {
+        let mut inner = self.inner.borrow_mut();
+        let number = ticket.number;
         inner.unanswered += 1;
         inner.waiting.insert(number, Slot::default());
         Waiting {
             desk: Rc::clone(self),
             number,
         }
+    }
+
+    /// Opens a question. Its ticket goes to the owner, and its answer comes to
+    /// [`Desk::answered`].
+    pub fn ask(self: &Rc<Self>) -> Waiting {
+        self.wait(self.ticket())
     }
 
     /// Hands an answer to who waits for it. What nobody waits for is given back.

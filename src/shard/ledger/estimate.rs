@@ -6,9 +6,12 @@
 //! deviation, so that most requests use less than was reserved. It is a guess: a limit on tokens
 //! settles by what was really used.
 
-use std::{cell::RefCell, collections::HashMap};
+use std::cell::RefCell;
 
-use crate::{domain::usage::Usage, snapshot::limits::TokenGuess};
+use crate::{
+    domain::{short_hash::ShortMap, usage::Usage},
+    snapshot::limits::TokenGuess,
+};
 
 /// Models that are remembered; beyond this all are forgotten, since callers can make up any
 /// number.
@@ -27,7 +30,7 @@ const GUESS_MAX: u64 = 1 << 30;
 /// What one shard has learnt of models.
 #[derive(Debug, Default)]
 pub struct Estimates {
-    models: RefCell<HashMap<Box<str>, Learnt>>,
+    models: RefCell<ShortMap<Box<str>, Learnt>>,
 }
 
 /// What is known of a model.
@@ -97,11 +100,8 @@ impl Estimates {
         if let Some(input) = usage.input
             && request.body_bytes > 0
         {
-            let scaled = u128::from(input.min(GUESS_MAX)) << 20;
-            let in_a_mib = scaled.div_ceil(u128::from(request.body_bytes));
-            learnt
-                .input
-                .note(u64::try_from(in_a_mib).unwrap_or(u64::MAX));
+            let scaled = input.min(GUESS_MAX) << 20;
+            learnt.input.note(scaled.div_ceil(request.body_bytes));
         }
         if let Some(output) = usage.output {
             learnt.output.note(output);

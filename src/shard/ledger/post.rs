@@ -8,7 +8,11 @@
 //! A notice of the mesh is kept while its ring is full. What is lost all the same, because its
 //! reader has ended, ends here: an asker is refused, a permit is given back.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
 
 use super::{
     Answer, Ask, Permit, PermitId, Refusal, Standings, Why,
@@ -23,7 +27,7 @@ use crate::{
         mailbox::Post,
     },
     shard::{Shard, mesh},
-    snapshot::limits::{Claim, Measure},
+    snapshot::limits::{Claim, Measure, names::Names},
 };
 
 /// Longest wait for an owner's answer: that of the journal, and a shard that is busy. After it the
@@ -38,7 +42,19 @@ pub struct Ledger {
     pub desk: Rc<Desk>,
     /// What it has learnt of models.
     pub estimates: Estimates,
+    /// The counters' names that it has worked out.
+    pub names: RefCell<Names>,
+    /// A list for the claims of the next question.
+    claims: Cell<Vec<Claim>>,
     journal: Post<Batch>,
+}
+
+/// What a question comes to.
+pub enum Asked {
+    /// The owner is this shard, and has answered.
+    Answered(Result<Permit, Refusal>),
+    /// The answer comes later.
+    Waiting(Waiting),
 }
 
 /// What goes through the mesh.
@@ -65,8 +81,17 @@ impl Ledger {
             book: RefCell::new(book),
             desk: Desk::new(number),
             estimates: Estimates::default(),
+            names: RefCell::default(),
+            claims: Cell::default(),
             journal,
         }
+    }
+
+    /// An empty list for the claims of a question.
+    pub fn claims(&self) -> Vec<Claim> {
+        let mut claims = self.claims.take();
+        claims.clear();
+        claims
     }
 
     /// How many permits of this owner are out, and how many pico-dollars they hold.
@@ -77,27 +102,32 @@ impl Ledger {
 }
 
 /// Asks the owner of the claims, which may be this shard. The claims of one question have one owner.
-pub fn ask(shard: &Rc<Shard>, claims: Vec<Claim>, life: Duration, undoable: bool) -> Waiting {
-    let waiting = shard.ledger.desk.ask();
+pub fn ask(shard: &Rc<Shard>, claims: Vec<Claim>, life: Duration, undoable: bool) -> Asked {
+    let ledger = &shard.ledger;
     let owner = claims
         .first()
         .map_or(shard.number, |claim| claim.key.shard(shard.mesh.shards()));
     let ask = Ask {
-        ticket: waiting.ticket(),
+        ticket: ledger.desk.ticket(),
         claims,
         life,
         undoable,
     };
     if owner == shard.number {
-        reserve(shard, &ask);
-    } else {
-        mesh::tell(
-            shard,
-            owner,
-            mesh::Notice::Ledger(Notice::Ask(Box::new(ask))),
-        );
+        let now = now(shard);
+        let answer = ledger.book.borrow_mut().reserve(&ask, now);
+        if let Some(answer) = answer {
+            ledger.claims.set(ask.claims);
+            return Asked::Answered(answer.result);
+        }
+        let waiting = ledger.desk.wait(ask.ticket);
+        write_down(shard, now);
+        return Asked::Waiting(waiting);
     }
-    waiting
+    let waiting = ledger.desk.wait(ask.ticket);
+    let notice = Notice::Ask(Box::new(ask));
+    mesh::tell(shard, owner, mesh::Notice::Ledger(notice));
+    Asked::Waiting(waiting)
 }
 
 /// Takes what the mesh brings.
@@ -105,7 +135,7 @@ pub fn hear(shard: &Rc<Shard>, notice: Notice) {
     match notice {
         Notice::Ask(ask) => reserve(shard, &ask),
         Notice::Answer(answer) => shard.ledger.desk.answered(&answer),
-        Notice::End(permit, ending) => end(shard, permit, ending),
+        Notice::End(permit, ending) => end(shard, permit, ending, now(shard)),
     }
     pump(shard);
 }
@@ -123,7 +153,7 @@ pub fn lost(shard: &Rc<Shard>, notice: Notice) {
         }
         Notice::Answer(answer) => {
             if let Ok(Permit { id: Some(id), .. }) = answer.result {
-                end(shard, id, Ending::Release);
+                end(shard, id, Ending::Release, now(shard));
             }
         }
         // The counter went with its owner.
@@ -147,11 +177,9 @@ fn reserve(shard: &Rc<Shard>, ask: &Ask) {
     if let Some(answer) = answer {
         deliver(shard, answer);
     }
-    write_down(shard);
 }
 
-fn end(shard: &Rc<Shard>, permit: PermitId, ending: Ending) {
-    let now = now(shard);
+fn end(shard: &Rc<Shard>, permit: PermitId, ending: Ending, now: Now) {
     let mut book = shard.ledger.book.borrow_mut();
     match ending {
         Ending::Settle(actual) => book.settle(permit, actual, now),
@@ -171,16 +199,17 @@ fn deliver(shard: &Rc<Shard>, answer: Answer) {
 
 /// Brings on what is due: permits that ended to their owners, reservations to the journal.
 pub fn pump(shard: &Rc<Shard>) {
+    let now = now(shard);
     while let Some((permit, ending)) = shard.ledger.desk.take_end() {
         let owner = permit.shard();
         if owner == shard.number {
-            end(shard, permit, ending);
+            end(shard, permit, ending, now);
         } else {
             let notice = Notice::End(permit, ending);
             mesh::tell(shard, owner, mesh::Notice::Ledger(notice));
         }
     }
-    write_down(shard);
+    write_down(shard, now);
 }
 
 /// The journal answers.
@@ -193,7 +222,7 @@ pub fn journalled(shard: &Rc<Shard>, journalled: &Journalled) {
     for answer in answers {
         deliver(shard, answer);
     }
-    write_down(shard);
+    write_down(shard, now);
 }
 
 /// Does what is due by time.
@@ -224,8 +253,7 @@ pub fn finish(shard: &Rc<Shard>) {
     }
 }
 
-fn write_down(shard: &Rc<Shard>) {
-    let now = now(shard);
+fn write_down(shard: &Rc<Shard>, now: Now) {
     let batch = shard.ledger.book.borrow_mut().take_batch(now);
     let Some(batch) = batch else {
         return;

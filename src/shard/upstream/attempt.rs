@@ -1,40 +1,39 @@
 //! One try of an exchange at one host: the request goes out, the answer's head comes back.
 
+mod send;
+mod way;
+
 use std::{
     cell::Cell,
-    future::{Future as _, poll_fn},
+    future::poll_fn,
     io,
-    pin::pin,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
 };
 
+use self::{
+    send::{SendError, pass_body, send_whole},
+    way::{Way, dial, find_way},
+};
 use super::{
-    breaker::Failure,
-    connect::{ConnectError, Connection, Dialer},
-    h2::{self, Lease, call::Call},
+    connect::{ConnectError, Connection},
+    h2::{self, call::Call},
     host::Host,
 };
 use crate::{
-    handoff::{
-        counters::{Attempted, Plain},
-        mailbox::Question,
-    },
-    http::{
-        body::{CHUNK_END, ChunkHeader, LAST_CHUNK},
-        head::{HeadError, HeadScan, Method, parse_response},
-    },
+    handoff::counters::Attempted,
+    http::head::{HeadError, HeadScan, Method, parse_response},
     shard::{
         Shard,
-        body::{self, Body, BodyError, Bounds, Rest},
+        body::{Body, Bounds},
         clock::Moment,
         connection::{Downstream, Interrupt},
         emit,
         record::Draft,
         relay::Pace,
         reply::Refusal,
-        stream::{ReadResult, Stream},
+        stream::ReadResult,
     },
 };
 
@@ -193,9 +192,6 @@ pub struct Ask<'a> {
     pub at_risk: Option<&'a Cell<bool>>,
 }
 
-/// Bodies up to this size go out in one send with their head.
-const ONE_SEND_BYTES: usize = 64 * 1024;
-
 /// Interim answers that a provider may send before its answer.
 const INTERIM_MAX: usize = 16;
 
@@ -259,22 +255,6 @@ fn is_repeatable(method: Method<'_>) -> bool {
     matches!(method, Method::Get | Method::Head | Method::Options)
 }
 
-/// What a request goes out on.
-enum Way {
-    Http1(Connection),
-    /// `true`: others have used the connection before.
-    Http2(Lease, bool),
-}
-
-impl Way {
-    fn is_reused(&self) -> bool {
-        match self {
-            Self::Http1(connection) => connection.reused,
-            Self::Http2(_, reused) => *reused,
-        }
-    }
-}
-
 #[expect(
     clippy::too_many_arguments,
     reason = "the parties of an attempt, each once"
@@ -309,163 +289,6 @@ async fn go(
     }
 }
 
-/// Finds a connection: one that is shared, one that lies idle, or a fresh one.
-async fn find_way(
-    shard: &Rc<Shard>,
-    peer: &mut Downstream,
-    host: &Rc<Host>,
-    ask: &Ask<'_>,
-    offer: bool,
-    draft: &mut Draft<'_>,
-) -> Result<Way, AttemptError> {
-    if offer && let Some(way) = share(shard, host) {
-        return Ok(way);
-    }
-    // Idle connections to an origin that speaks HTTP/2 belong to those who may not speak it.
-    if !offer || host.speaks_h2() != Some(true) {
-        let (idle, stale) = host.take_idle();
-        if stale > 0 {
-            shard.counters.borrow_mut().add(Plain::UpstreamStale, stale);
-        }
-        if let Some(mut connection) = idle {
-            shard.count(Plain::UpstreamReuses);
-            connection.reused = true;
-            return Ok(Way::Http1(connection));
-        }
-    }
-    if !offer || host.speaks_h2() == Some(false) {
-        return Box::pin(dial(shard, peer, host, ask, offer, draft)).await;
-    }
-    // Many that come at once open one connection, not one each.
-    let Some(claim) = host.claim_dial() else {
-        Box::pin(wait_for_dial(shard, peer, host, ask, draft)).await?;
-        return match share(shard, host) {
-            Some(way) => Ok(way),
-            None => Box::pin(dial(shard, peer, host, ask, offer, draft)).await,
-        };
-    };
-    let way = Box::pin(dial(shard, peer, host, ask, offer, draft)).await;
-    drop(claim);
-    way
-}
-
-fn share(shard: &Shard, host: &Host) -> Option<Way> {
-    let lease = host.lease()?;
-    shard.count(Plain::UpstreamReuses);
-    Some(Way::Http2(lease, true))
-}
-
-async fn wait_for_dial(
-    shard: &Shard,
-    peer: &mut Downstream,
-    host: &Host,
-    ask: &Ask<'_>,
-    draft: &mut Draft<'_>,
-) -> Result<(), AttemptError> {
-    let started = shard.clock.now();
-    peer.deadline.set(ask.end);
-    let dialed = poll_fn(|cx| host.poll_dialed(cx));
-    let dialed =
-        Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, dialed).await;
-    draft.waited_micros += shard.clock.now().micros_since(started);
-    dialed.map_err(|interrupt| match interrupt {
-        Interrupt::Gone => AttemptError::Gone,
-        Interrupt::Late => timeout(host, ask),
-    })
-}
-
-async fn dial(
-    shard: &Rc<Shard>,
-    peer: &mut Downstream,
-    host: &Rc<Host>,
-    ask: &Ask<'_>,
-    offer: bool,
-    draft: &mut Draft<'_>,
-) -> Result<Way, AttemptError> {
-    let started = shard.clock.now();
-    let pass = host.breaker.pass(started);
-    let pass = pass.map_err(|wait| AttemptError::Unreachable {
-        host: host.authority.clone(),
-        wait,
-    })?;
-    let ask_name = |host: &Host| {
-        let question = Question::Resolve {
-            shard: shard.number,
-            host: host.origin.host.as_ref().into(),
-            port: host.origin.port,
-        };
-        shard.resolve.send(question).is_ok()
-    };
-    let dialer = Dialer {
-        clock: &shard.clock,
-        deadlines: &shard.deadlines,
-        tls: if offer { &shard.tls_h2 } else { &shard.tls },
-        ask: &ask_name,
-        limit: ask.connect,
-    };
-    peer.deadline.set(ask.end);
-    let dial = Box::pin(dialer.connect(host));
-    let dialed =
-        Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, dial).await;
-    draft.waited_micros += shard.clock.now().micros_since(started);
-    match dialed {
-        Ok(Ok(mut connection)) => {
-            pass.connected();
-            connection.open = Some(shard.upstream_open());
-            shard.count(Plain::UpstreamConnects);
-            if offer {
-                host.note_h2(connection.h2);
-            }
-            if !connection.h2 {
-                return Ok(Way::Http1(connection));
-            }
-            Box::pin(begin_sharing(shard, host, connection)).await
-        }
-        Ok(Err(error)) => {
-            shard.count(Plain::UpstreamConnectFailures);
-            let now = shard.clock.now();
-            pass.failed(error.failure(ask.patient), now, seed(shard, now));
-            Err(error.into())
-        }
-        Err(interrupt) => {
-            let now = shard.clock.now();
-            let waited = Duration::from_micros(now.micros_since(started));
-            if waited >= IN_VAIN {
-                pass.failed(Failure::Refused, now, seed(shard, now));
-            }
-            Err(match interrupt {
-                Interrupt::Gone => AttemptError::Gone,
-                Interrupt::Late => timeout(host, ask),
-            })
-        }
-    }
-}
-
-/// A connect that took longer than this when its caller gave up counts as one that failed: callers
-/// with less patience than the limit meet a dead provider too.
-const IN_VAIN: Duration = Duration::from_secs(1);
-
-fn seed(shard: &Shard, now: Moment) -> u64 {
-    shard.clock.unix_micros(now) ^ (shard.number as u64) << 56
-}
-
-async fn begin_sharing(
-    shard: &Rc<Shard>,
-    host: &Host,
-    connection: Connection,
-) -> Result<Way, AttemptError> {
-    let head_bytes = shard.snapshot().limits.head_bytes;
-    let link = h2::open(shard, connection, head_bytes)
-        .await
-        .map_err(|error| AttemptError::Closed {
-            host: host.authority.clone(),
-            detail: format!(" ({error})").into(),
-        })?;
-    let lease = link.lease();
-    host.share(link);
-    Ok(Way::Http2(lease, false))
-}
-
 pub(super) fn timeout(host: &Host, ask: &Ask<'_>) -> AttemptError {
     AttemptError::Timeout {
         host: host.authority.clone(),
@@ -482,13 +305,11 @@ async fn send_and_wait(
     draft: &mut Draft<'_>,
     mut connection: Connection,
 ) -> Result<Answer, AttemptError> {
-    // The read is in flight before the request goes out: an early answer is seen while a large
-    // body is still being sent, and a small exchange saves a turn of the loop.
-    let refused = connection.stream.reader.arm(shard.buffers.small());
-    debug_assert!(
-        refused.is_none(),
-        "a pooled connection had a read in flight"
-    );
+    // A read is there before the request goes out: an early answer is seen while a large body is
+    // still being sent. A connection that lay idle has had one all the time.
+    if !connection.stream.reader.is_armed() {
+        connection.stream.reader.arm(shard.buffers.small());
+    }
     let pace = Pace {
         idle: ask.first_byte,
         end: ask.end,
@@ -527,168 +348,6 @@ async fn send_and_wait(
         buffer,
         head_bytes,
         request_whole,
-    })
-}
-
-enum SendError {
-    Interrupted(Interrupt),
-    Body(Refusal),
-    Broken,
-}
-
-async fn send_whole(
-    shard: &Shard,
-    peer: &mut Downstream,
-    head: &[u8],
-    body: &[u8],
-    connection: &mut Connection,
-) -> Result<bool, SendError> {
-    let writer = &mut connection.stream.writer;
-    let send = async {
-        if body.is_empty() {
-            return writer.send(head).await;
-        }
-        if head.len() + body.len() <= ONE_SEND_BYTES {
-            let mut both = shard.buffers.large();
-            both.extend_from_slice(head);
-            both.extend_from_slice(body);
-            let sent = writer.send(&both).await;
-            shard.buffers.give_back(both);
-            return sent;
-        }
-        writer.send(head).await?;
-        writer.send(body).await
-    };
-    match Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send).await
-    {
-        Ok(Ok(())) => Ok(true),
-        Ok(Err(_)) => Err(SendError::Broken),
-        Err(interrupt) => Err(SendError::Interrupted(interrupt)),
-    }
-}
-
-/// Passes a body on as it arrives. Ends early, with `false`, when the provider answers first.
-async fn pass_body(
-    shard: &Shard,
-    peer: &mut Downstream,
-    ask: &Ask<'_>,
-    first: &mut Vec<u8>,
-    rest: &mut Rest,
-    draft: &mut Draft<'_>,
-    connection: &mut Connection,
-) -> Result<bool, SendError> {
-    let pace = Pace {
-        idle: ask.first_byte,
-        end: ask.end,
-    };
-    let mut out = ask.head.to_vec();
-    // What was gathered may be megabytes: it goes out in parts, so that it is not held twice.
-    let first = std::mem::take(first);
-    let mut parts = first.chunks(ONE_SEND_BYTES);
-    let mut part = parts.next().unwrap_or_default();
-    loop {
-        frame_part(rest, part, false, &mut out);
-        pace.limit(shard, peer);
-        if !send_unless_answered(shard, peer, connection, &out).await? {
-            return Ok(false);
-        }
-        out.clear();
-        match parts.next() {
-            Some(next) => part = next,
-            None => break,
-        }
-    }
-    drop(first);
-    let mut piece = Vec::new();
-    loop {
-        peer.limit(&shard.clock, ask.bounds.pause);
-        if wait_for_body(shard, peer, connection).await? {
-            return Ok(false);
-        }
-        piece.clear();
-        let done = body::take_passing(peer, rest, ask.bounds, &mut piece);
-        let done = done.map_err(|error| match error {
-            BodyError::Refused(refusal) => SendError::Body(refusal),
-            BodyError::Gone => SendError::Interrupted(Interrupt::Gone),
-        })?;
-        draft.passing_piece(&piece);
-        frame_part(rest, &piece, done, &mut out);
-        pace.limit(shard, peer);
-        if !send_unless_answered(shard, peer, connection, &out).await? {
-            return Ok(false);
-        }
-        out.clear();
-        if done {
-            return Ok(true);
-        }
-    }
-}
-
-/// Appends a part of a body in its framing; `last`: nothing follows.
-fn frame_part(rest: &Rest, part: &[u8], last: bool, out: &mut Vec<u8>) {
-    if matches!(rest, Rest::Length { .. }) {
-        return out.extend_from_slice(part);
-    }
-    if !part.is_empty() {
-        out.extend_from_slice(ChunkHeader::new(part.len()).as_bytes());
-        out.extend_from_slice(part);
-        out.extend_from_slice(CHUNK_END);
-    }
-    if last {
-        out.extend_from_slice(LAST_CHUNK);
-    }
-}
-
-/// Sends a part of a body. Ends early, with `false`, when the provider answers first; then the
-/// connection carries nothing further.
-async fn send_unless_answered(
-    shard: &Shard,
-    peer: &mut Downstream,
-    connection: &mut Connection,
-    bytes: &[u8],
-) -> Result<bool, SendError> {
-    let Stream { reader, writer } = &mut connection.stream;
-    let send = async {
-        let mut send = pin!(writer.send(bytes));
-        poll_fn(|cx| match send.as_mut().poll(cx) {
-            Poll::Pending if reader.is_ready(cx) => Poll::Ready(Ok(false)),
-            sent => sent.map_ok(|()| true),
-        })
-        .await
-    };
-    match Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send).await
-    {
-        Ok(Ok(whole)) => Ok(whole),
-        Ok(Err(_)) => Err(SendError::Broken),
-        Err(interrupt) => Err(SendError::Interrupted(interrupt)),
-    }
-}
-
-/// Waits for more of the body; `true`: the provider answers first.
-async fn wait_for_body(
-    shard: &Shard,
-    peer: &mut Downstream,
-    connection: &mut Connection,
-) -> Result<bool, SendError> {
-    let turn = poll_fn(|cx| {
-        if connection.stream.reader.is_ready(cx) {
-            return Poll::Ready(Ok(true));
-        }
-        // Some may have come while a part was on its way upstream.
-        if !peer.inlet.input().is_empty() {
-            return Poll::Ready(Ok(false));
-        }
-        match peer.inlet.poll_more(cx) {
-            Poll::Ready(more) => Poll::Ready(more.map(|()| false)),
-            Poll::Pending if peer.deadline.is_past(shard.clock.now(), cx) => {
-                Poll::Ready(Err(Interrupt::Late))
-            }
-            Poll::Pending => Poll::Pending,
-        }
-    });
-    turn.await.map_err(|interrupt| match interrupt {
-        Interrupt::Gone => SendError::Interrupted(Interrupt::Gone),
-        Interrupt::Late => SendError::Body(Refusal::slow_body()),
     })
 }
 

@@ -15,7 +15,7 @@ use super::{
     connect::Connection,
     h2::{Lease, Link},
 };
-use crate::{provider::address::Origin, shard::clock::Moment, sys::socket};
+use crate::{provider::address::Origin, shard::clock::Moment};
 
 /// Idle connections kept to one origin by one shard; more are closed.
 const IDLE_MAX: usize = 256;
@@ -214,8 +214,8 @@ impl Host {
     pub fn take_idle(&self) -> (Option<Connection>, u64) {
         let mut stale = 0;
         let mut idle = self.idle.borrow_mut();
-        while let Some(candidate) = idle.pop() {
-            if socket::is_quiet(candidate.connection.stream.fd()) {
+        while let Some(mut candidate) = idle.pop() {
+            if candidate.connection.stream.reader.is_quiet() {
                 return (Some(candidate.connection), stale);
             }
             stale += 1;
@@ -225,9 +225,13 @@ impl Host {
 
     /// Keeps a connection for the next attempt. The last one kept is the first one taken, so
     /// that those beyond what is needed grow old and go.
-    pub fn keep(&self, connection: Connection, now: Moment) {
+    ///
+    /// The read of the next answer, into `space`, is in flight from here on: it tells when the
+    /// provider closes, and nobody has to look at the socket before the connection is used again.
+    pub fn keep(&self, mut connection: Connection, space: Vec<u8>, now: Moment) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < IDLE_MAX {
+        let reader = &mut connection.stream.reader;
+        if idle.len() < IDLE_MAX && reader.arm(space).is_none() && reader.is_quiet() {
             idle.push(Idle {
                 connection,
                 since: now,
@@ -283,8 +287,8 @@ impl Host {
             !worn
         });
         let limit = u64::try_from(IDLE_TIME.as_micros()).unwrap_or(u64::MAX);
-        self.idle.borrow_mut().retain(|idle| {
-            now.micros_since(idle.since) < limit && socket::is_quiet(idle.connection.stream.fd())
+        self.idle.borrow_mut().retain_mut(|idle| {
+            now.micros_since(idle.since) < limit && idle.connection.stream.reader.is_quiet()
         });
     }
 

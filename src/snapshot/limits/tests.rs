@@ -60,7 +60,12 @@ fn spending(rules: Vec<SpendRule>) -> Rules {
 fn claims(rules: &Rules, facts: &Facts<'_>) -> Vec<Claim> {
     let mut claims = Vec::new();
     rules
-        .claim(Scope::Gateway("g"), facts, &mut claims)
+        .claim(
+            Scope::Gateway("g"),
+            facts,
+            &mut Names::default(),
+            &mut claims,
+        )
         .unwrap();
     claims
 }
@@ -166,7 +171,9 @@ fn each_gateway_and_each_key_has_counters_of_its_own() {
     let key = |scope, key| {
         let mut claims = Vec::new();
         let facts = Facts { key, ..FACTS };
-        rules.claim(scope, &facts, &mut claims).unwrap();
+        rules
+            .claim(scope, &facts, &mut Names::default(), &mut claims)
+            .unwrap();
         claims[0].key
     };
     let first = key(Scope::Gateway("g"), Some("app"));
@@ -274,7 +281,12 @@ fn a_hard_rule_refuses_what_has_no_bound() {
     let claim = |rules: &Rules, facts: &Facts<'_>| {
         let mut claims = Vec::new();
         rules
-            .claim(Scope::Gateway("g"), facts, &mut claims)
+            .claim(
+                Scope::Gateway("g"),
+                facts,
+                &mut Names::default(),
+                &mut claims,
+            )
             .map(|()| claims.iter().map(|claim| claim.amount).collect::<Vec<_>>())
     };
     let facts = |bound| Facts { bound, ..FACTS };
@@ -393,7 +405,9 @@ fn budgets_are_compiled_by_the_names_of_their_tokens() {
     assert_eq!(budgets.len(), 1);
     let mut claims = Vec::new();
     let scope = Scope::Key("app");
-    budgets["app"].claim(scope, &FACTS, &mut claims).unwrap();
+    budgets["app"]
+        .claim(scope, &FACTS, &mut Names::default(), &mut claims)
+        .unwrap();
     assert_eq!((claims[0].limit, claims[0].amount), (7, 900));
     assert!(matches!(claims[0].span, Span::Calendar(_)));
     assert_eq!(

@@ -13,6 +13,7 @@ use super::{
     },
     head::{Column, Head, Zone},
     sum,
+    values::NARROW_ROWS_MIN,
 };
 use crate::{
     control::logs::frame::{
@@ -211,6 +212,7 @@ impl BlockBuilder {
             return None;
         }
         self.drop_idle_columns();
+        self.narrow_columns();
         buffer.clear();
         buffer.resize(HEADER_BYTES + HEAD_BYTES, 0);
         let zone = mem::replace(&mut self.zone, Zone::NONE);
@@ -264,6 +266,22 @@ impl BlockBuilder {
         }
     }
 
+    /// Gives the columns as many bytes a row as they need.
+    fn narrow_columns(&mut self) {
+        if self.len() < NARROW_ROWS_MIN {
+            return;
+        }
+        for number in Number::ALL {
+            let column = &mut self.columns.numbers[number as usize];
+            narrow(&mut column.values, self.zone.base_of(number));
+        }
+        for column in &mut self.columns.texts {
+            if column.ends.len() <= 256 {
+                pack_codes(&mut column.codes);
+            }
+        }
+    }
+
     fn clear(&mut self) {
         let columns = &mut self.columns;
         columns.ids.clear();
@@ -285,6 +303,43 @@ impl BlockBuilder {
         columns.sources.clear();
         self.text_bytes = 0;
     }
+}
+
+/// Puts numbers, less `base`, into as few words as hold them, each in 1, 2 or 4 bytes; leaves them as
+/// they are if one of them takes 8.
+fn narrow(values: &mut Vec<u64>, base: u64) {
+    let bits = |bits: u64, value: &u64| bits | value.wrapping_sub(base);
+    let words = match values.iter().fold(0, bits) {
+        0..=0xff => pack::<8>(values, base),
+        0x100..=0xffff => pack::<4>(values, base),
+        0x1_0000..=0xffff_ffff => pack::<2>(values, base),
+        _ => return,
+    };
+    values.truncate(words);
+}
+
+/// Puts `EACH` numbers into a word, in place; says how many words there are.
+fn pack<const EACH: usize>(values: &mut [u64], base: u64) -> usize {
+    let words = values.len().div_ceil(EACH);
+    for word in 0..words {
+        let from = word * EACH;
+        let end = values.len().min(from + EACH);
+        let packed = values[from..end].iter().rev().fold(0, |packed, value| {
+            packed << (64 / EACH) | value.wrapping_sub(base)
+        });
+        values[word] = packed;
+    }
+    words
+}
+
+/// The same for codes below 256.
+fn pack_codes(codes: &mut Vec<u16>) {
+    let words = codes.len().div_ceil(2);
+    for word in 0..words {
+        let high = codes.get(2 * word + 1).copied().unwrap_or(0);
+        codes[word] = codes[2 * word] | high << 8;
+    }
+    codes.truncate(words);
 }
 
 impl NumberColumn {

@@ -125,7 +125,8 @@ pub struct Columns {
     pub(super) sources: Vec<Source>,
 }
 
-/// One column of numbers. No values: all unknown. No bitmap: all known.
+/// One column of numbers. No values: all unknown. No bitmap: all known. Fewer values than rows: their
+/// bytes are those of narrower numbers, see [`super::values`].
 #[derive(Debug, Default, Archive, Serialize)]
 #[rkyv(derive(Debug))]
 pub struct NumberColumn {
@@ -133,7 +134,8 @@ pub struct NumberColumn {
     pub(super) known: Vec<u64>,
 }
 
-/// One column of texts. No codes: one string a row. No strings either: all empty.
+/// One column of texts. No codes: one string a row. No strings either: all empty. Fewer codes than rows:
+/// their bytes are codes of one byte.
 #[derive(Debug, Default, Archive, Serialize)]
 #[rkyv(derive(Debug))]
 pub struct TextColumn {
@@ -163,23 +165,8 @@ pub(in crate::control::logs) struct Cells {
 }
 
 impl Cells {
-    /// What is in each of [`Fixed`].
-    pub(in crate::control::logs) fn fixed(&self) -> [u64; FIXED] {
-        let id = u128::from_be_bytes(self.id);
-        #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
-        let (high, low) = ((id >> 64) as u64, id as u64);
-        [
-            high,
-            low,
-            self.flags.into(),
-            self.status.into(),
-            self.outcome.into(),
-            self.step.into(),
-            self.attempt.into(),
-        ]
-    }
-
-    /// The way back. What is too great for its place, which nobody writes, becomes 0.
+    /// From what is in each of [`Fixed`], and the numbers. What is too great for its place, which nobody
+    /// writes, becomes 0.
     pub(in crate::control::logs) fn from_fixed(
         [high, low, flags, status, outcome, step, attempt]: [u64; FIXED],
         numbers: [Option<u64>; NUMBERS],

@@ -12,7 +12,9 @@ use crate::domain::record::{TEXTS, Text, flag};
 /// Bytes before the columns: the head's checksum, its archive, and zeros.
 pub const HEAD_BYTES: usize = 640;
 
-const FORMAT: u32 = 1;
+/// The format that is written. In the first one all numbers took 8 bytes and all codes 2; a column of
+/// this width is read as it always was.
+const FORMAT: u32 = 2;
 const SUM_BYTES: usize = 8;
 /// The archive starts here, so that its numbers lie at multiples of 16.
 const ARCHIVE_AT: usize = 16;
@@ -108,6 +110,14 @@ impl Zone {
         flags_all: u32::MAX,
         outcomes: 0,
     };
+
+    /// What narrow numbers of a column lack: times are counted from the block's first.
+    pub(super) fn base_of(&self, number: Number) -> u64 {
+        match number {
+            Number::At => self.at.min,
+            _ => 0,
+        }
+    }
 
     /// Takes one more row in.
     pub(super) fn add(&mut self, cells: &Cells) {
@@ -277,7 +287,7 @@ impl Head {
         let head = rkyv::access::<ArchivedHead, Failure>(archive)
             .and_then(rkyv::deserialize::<Self, Failure>)
             .map_err(|Failure| BlockError::Head)?;
-        if head.format != FORMAT {
+        if head.format == 0 || head.format > FORMAT {
             return Err(BlockError::Format(head.format));
         }
         Ok(head)

@@ -195,7 +195,7 @@ fn columns_are_slices_with_a_dictionary_and_a_bitmap() {
     let Numbers::Some { values, known } = block.numbers(Number::Cost).unwrap() else {
         panic!("half of the costs are known");
     };
-    let sum: u64 = values.iter().map(|value| value.to_native()).sum();
+    let sum: u64 = values.iter().sum();
     assert_eq!(sum, (0..200).filter(|n| n % 2 == 1).sum::<u64>());
     assert_eq!(known.len(), 4);
     assert_eq!(known[3].to_native(), 0xaa, "bits beyond the rows are 0");
@@ -210,7 +210,7 @@ fn columns_are_slices_with_a_dictionary_and_a_bitmap() {
     let TextCells::Coded { codes, strings } = block.texts(Text::Model).unwrap() else {
         panic!("models have codes");
     };
-    assert_eq!(codes.len(), 200);
+    assert!(matches!(codes, Slots::One(codes) if codes.len() == 200));
     assert!(
         strings
             .iter()
@@ -224,7 +224,10 @@ fn columns_are_slices_with_a_dictionary_and_a_bitmap() {
     let sources: Vec<_> = block.sources().unwrap().collect();
     assert_eq!(sources[..2], [(0, 3), (1, 3)]);
     assert_eq!(sources.iter().map(|(_, rows)| rows).sum::<usize>(), 200);
-    let start = values.as_ptr().addr() - payload.as_ptr().addr();
+    let Slots::One(cells) = values.slots else {
+        panic!("numbers below 256 take a byte");
+    };
+    let start = cells.as_ptr().addr() - payload.as_ptr().addr();
     assert_eq!(start % 8, 0);
 }
 
@@ -238,7 +241,10 @@ fn a_damaged_column_spares_the_others() {
         let Numbers::Each(values) = block.numbers(Number::TokensInput).unwrap() else {
             panic!("all are known");
         };
-        values.as_ptr().addr() - payload.as_ptr().addr()
+        let Slots::One(cells) = values.slots else {
+            panic!("numbers below 256 take a byte");
+        };
+        cells.as_ptr().addr() - payload.as_ptr().addr()
     };
     payload[place + 8] ^= 1;
     let verified = Verified::default();
@@ -248,6 +254,50 @@ fn a_damaged_column_spares_the_others() {
     assert_eq!(error, Column::Number(Number::TokensInput).damaged());
     assert_eq!(block.reader().unwrap_err(), error);
     assert_eq!(error.to_string(), "column 15 of the block is damaged");
+}
+
+#[test]
+fn a_column_is_as_wide_as_its_greatest_number() {
+    const START: u64 = 1_792_627_200_000_000;
+    for (greatest, width) in [
+        (0xff, 1),
+        (0x100, 2),
+        (0xffff, 2),
+        (0x1_0000, 4),
+        (0xffff_ffff, 4),
+        (1 << 32, 8),
+        (u64::MAX - START, 8),
+    ] {
+        for rows in [2, 63, 64, 65, 71, 200] {
+            let number = |n: u64| if n == 1 { greatest } else { n };
+            let record = |n: u64| Record {
+                at_micros: START + number(n),
+                duration_micros: number(n),
+                cost: (n % 3 == 1).then_some(number(n)),
+                ..Record::default()
+            };
+            let records: Vec<Record> = (0..rows).map(record).collect();
+            let (header, payload) = block(&records);
+            assert_eq!(all(&header, &payload).unwrap(), records);
+            let verified = Verified::default();
+            let block = Block::open(&header, &payload, &verified).unwrap();
+            for number in [Number::At, Number::Duration, Number::Cost] {
+                let (Numbers::Each(values) | Numbers::Some { values, .. }) =
+                    block.numbers(number).unwrap()
+                else {
+                    panic!("{number:?} is known");
+                };
+                let found = match values.slots {
+                    Slots::One(_) => 1,
+                    Slots::Two(_) => 2,
+                    Slots::Four(_) => 4,
+                    Slots::Eight(_) => 8,
+                };
+                let wanted = if rows < 64 { 8 } else { width };
+                assert_eq!(found, wanted, "{number:?} {greatest} {rows}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -128,32 +128,28 @@ impl Packer {
 
     fn pack_numbers(&mut self, records: &[Box<Record>], out: &mut FrameBuffer) {
         let rows = records.len();
-        let mut ranges = [(u64::MAX, 0u64); COLUMNS];
-        self.numbers.clear();
+        // Every place is written below.
         self.numbers.resize(COLUMNS * rows, 0);
         self.known.clear();
-        let numbers = self.numbers.as_mut_slice();
-        for (row, record) in records.iter().enumerate() {
-            let cells = Cells::from(&**record);
-            let fixed = cells.fixed().map(Some);
-            let mut known = 0;
-            for (column, cell) in fixed.iter().chain(&cells.numbers).enumerate() {
-                if let Some(value) = *cell {
-                    known |= 1 << column;
-                    numbers[column * rows + row] = value;
-                    let (least, greatest) = &mut ranges[column];
-                    *least = value.min(*least);
-                    *greatest = value.max(*greatest);
-                }
-            }
-            self.known.push(known);
+        self.known.resize(rows, 0);
+        let mut ranges = [(u64::MAX, 0u64); COLUMNS];
+        for (tile, records) in records.chunks(TILE).enumerate() {
+            let mut tile = Tile {
+                records,
+                from: tile * TILE,
+                rows,
+                numbers: &mut self.numbers,
+                known: &mut self.known,
+                ranges: &mut ranges,
+            };
+            tile.take_all();
         }
         let all = self.known.iter().fold(u32::MAX, |all, known| all & known);
         for (column, (least, greatest)) in ranges.into_iter().enumerate() {
             let values = &self.numbers[column * rows..(column + 1) * rows];
             if least > greatest {
                 out.extend_from_slice(&[FORM_UNKNOWN]);
-            } else if all & 1 << column != 0 {
+            } else if ALWAYS & 1 << column != 0 || all & 1 << column != 0 {
                 put_numbers(out, values, least, greatest, None);
             } else {
                 let known = self.known.iter().map(|known| known & 1 << column != 0);
@@ -166,30 +162,48 @@ impl Packer {
     /// Finds the different texts of each column, and each row's code.
     fn code_texts(&mut self, records: &[Box<Record>]) {
         let rows = records.len();
-        self.codes.clear();
         self.codes.resize(TEXTS * rows, 0);
         for draft in self.texts.iter_mut() {
             draft.firsts.clear();
             draft.slots.clear();
             draft.is_each = false;
         }
-        let mut last: [(&[u8], u8); TEXTS] = [(b"", 0); TEXTS];
+        // The code of each column, and the row from which on it has been the same.
+        let mut last = [(0u8, 0usize); TEXTS];
+        let mut before: Option<&Texts> = None;
+        let mut runs = runs(&self.texts);
         for (row, record) in (0..=u16::MAX).zip(records) {
-            let columns = self.texts.iter_mut().zip(&mut last).zip(record.texts.all());
-            for (text, ((draft, (before, code)), value)) in Text::ALL.into_iter().zip(columns) {
-                if draft.is_each {
+            let texts = &record.texts;
+            let mut diverged = false;
+            for (from, to) in runs.iter().map_while(|run| *run) {
+                if before.is_some_and(|before| texts.same(before, from..to)) {
                     continue;
                 }
-                if row == 0 || *before != value {
+                for text in Text::ALL.get(from..to).unwrap_or_default() {
+                    let value = texts.get(*text);
+                    if before.is_some_and(|before| before.get(*text) == value) {
+                        continue;
+                    }
                     let string = |row: u16| {
                         let record = records.get(usize::from(row));
-                        record.map_or(&b""[..], |record| record.texts.get(text))
+                        record.map_or(&b""[..], |record| record.texts.get(*text))
                     };
-                    *code = draft.code(row, value, string);
-                    *before = value;
+                    let draft = &mut self.texts[*text as usize];
+                    let code = draft.code(row, value, string);
+                    diverged |= draft.is_each;
+                    let (old, since) = &mut last[*text as usize];
+                    let codes = &mut self.codes[*text as usize * rows..][..rows];
+                    codes[*since..usize::from(row)].fill(*old);
+                    (*old, *since) = (code, row.into());
                 }
-                self.codes[text as usize * rows + usize::from(row)] = *code;
             }
+            before = Some(texts);
+            if diverged {
+                runs = self::runs(&self.texts);
+            }
+        }
+        for (text, (code, since)) in last.into_iter().enumerate() {
+            self.codes[text * rows..][..rows][since..].fill(code);
         }
     }
 
@@ -231,6 +245,129 @@ impl Packer {
             }
         }
     }
+}
+
+/// Rows whose numbers are taken column by column: they stay in the first cache meanwhile.
+const TILE: usize = 32;
+
+/// Columns of which every row has a number.
+const ALWAYS: u32 = {
+    let mut always = (1 << FIXED) - 1;
+    let mut place = 0;
+    while place < NUMBERS_ALWAYS.len() {
+        always |= 1 << (FIXED + NUMBERS_ALWAYS[place] as usize);
+        place += 1;
+    }
+    always
+};
+
+const NUMBERS_ALWAYS: [Number; 6] = [
+    Number::At,
+    Number::Duration,
+    Number::Overhead,
+    Number::RequestBytes,
+    Number::ResponseBytes,
+    Number::PriceTable,
+];
+
+/// Some rows on their way into columns.
+struct Tile<'a> {
+    records: &'a [Box<Record>],
+    /// The number of the first.
+    from: usize,
+    /// How many rows a column has.
+    rows: usize,
+    numbers: &'a mut [u64],
+    known: &'a mut [u32],
+    ranges: &'a mut [(u64, u64); COLUMNS],
+}
+
+impl Tile<'_> {
+    fn take_all(&mut self) {
+        let high = |id: &[u8; 16]| (u128::from_be_bytes(*id) >> 64) as u64;
+        #[expect(clippy::cast_possible_truncation, reason = "the low half")]
+        let low = |id: &[u8; 16]| u128::from_be_bytes(*id) as u64;
+        self.fixed(Fixed::IdHigh, |record| high(&record.id));
+        self.fixed(Fixed::IdLow, |record| low(&record.id));
+        self.fixed(Fixed::Flags, |record| record.flags.into());
+        self.fixed(Fixed::Status, |record| record.status.into());
+        self.fixed(Fixed::Outcome, |record| record.outcome.into());
+        self.fixed(Fixed::Step, |record| record.step.into());
+        self.fixed(Fixed::Attempt, |record| record.attempt.into());
+        self.always(Number::At, |record| record.at_micros);
+        self.always(Number::Duration, |record| record.duration_micros);
+        self.maybe(Number::FirstByte, |record| record.first_byte_micros);
+        self.maybe(Number::FirstToken, |record| record.first_token_micros);
+        self.always(Number::Overhead, |record| record.overhead_micros);
+        self.always(Number::RequestBytes, |record| record.request_bytes);
+        self.always(Number::ResponseBytes, |record| record.response_bytes);
+        self.maybe(Number::TokensInput, |record| record.tokens_input);
+        self.maybe(Number::TokensOutput, |record| record.tokens_output);
+        self.maybe(Number::TokensCacheRead, |record| record.tokens_cache_read);
+        self.maybe(Number::TokensCacheWrite, |record| record.tokens_cache_write);
+        self.maybe(Number::TokensCacheWriteHour, |record| {
+            record.tokens_cache_write_hour
+        });
+        self.maybe(Number::TokensReasoning, |record| record.tokens_reasoning);
+        self.maybe(Number::Cost, |record| record.cost);
+        self.always(Number::PriceTable, |record| record.price_table);
+    }
+
+    fn fixed(&mut self, fixed: Fixed, of: impl Fn(&Record) -> u64) {
+        self.take(fixed as usize, of);
+    }
+
+    fn always(&mut self, number: Number, of: impl Fn(&Record) -> u64) {
+        self.take(FIXED + number as usize, of);
+    }
+
+    #[inline]
+    fn take(&mut self, column: usize, of: impl Fn(&Record) -> u64) {
+        let (mut least, mut greatest) = self.ranges[column];
+        let room = &mut self.numbers[column * self.rows + self.from..];
+        for (slot, record) in room.iter_mut().zip(self.records) {
+            let value = of(record);
+            *slot = value;
+            least = least.min(value);
+            greatest = greatest.max(value);
+        }
+        self.ranges[column] = (least, greatest);
+    }
+
+    /// The same for numbers that a row may lack: 0 is stored for them.
+    #[inline]
+    fn maybe(&mut self, number: Number, of: impl Fn(&Record) -> Option<u64>) {
+        let column = FIXED + number as usize;
+        let (mut least, mut greatest) = self.ranges[column];
+        let room = &mut self.numbers[column * self.rows + self.from..];
+        let known = &mut self.known[self.from..];
+        for ((slot, known), record) in room.iter_mut().zip(known).zip(self.records) {
+            let value = of(record);
+            *slot = value.unwrap_or(0);
+            *known |= u32::from(value.is_some()) << column;
+            least = least.min(value.unwrap_or(u64::MAX));
+            greatest = greatest.max(value.unwrap_or(0));
+        }
+        self.ranges[column] = (least, greatest);
+    }
+}
+
+/// The columns that are still coded, in runs that follow one another: the first column of each and
+/// the one behind it. A row like the one before costs one comparison for each run.
+fn runs(texts: &[TextDraft; TEXTS]) -> [Option<(usize, usize)>; TEXTS] {
+    let mut runs = [None; TEXTS];
+    let mut count = 0;
+    let coded = texts.split(|draft| draft.is_each);
+    let mut from = 0;
+    for drafts in coded {
+        let to = from + drafts.len();
+        if !drafts.is_empty() {
+            runs[count] = Some((from, to));
+            count += 1;
+        }
+        from = to + 1;
+    }
+    runs
 }
 
 impl TextDraft {

@@ -25,7 +25,7 @@ mod local;
 mod add;
 
 pub(super) use add::sum_masked;
-use add::{count, count_unknown, sum, unknown_masked};
+use add::{count, count_unknown, record_values, sum, unknown_masked};
 use columns::Columns;
 use local::{Local, Names};
 
@@ -148,7 +148,7 @@ pub struct Groups {
 struct Room {
     selected: Vec<u32>,
     /// The local group of each selected row.
-    group_of: Vec<u32>,
+    group_of: Vec<u16>,
     sums: Sums,
 }
 
@@ -228,7 +228,7 @@ impl Groups {
         &mut self,
         block: &Block<'_>,
         rows: &[u32],
-        group_of: &[u32],
+        group_of: &[u16],
         names: &[Vec<Part>],
     ) -> Result<(), BlockError> {
         let columns = Columns::of(block, self.wanted)?;
@@ -247,7 +247,7 @@ impl Groups {
         block: &Block<'_>,
         columns: &Columns<'_>,
         rows: &Rows<'_>,
-        group_of: &[u32],
+        group_of: &[u16],
         places: &[Option<usize>],
         sums: &mut Sums,
     ) {
@@ -371,7 +371,7 @@ impl Groups {
         (self.list, self.other)
     }
 
-    fn place(&mut self, keys: &[Local<'_>], codes: &[u32; KEYS_MAX]) -> usize {
+    fn place(&mut self, keys: &[Local<'_>], codes: &[u16; KEYS_MAX]) -> usize {
         let parts: Vec<Part> = keys
             .iter()
             .zip(codes)
@@ -421,7 +421,7 @@ impl Groups {
         time: Time,
         numbers: Numbers<'_>,
         rows: &Rows<'_>,
-        group_of: &[u32],
+        group_of: &[u16],
         places: &[Option<usize>],
     ) {
         // The histograms are taken out, so that the loop below meets them by local number.
@@ -434,9 +434,10 @@ impl Groups {
         }
         match numbers {
             Numbers::Unknown => {}
-            Numbers::Each(values) => rows.each_value(group_of, values, |group, value| {
-                sketches[group].record(value);
-            }),
+            Numbers::Each(values) => {
+                let has_rows = |group: usize| places.get(group).is_some_and(Option::is_some);
+                record_values(&mut sketches, has_rows, rows, group_of, values);
+            }
             Numbers::Some { .. } => rows.each(group_of, |row, group| {
                 if let Some(value) = numbers.get(row) {
                     sketches[group].record(value);
@@ -464,10 +465,7 @@ impl GroupKey {
             Self::Text(text) => match block.texts(*text)? {
                 TextCells::Empty => Local::one(Names::Parts(vec![Part::Text(Vec::new())])),
                 TextCells::Coded { codes, strings } => Local {
-                    codes: codes
-                        .iter()
-                        .map(|code| u32::from(code.to_native()))
-                        .collect(),
+                    codes: local::codes_of(codes, strings.len()),
                     names: Names::Strings(strings),
                 },
                 TextCells::Each(strings) => {
@@ -505,8 +503,8 @@ impl GroupKey {
 }
 
 /// A name in a dictionary; empty beyond it.
-fn string_part(strings: &Strings<'_>, code: u32) -> Part {
-    Part::Text(strings.get(code as usize).to_vec())
+fn string_part(strings: &Strings<'_>, code: u16) -> Part {
+    Part::Text(strings.get(usize::from(code)).to_vec())
 }
 
 #[cfg(test)]

@@ -6,7 +6,10 @@
 
 use crate::{
     control::logs::{
-        block::{Block, BlockError, Number, Numbers, Range, TextCells, U16, U64, Zone},
+        block::{
+            Block, BlockError, Cell, Number, Numbers, Range, Slots, TextCells, Values, Zone,
+            with_cells,
+        },
         filter::{
             FREE_TEXTS, Filter, FlagField, NumberField, NumberTest, Pattern, Said, Term, Test,
             TextField, field, text,
@@ -139,6 +142,7 @@ pub struct Mask {
     rows: Vec<u8>,
     /// Which rows one term's test holds for.
     hits: Vec<u8>,
+    room: Vec<u8>,
 }
 
 impl Mask {
@@ -374,21 +378,19 @@ impl Mask {
         }
     }
 
-    fn codes(&mut self, codes: &[U16], passes: &[u8]) {
-        let mut wanted = (0u16..).zip(passes).filter(|(_, passes)| **passes == 1);
+    fn codes(&mut self, codes: Slots<'_>, passes: &[u8]) {
+        let mut wanted = (0u64..).zip(passes).filter(|(_, passes)| **passes == 1);
         match (wanted.next(), wanted.next()) {
             (None, _) => {}
-            (Some((code, _)), None) => {
-                for (hit, row) in self.hits.iter_mut().zip(codes) {
-                    *hit |= u8::from(row.to_native() == code);
-                }
-            }
-            (Some(_), Some(_)) => {
-                for (hit, row) in self.hits.iter_mut().zip(codes) {
-                    let code = usize::from(row.to_native());
+            (Some((code, _)), None) => with_cells!(codes, cells => {
+                within(&mut self.hits, cells, code, code);
+            }),
+            (Some(_), Some(_)) => with_cells!(codes, cells => {
+                for (hit, cell) in self.hits.iter_mut().zip(cells) {
+                    let code = usize::try_from(cell.wide()).unwrap_or(usize::MAX);
                     *hit |= passes.get(code).copied().unwrap_or(0);
                 }
-            }
+            }),
         }
     }
 
@@ -528,23 +530,22 @@ impl Mask {
     }
 
     fn within(&mut self, numbers: Numbers<'_>, from: u64, to: u64) {
-        let Some(width) = to.checked_sub(from) else {
-            return;
-        };
-        let fits = |value: &U64| u8::from(value.to_native().wrapping_sub(from) <= width);
         match numbers {
             Numbers::Unknown => {}
-            Numbers::Each(values) => {
-                for (hit, value) in self.hits.iter_mut().zip(values) {
-                    *hit |= fits(value);
-                }
+            Numbers::Each(values) => within_values(&mut self.hits, values, from, to),
+            // What is unknown is stored as 0.
+            Numbers::Some { values, .. } if from > 0 => {
+                within_values(&mut self.hits, values, from, to);
             }
             Numbers::Some { values, known } => {
-                let rows = self.hits.chunks_mut(64).zip(values.chunks(64));
-                for ((hits, values), known) in rows.zip(known) {
+                self.room.clear();
+                self.room.resize(self.hits.len(), 0);
+                within_values(&mut self.room, values, from, to);
+                let rows = self.hits.chunks_mut(64).zip(self.room.chunks(64));
+                for ((hits, fits), known) in rows.zip(known) {
                     let known = known.to_native();
-                    for (bit, (hit, value)) in hits.iter_mut().zip(values).enumerate() {
-                        *hit |= fits(value) & (known >> bit & 1) as u8;
+                    for (bit, (hit, fits)) in hits.iter_mut().zip(fits).enumerate() {
+                        *hit |= fits & (known >> bit & 1) as u8;
                     }
                 }
             }
@@ -564,6 +565,28 @@ impl Mask {
                 }
             }
         }
+    }
+}
+
+/// Marks the rows whose number is between `from` and `to`, both included.
+fn within_values(hits: &mut [u8], values: Values<'_>, from: u64, to: u64) {
+    // What is below the base is below every number.
+    let Some(to) = to.checked_sub(values.base) else {
+        return;
+    };
+    let from = from.saturating_sub(values.base);
+    with_cells!(values.slots, cells => within(hits, cells, from, to));
+}
+
+/// The same for stored numbers, compared as narrow as they are.
+fn within<C: Cell>(hits: &mut [u8], cells: &[C], from: u64, to: u64) {
+    let Ok(from) = C::Plain::try_from(from) else {
+        return; // above whatever fits
+    };
+    let to = C::Plain::try_from(to).unwrap_or(C::MAX);
+    for (hit, cell) in hits.iter_mut().zip(cells) {
+        let value = cell.plain();
+        *hit |= u8::from(from <= value) & u8::from(value <= to);
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
     domain::id::RequestId,
     handoff::{
         body_parts::{BodyCursor, Direction},
-        log_queue::{LogSender, QUEUE_MESSAGES_MAX},
+        log_queue::{LogSender, QUEUE_RECORDS_MAX},
     },
 };
 
@@ -201,7 +201,7 @@ fn a_disk_that_hangs_costs_what_finds_no_room_and_nothing_else() {
         gate.set(true);
         let before = taken.len();
         // Each is an answer that does not wait, whatever becomes of its record.
-        for n in 0..2 * QUEUE_MESSAGES_MAX as u64 {
+        for n in 0..2 * QUEUE_RECORDS_MAX {
             let n = round << 32 | n;
             if senders[0].record(record(next_id(), n)) {
                 taken.push(n);
@@ -209,7 +209,7 @@ fn a_disk_that_hangs_costs_what_finds_no_room_and_nothing_else() {
                 dropped += 1;
             }
         }
-        assert!(taken.len() - before >= QUEUE_MESSAGES_MAX);
+        assert!(taken.len() - before >= usize::try_from(QUEUE_RECORDS_MAX).unwrap());
         assert_eq!(senders[0].counters().records_dropped(), dropped);
         assert!(dropped > 0, "the queue has a bound");
         wait(|| health.refuses_records());

@@ -2,8 +2,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::domain::{cache::PartDigests, id::RequestId, usage::Usage};
+use super::{
+    super::cached::{Front, FrontParts, Rest},
+    *,
+};
+use crate::domain::usage::Usage;
 
 fn key(number: u64) -> KeyHash {
     // Spread like a real one, so that the table has something to do.
@@ -11,21 +14,24 @@ fn key(number: u64) -> KeyHash {
 }
 
 pub(in super::super) fn cached(gateway: &str, provider: &str, body: usize) -> Arc<Cached> {
-    Arc::new(Cached {
-        key: Box::default(),
-        gateway: gateway.into(),
-        provider: provider.into(),
+    let parts = FrontParts {
+        gateway,
+        provider,
+        ..FrontParts::default()
+    };
+    of_parts(&parts, &vec![b'x'; body])
+}
+
+/// An answer of these parts.
+pub(in super::super) fn of_parts(parts: &FrontParts<'_>, body: &[u8]) -> Arc<Cached> {
+    let mut front = Front::new(parts, body.len());
+    front.bytes.extend_from_slice(body);
+    let rest = Rest {
         status: 200,
-        fields: Box::default(),
-        content_type: Box::default(),
-        body: vec![b'x'; body].into(),
-        frames: Box::default(),
-        model: Box::default(),
         usage: Usage::UNKNOWN,
-        cost: None,
-        origin: RequestId::default(),
-        digests: PartDigests::default(),
-    })
+        ..Rest::default()
+    };
+    Arc::new(Cached::new(front, rest))
 }
 
 const TTL: Duration = Duration::from_mins(1);
@@ -109,9 +115,13 @@ fn what_is_too_large_is_refused() {
     assert!(put(&mut store, 1, &cached("gw", "openai", greatest)));
     assert!(!put(&mut store, 2, &cached("gw", "openai", greatest + 1)));
     // A great request counts like a great answer.
-    let mut large_key = cached("gw", "openai", 10);
-    Arc::get_mut(&mut large_key).unwrap().key = vec![0; greatest].into();
-    assert!(!put(&mut store, 3, &large_key));
+    let large_key = FrontParts {
+        key: [&vec![0; greatest], b"", b""],
+        gateway: "gw",
+        provider: "openai",
+        ..FrontParts::default()
+    };
+    assert!(!put(&mut store, 3, &of_parts(&large_key, b"0123456789")));
     let mut store = Store::new(1 << 30);
     let max = usize::try_from(crate::domain::cache::ANSWER_BYTES_MAX).unwrap();
     assert!(put(&mut store, 1, &cached("gw", "openai", max)));
@@ -319,7 +329,7 @@ proptest! {
                     }
                     1 => {
                         let gateway = format!("gw-{}", number % 3);
-                        put.retain(|_, (it, _)| *it.gateway != *gateway);
+                        put.retain(|_, (it, _)| it.gateway() != gateway.as_bytes());
                         store.purge(Purge::Gateway(gateway.into()));
                     }
                     2 => {

@@ -1,7 +1,10 @@
 //! The counters of one owner: found by key, bounded in number and memory, dropped when nothing
 //! counts on them any more.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap, hash_map::RandomState},
+    hash::{BuildHasher, Hasher},
+};
 
 use super::{COUNTERS_MAX, verdict::granted};
 use crate::{
@@ -37,14 +40,55 @@ pub(super) struct Counter {
     look: u64,
 }
 
+/// A map by counter. A key is a hash already: here it is mixed once, with what nobody can foresee, so
+/// that nobody who tries values for long can make keys fall together.
+pub(super) type ByCounter<V> = HashMap<CounterKey, V, ByName>;
+
+/// Hashes the one word that a [`CounterKey`] gives.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ByName(u64);
+
+impl Default for ByName {
+    fn default() -> Self {
+        Self(RandomState::new().hash_one(0))
+    }
+}
+
+impl BuildHasher for ByName {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        *self
+    }
+}
+
+impl Hasher for ByName {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        // Both halves of the product, so that each bit of the word counts in each of the hash.
+        let product = u128::from(self.0 ^ word) * u128::from(0x9e37_79b9_7f4a_7c15_u64);
+        let low = u64::try_from(product & u128::from(u64::MAX)).unwrap_or_default();
+        self.0 = low ^ u64::try_from(product >> 64).unwrap_or_default();
+    }
+}
+
 /// All counters of an owner.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    all: HashMap<CounterKey, Counter>,
+    all: ByCounter<Counter>,
     /// Each counter once, by when it is looked at next.
     looks: BTreeSet<(u64, CounterKey)>,
     /// What the journal held of counters that nobody has asked for yet.
-    past: HashMap<CounterKey, Vec<Charge>>,
+    past: ByCounter<Vec<Charge>>,
     past_looked_at: u64,
     /// Entries of all windows.
     entries: usize,
@@ -69,7 +113,8 @@ impl Counters {
 
     /// The counter of a claim as it is now; `None` if nothing counts there yet.
     pub(super) fn of_claim(&mut self, claim: &Claim, now: Now) -> Option<&Counter> {
-        if !self.all.contains_key(&claim.key)
+        if !self.past.is_empty()
+            && !self.all.contains_key(&claim.key)
             && let Some(charges) = self.past.remove(&claim.key)
         {
             // What has counted before counts, whether or not there is room for a counter.
@@ -112,23 +157,29 @@ impl Counters {
     /// Adds what is granted of a claim to its counter, which is made if it is not there, and lets
     /// `note` see both.
     pub(super) fn add(&mut self, claim: &Claim, now: Now, note: impl FnOnce(&mut Counter, u64)) {
-        self.make(claim, now);
-        self.change(claim.key, now, |counter, detail| {
+        let mut note = Some(note);
+        let mut add = |counter: &mut Counter, detail| {
             let amount = granted(claim, counter.window.sum());
             if amount > 0 {
                 counter.window.add(amount, now, detail);
             }
-            note(counter, amount);
-        });
+            if let Some(note) = note.take() {
+                note(counter, amount);
+            }
+        };
+        if !self.change(claim.key, now, &mut add) {
+            self.make(claim, now);
+            self.change(claim.key, now, &mut add);
+        }
     }
 
-    /// Changes a counter as it is now, if it is there.
+    /// Changes a counter as it is now; `false`: it is not there.
     pub(super) fn change(
         &mut self,
         key: CounterKey,
         now: Now,
         change: impl FnOnce(&mut Counter, Detail),
-    ) {
+    ) -> bool {
         let detail = if self.entries < ENTRIES_MANY {
             Detail::FINE
         } else if self.entries < ENTRIES_MAX {
@@ -137,7 +188,7 @@ impl Counters {
             Detail::COARSE
         };
         let Some(counter) = self.all.get_mut(&key) else {
-            return;
+            return false;
         };
         let before = counter.window.len();
         counter.window.roll(counter.span, now);
@@ -150,6 +201,7 @@ impl Counters {
             self.looks.insert((look, key));
             counter.look = look;
         }
+        true
     }
 
     /// Says whether so many counters can be made; looks for some that can be dropped if not.

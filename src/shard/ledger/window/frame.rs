@@ -10,6 +10,8 @@ pub(super) struct Frame {
     /// Where it begins and ends: microseconds since the Unix epoch.
     start: u64,
     end: u64,
+    /// What it was made of.
+    span: Span,
     sum: u128,
     /// The monotonic moment since which all that was added is in the sum.
     since: u64,
@@ -23,6 +25,7 @@ impl Frame {
         Self {
             start,
             end,
+            span,
             sum: 0,
             since: now.micros,
             last: 0,
@@ -30,6 +33,10 @@ impl Frame {
     }
 
     pub(super) fn roll(&mut self, span: Span, now: Now) {
+        if span == self.span && (self.start..self.end).contains(&now.unix_micros) {
+            return;
+        }
+        self.span = span;
         let (start, end) = around(span, now.unix_micros);
         if (start, end) == (self.start, self.end) {
             return;

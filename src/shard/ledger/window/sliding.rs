@@ -96,7 +96,11 @@ impl Sliding {
 
     /// Where the entry of a moment is, or would be.
     fn place(&self, moment: u64) -> usize {
-        self.entries.partition_point(|entry| entry.moment < moment)
+        match self.entries.back() {
+            // What is added is the youngest, nearly always.
+            Some(youngest) if youngest.moment < moment => self.entries.len(),
+            _ => self.entries.partition_point(|entry| entry.moment < moment),
+        }
     }
 
     pub(super) fn change(&mut self, added: u64, from: u64, to: u64, now: Now) {

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use super::{KEYS_MAX, Part, Rows, Stretch, string_part};
-use crate::control::logs::block::{Strings, U64};
+use crate::control::logs::block::{Slots, Strings, Values};
 
 /// The values of a key in one block.
 #[derive(Debug)]
 pub(super) struct Local<'a> {
     /// One for each row of the block, selected or not; none if all rows have code 0.
-    pub(super) codes: Vec<u32>,
+    pub(super) codes: Vec<u16>,
     pub(super) names: Names<'a>,
 }
 
@@ -23,11 +23,11 @@ pub(super) enum Names<'a> {
 }
 
 impl Names<'_> {
-    pub(super) fn part(&self, code: u32) -> Part {
+    pub(super) fn part(&self, code: u16) -> Part {
         match self {
             Self::Strings(strings) => string_part(strings, code),
             Self::Parts(parts) => {
-                let part = parts.get(code as usize).cloned();
+                let part = parts.get(usize::from(code)).cloned();
                 part.unwrap_or(Part::Text(Vec::new()))
             }
         }
@@ -53,7 +53,7 @@ impl<'a> Local<'a> {
     /// Numbers of which a block has few different ones.
     pub(super) fn of_numbers(values: impl Iterator<Item = u64>) -> Self {
         let mut codes = Vec::new();
-        let mut index: HashMap<u64, u32> = HashMap::new();
+        let mut index: HashMap<u64, u16> = HashMap::new();
         let mut parts = Vec::new();
         let mut last = None;
         for value in values {
@@ -75,17 +75,15 @@ impl<'a> Local<'a> {
     }
 
     /// The starts of the stretches in which times lie.
-    pub(super) fn of_times(values: &[U64], stretch: Stretch) -> Self {
+    pub(super) fn of_times(values: Values<'_>, stretch: Stretch) -> Self {
         const MINUTE: u64 = Stretch::Minute.micros();
         const HOUR: u64 = Stretch::Hour.micros();
         const DAY: u64 = Stretch::Day.micros();
         // Each length is a constant, so that the division becomes a multiplication.
         match stretch {
-            Stretch::Minute => {
-                Self::of_numbers(values.iter().map(|at| at.to_native() / MINUTE * MINUTE))
-            }
-            Stretch::Hour => Self::of_numbers(values.iter().map(|at| at.to_native() / HOUR * HOUR)),
-            Stretch::Day => Self::of_numbers(values.iter().map(|at| at.to_native() / DAY * DAY)),
+            Stretch::Minute => Self::of_numbers(values.iter().map(|at| at / MINUTE * MINUTE)),
+            Stretch::Hour => Self::of_numbers(values.iter().map(|at| at / HOUR * HOUR)),
+            Stretch::Day => Self::of_numbers(values.iter().map(|at| at / DAY * DAY)),
         }
     }
 
@@ -96,7 +94,7 @@ impl<'a> Local<'a> {
         text: impl Fn(usize) -> &'t [u8],
     ) -> Self {
         let mut codes = vec![0; all];
-        let mut index: HashMap<&[u8], u32> = HashMap::new();
+        let mut index: HashMap<&[u8], u16> = HashMap::new();
         let mut parts = Vec::new();
         let mut add = |row: usize| {
             let text = text(row);
@@ -123,9 +121,9 @@ impl<'a> Local<'a> {
         let Names::Parts(parts) = self.names else {
             return self;
         };
-        let mut index: HashMap<Vec<u8>, u32> = HashMap::new();
+        let mut index: HashMap<Vec<u8>, u16> = HashMap::new();
         let mut named = Vec::new();
-        let map: Vec<u32> = parts
+        let map: Vec<u16> = parts
             .iter()
             .map(|part| {
                 let text = match part {
@@ -141,7 +139,7 @@ impl<'a> Local<'a> {
         let codes = self.codes.iter();
         Self {
             codes: codes
-                .map(|code| map.get(*code as usize).copied().unwrap_or(0))
+                .map(|code| map.get(usize::from(*code)).copied().unwrap_or(0))
                 .collect(),
             names: Names::Parts(named),
         }
@@ -152,9 +150,24 @@ impl<'a> Local<'a> {
     }
 }
 
+/// The codes of a column whose dictionary has so many strings; what is none of them becomes code 0.
+pub(super) fn codes_of(slots: Slots<'_>, strings: usize) -> Vec<u16> {
+    let last = code_of(strings.saturating_sub(1));
+    let clamp = |code: u16| if code <= last { code } else { 0 };
+    match slots {
+        Slots::One(codes) => codes.iter().map(|code| clamp((*code).into())).collect(),
+        Slots::Two(codes) => {
+            let codes = codes.iter();
+            codes.map(|code| clamp(u16::from_le_bytes(*code))).collect()
+        }
+        // Nobody writes such codes.
+        Slots::Four(_) | Slots::Eight(_) => vec![0; slots.len()],
+    }
+}
+
 /// The code of the value, or the group, in place `index`: below the rows of a block.
-fn code_of(index: usize) -> u32 {
-    u32::try_from(index).unwrap_or(u32::MAX)
+fn code_of(index: usize) -> u16 {
+    u16::try_from(index).unwrap_or(u16::MAX)
 }
 
 /// Most combinations of codes that have a slot each; beyond that they are looked up by hash.
@@ -165,8 +178,8 @@ const SLOTS_MAX: u64 = 1 << 16;
 pub(super) fn number_rows(
     keys: &mut [Local<'_>],
     rows: &Rows<'_>,
-    group_of: &mut Vec<u32>,
-) -> Vec<[u32; KEYS_MAX]> {
+    group_of: &mut Vec<u16>,
+) -> Vec<[u16; KEYS_MAX]> {
     group_of.clear();
     let many: Vec<usize> = (0..keys.len().min(KEYS_MAX))
         .filter(|index| !keys[*index].is_one())
@@ -187,7 +200,7 @@ pub(super) fn number_rows(
                         .map(|row| codes.get(*row as usize).copied().unwrap_or(0)),
                 ),
             }
-            let groups = (0u32..).take(keys[*only].names.len());
+            let groups = (0..=u16::MAX).take(keys[*only].names.len().max(1));
             groups
                 .map(|code| {
                     let mut codes = [0; KEYS_MAX];
@@ -204,8 +217,8 @@ fn number_combined(
     keys: &[Local<'_>],
     many: &[usize],
     rows: &Rows<'_>,
-    group_of: &mut Vec<u32>,
-) -> Vec<[u32; KEYS_MAX]> {
+    group_of: &mut Vec<u16>,
+) -> Vec<[u16; KEYS_MAX]> {
     // At most five factors of at most 8,193 each: 2⁶⁵, which 128 bits hold.
     let size = |index: &usize| keys[*index].names.len().max(1) as u128;
     let combinations: u128 = many.iter().map(size).product();
@@ -221,7 +234,7 @@ fn number_combined(
         (codes, number)
     };
     if combinations <= u128::from(SLOTS_MAX) {
-        let mut slots = vec![u32::MAX; usize::try_from(combinations).unwrap_or(0)];
+        let mut slots = vec![u16::MAX; usize::try_from(combinations).unwrap_or(0)];
         rows.each_row(|row| {
             let mut slot = 0;
             for index in many {
@@ -230,7 +243,7 @@ fn number_combined(
                     + key.codes.get(row).copied().unwrap_or(0) as usize;
             }
             let group = match slots.get(slot) {
-                Some(group) if *group != u32::MAX => *group,
+                Some(group) if *group != u16::MAX => *group,
                 Some(_) | None => {
                     groups.push(codes_of(row).0);
                     let group = code_of(groups.len() - 1);
@@ -244,7 +257,7 @@ fn number_combined(
         });
         return groups;
     }
-    let mut index: HashMap<u128, u32> = HashMap::new();
+    let mut index: HashMap<u128, u16> = HashMap::new();
     rows.each_row(|row| {
         let (codes, number) = codes_of(row);
         group_of.push(*index.entry(number).or_insert_with(|| {
