@@ -19,6 +19,7 @@ use super::wire::{Fault, Link};
 
 /// Options of `load run`.
 #[derive(clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub(crate) struct Options {
     #[command(flatten)]
     target: TargetOptions,

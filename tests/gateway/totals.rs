@@ -3,11 +3,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
     net::TcpStream,
     process::Command,
     thread,
 };
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tidegate::cli::demo::mock_provider::MockProvider;
 
@@ -130,15 +132,16 @@ fn of_records(records: &[Value]) -> Sums {
     sums
 }
 
-/// What the management API lists of one provider, page after page until one is empty, as clients
-/// do. (Of one: a debug build takes a second for a page among so many.)
-fn of_lists(server: &Server, gateway: &str, provider: &str, count: u64) -> Sums {
+/// What the management API lists, page after page until one is empty, as clients do; of one
+/// provider, or of all.
+fn of_lists(server: &Server, gateway: &str, provider: Option<&str>, count: u64) -> Sums {
     let mut manager = Manager::of(server);
     let mut rows = Vec::new();
     for page in 1.. {
-        let path = format!(
-            "{GATEWAYS}/{gateway}/logs?per_page=100&page={page}&filters.key=provider&filters.operator=eq&filters.value={provider}"
-        );
+        let filter = provider.map_or_else(String::new, |provider| {
+            format!("&filters.key=provider&filters.operator=eq&filters.value={provider}")
+        });
+        let path = format!("{GATEWAYS}/{gateway}/logs?per_page=100&page={page}{filter}");
         let list = manager.whole("GET", &path, None);
         assert_eq!(list["messages"], json!([]), "{path}");
         assert_eq!(list["result_info"]["total_count"], count, "{path}");
@@ -245,7 +248,7 @@ fn sums_are_those_that_the_provider_counted_to_the_last_picodollar() {
     assert_eq!(of_records(&records), expected, "the records");
     assert_eq!(of_groups(&server), expected, "groups of the command line");
     let messages = counted(&mock, "anthropic/");
-    let listed = of_lists(&server, "default", "anthropic", messages.requests);
+    let listed = of_lists(&server, "default", Some("anthropic"), messages.requests);
     assert_eq!(listed, messages, "the lists");
     assert_eq!(of_analytics(&server), expected, "the analytics");
     assert_eq!(of_metrics(&server), expected, "the metrics");
@@ -345,12 +348,16 @@ fn entangled_call(server: &Server, thread: usize) {
 #[test]
 fn sums_stay_exact_with_attempts_steps_hits_followers_limits_and_hang_ups() {
     let mock = mock();
-    let server = Setup::over(mock.addr())
-        .tables(PRICES)
-        .gateway(&format!(
-            "request_limits = [{{ limit = {ADMITTED}, window = 86400, technique = \"fixed\", by = \"metadata.class\" }}]"
-        ))
-        .start();
+    let folder = tempfile::tempdir().unwrap();
+    let setup = || {
+        Setup::over(mock.addr())
+            .folder(folder.path())
+            .tables(PRICES)
+            .gateway(&format!(
+                "request_limits = [{{ limit = {ADMITTED}, window = 86400, technique = \"fixed\", by = \"metadata.class\" }}]"
+            ))
+    };
+    let mut server = setup().start();
     thread::scope(|scope| {
         for thread in 0..THREADS {
             let server = &server;
@@ -394,6 +401,24 @@ fn sums_stay_exact_with_attempts_steps_hits_followers_limits_and_hang_ups() {
     assert_eq!(of_metrics(&server), exchanges, "the metrics");
     let messages = counted(&mock, "anthropic/");
     assert_eq!(messages.requests, of_kind(5));
-    let listed = of_lists(&server, "default", "anthropic", messages.requests);
-    assert_eq!(listed, messages, "the lists");
+    let listed = of_lists(&server, "default", Some("anthropic"), messages.requests);
+    assert_eq!(listed, messages, "the lists of one provider");
+
+    // Page by page through all of them. Records that are not sealed yet are read whole for each page,
+    // which takes a debug build a second.
+    server.signal(Signal::TERM);
+    assert!(server.wait().success());
+    let server = setup().start();
+    wait_until("the records of before to be sealed", || {
+        let files = fs::read_dir(folder.path().join("data/log")).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("journal-")).count() <= 1
+    });
+    let listed = of_lists(&server, "default", None, all);
+    assert_eq!(listed, with(all), "the lists");
+    assert_eq!(
+        of_analytics(&server),
+        exchanges,
+        "the analytics of sealed records"
+    );
 }
