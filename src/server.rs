@@ -35,7 +35,10 @@ use crate::{
         },
         ledger::{Journal, LedgerThread, Recovered},
         logs::{self, LogOptions, LogStartError, Logs, folder::LogDir, segment::write_at},
-        reload::{self, Compiled, ReloadCommand, ReloadError, ReloadParts, standing::Standing},
+        reload::{
+            self, Compiled, ReloadCommand, ReloadError, ReloadParts, standing::Standing,
+            stored::Memory,
+        },
         resolve::Resolvers,
         rollup::RollupThread,
         store::{
@@ -268,6 +271,7 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         master_key_made,
         table_secret,
         cache_secret,
+        memory,
         compiled,
     } = State::open(&config, &data_dir)?;
     let (senders, logs) = logs::start(&data_dir, &log_options(&config, shards, &compiled))?;
@@ -317,6 +321,7 @@ pub fn start(options: Options) -> Result<Server, StartError> {
         api_token: api_token.secret.clone(),
         keys,
         seen: compiled.seen,
+        memory,
         vault: vault.clone(),
         table_secret,
         shards: crew.orders.clone(),
@@ -416,6 +421,8 @@ struct State {
     master_key_made: Option<PathBuf>,
     table_secret: [u8; 32],
     cache_secret: KeySecret,
+    /// What was read of the store for what is compiled.
+    memory: Memory,
     compiled: Compiled,
 }
 
@@ -430,7 +437,17 @@ impl State {
         store.change(|connection| vault.check(connection))?;
         let table_secret = random()?;
         let secret = &api_token.secret;
-        let compiled = reload::compile(config, secret, &keys, &vault, table_secret, keys::now())?;
+        let mut memory = Memory::default();
+        let now = keys::now();
+        let compiled = reload::compile(
+            config,
+            secret,
+            &keys,
+            &vault,
+            table_secret,
+            now,
+            &mut memory,
+        )?;
         Ok(Self {
             api_token,
             keys,
@@ -439,6 +456,7 @@ impl State {
             master_key_made,
             table_secret,
             cache_secret,
+            memory,
             compiled,
         })
     }

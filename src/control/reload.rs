@@ -78,6 +78,8 @@ pub struct ReloadParts {
     pub seen: KeysSeen,
     /// Opens what is sealed in the store.
     pub vault: Vault,
+    /// What was read of the store for the first snapshot.
+    pub memory: Memory,
     /// The secret of the key tables.
     pub table_secret: [u8; 32],
     /// The mailbox of each shard.
@@ -142,21 +144,8 @@ pub enum ReloadError {
 }
 
 /// Makes a snapshot: the configuration with what the management API made and the tokens from
-/// everywhere, as they are at `now`.
+/// everywhere, as they are at `now`. What `memory` has of earlier snapshots is not read again.
 pub fn compile(
-    config: &Config,
-    api_token: &Secret,
-    keys: &KeyStore,
-    vault: &Vault,
-    table_secret: [u8; 32],
-    now: UnixSeconds,
-) -> Result<Compiled, ReloadError> {
-    let memory = &mut Memory::default();
-    compile_again(config, api_token, keys, vault, table_secret, now, memory)
-}
-
-/// The same with what was read of the store before.
-fn compile_again(
     config: &Config,
     api_token: &Secret,
     keys: &KeyStore,
@@ -317,7 +306,7 @@ impl Keeper {
             api_token: parts.api_token,
             keys: parts.keys,
             vault: parts.vault,
-            memory: Memory::default(),
+            memory: parts.memory,
             table_secret: parts.table_secret,
             unsent: parts.shards.iter().map(|_| Unsent::default()).collect(),
             shards: parts.shards,
@@ -364,7 +353,7 @@ impl Keeper {
     }
 
     fn compile(&mut self, config: &Config, now: UnixSeconds) -> Result<Compiled, ReloadError> {
-        compile_again(
+        compile(
             config,
             &self.api_token,
             &self.keys,
@@ -441,7 +430,7 @@ impl Keeper {
         if !changed && !expired && !self.keys_failing {
             return Ok(false);
         }
-        let compiled = compile_again(
+        let compiled = compile(
             &self.config,
             &self.api_token,
             &self.keys,

@@ -65,6 +65,7 @@ fn parts(config: &Config, dir: &Path) -> (ReloadParts, Ends) {
         keys,
         seen,
         vault: vault(),
+        memory: Memory::default(),
         table_secret: [3; 32],
         shards: posts,
         worn: worn_out,
@@ -156,7 +157,16 @@ fn a_snapshot_has_the_tokens_from_everywhere() {
         ..Config::default()
     };
     let api = Secret::new("management".to_owned());
-    let compiled = compile(&config, &api, &keys, &vault(), [0; 32], NOW).unwrap();
+    let compiled = compile(
+        &config,
+        &api,
+        &keys,
+        &vault(),
+        [0; 32],
+        NOW,
+        &mut Memory::default(),
+    )
+    .unwrap();
     let find = |token: &str| {
         let key = compiled.snapshot.keys.find(token.as_bytes()).unwrap();
         (&*key.name, key.run, key.read, key.edit)
