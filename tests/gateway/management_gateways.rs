@@ -369,8 +369,10 @@ fn the_file_wins_over_what_was_made_and_a_reload_keeps_the_rest() {
     server.signal(rustix::process::Signal::HUP);
     wait_until("the reload", || call(&server, "both", "").status == 401);
     assert_eq!(call(&server, "mine", "").status, 200);
-    let both = manager.result("GET", &at("both"), None);
-    assert_eq!(both["authentication"], true);
+    // The shards have it a moment before the API does.
+    wait_until("the file's settings to be shown", || {
+        manager.result("GET", &at("both"), None)["authentication"] == true
+    });
     manager.refused("DELETE", &at("both"), None, 400, &[(7000, "")]);
     let list = manager.result("GET", GATEWAYS, None);
     let ids: Vec<_> = list.as_array().unwrap().iter().map(|g| &g["id"]).collect();
