@@ -3,7 +3,7 @@
 //! Values only: nothing here opens a socket or a file, or reads a clock.
 //! Reading order: [`id`], [`usage`], [`money`], [`outcome`], [`record`],
 //! [`cache`] (what every zone knows of the response cache), [`short_hash`] (maps that are looked up on
-//! every exchange).
+//! every exchange), [`base64`].
 
 pub mod id;
 pub mod usage;
@@ -12,3 +12,4 @@ pub mod outcome;
 pub mod record;
 pub mod cache;
 pub mod short_hash;
+pub mod base64;

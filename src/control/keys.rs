@@ -364,7 +364,7 @@ impl Token {
         getrandom::fill(&mut *bits).map_err(|error| KeyError::Random(error.to_string()))?;
         Ok(Self(Secret::new(format!(
             "{TOKEN_PREFIX}{}",
-            &*super::store::text::base64url(&*bits)
+            &*crate::domain::base64::base64url(&*bits)
         ))))
     }
 

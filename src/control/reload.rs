@@ -339,7 +339,7 @@ impl Keeper {
         if let Some(given) = &config.api_token {
             self.api_token = given.clone();
         }
-        let compiled = self.compile(&config, now)?;
+        let compiled = self.compile(Some(&config), now)?;
         let certificate = config.tls.as_ref().map(certificate).transpose()?;
         self.stamp = stamp;
         self.config = config;
@@ -352,9 +352,14 @@ impl Keeper {
         Ok(())
     }
 
-    fn compile(&mut self, config: &Config, now: UnixSeconds) -> Result<Compiled, ReloadError> {
+    /// Compiles a new configuration, or the one in force.
+    fn compile(
+        &mut self,
+        config: Option<&Config>,
+        now: UnixSeconds,
+    ) -> Result<Compiled, ReloadError> {
         compile(
-            config,
+            config.unwrap_or(&self.config),
             &self.api_token,
             &self.keys,
             &self.vault,
@@ -430,15 +435,7 @@ impl Keeper {
         if !changed && !expired && !self.keys_failing {
             return Ok(false);
         }
-        let compiled = compile(
-            &self.config,
-            &self.api_token,
-            &self.keys,
-            &self.vault,
-            self.table_secret,
-            now,
-            &mut self.memory,
-        )?;
+        let compiled = self.compile(None, now)?;
         self.publish(compiled);
         self.standing.succeeded(Change::Keys, &self.config);
         Ok(true)

@@ -19,7 +19,7 @@ use crate::{
         text::{self, UnixMillis},
         vault::Vault,
     },
-    domain::cache::Purge,
+    domain::{base64::base64, cache::Purge},
     handoff::mailbox::ApiAnswer,
     snapshot::providers::CUSTOM_PREFIX,
 };
@@ -392,7 +392,7 @@ fn logo(name: &str) -> String {
     let svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 32 32\"><rect width=\"32\" height=\"32\" rx=\"6\" fill=\"hsl({hue},45%,45%)\"/><text x=\"16\" y=\"22\" font-family=\"sans-serif\" font-size=\"18\" text-anchor=\"middle\" fill=\"#fff\">{letter}</text></svg>"
     );
-    text::base64(svg.as_bytes())
+    base64(svg.as_bytes())
 }
 
 /// The refusal of a slug that no provider has, for whoever names one.

@@ -5,13 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::text::base64url;
 use crate::{
     config::{
         Config,
         secret::{self, Secret, SecretError},
     },
     control::secret_file,
+    domain::base64::base64url,
 };
 
 /// Name of the file in the data folder.

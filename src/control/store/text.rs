@@ -1,8 +1,6 @@
-//! Small texts that the store and the management API write: base64, ids, times.
+//! Small texts that the store and the management API write: ids, times.
 
 use std::time::{SystemTime, UNIX_EPOCH};
-
-use zeroize::Zeroizing;
 
 /// Milliseconds since the Unix epoch.
 pub type UnixMillis = i64;
@@ -21,39 +19,6 @@ pub fn time(at: UnixMillis) -> String {
         .unwrap_or_default()
         .strftime("%Y-%m-%dT%H:%M:%S.%3fZ")
         .to_string()
-}
-
-/// Base64 with the letters for URLs, without padding (RFC 4648 section 5).
-pub fn base64url(bytes: &[u8]) -> Zeroizing<String> {
-    encode(
-        bytes,
-        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_",
-    )
-}
-
-/// Base64 with padding (RFC 4648 section 4).
-pub fn base64(bytes: &[u8]) -> String {
-    let mut text = encode(
-        bytes,
-        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
-    );
-    while !text.len().is_multiple_of(4) {
-        text.push('=');
-    }
-    std::mem::take(&mut text)
-}
-
-fn encode(bytes: &[u8], letters: &[u8; 64]) -> Zeroizing<String> {
-    let mut out = Zeroizing::new(String::with_capacity(bytes.len().div_ceil(3) * 4));
-    for three in bytes.chunks(3) {
-        let byte = |index: usize| three.get(index).map_or(0, |byte| u32::from(*byte));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for letter in 0..=three.len() {
-            let six = bits >> (18 - 6 * letter) & 63;
-            out.push(char::from(letters[six as usize]));
-        }
-    }
-    out
 }
 
 /// A random `UUIDv4` in lower case (RFC 9562 section 5.4); `Err` if the system gives no random
@@ -94,20 +59,6 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_is_that_of_the_standard() {
-        for (bytes, plain, padded) in [
-            (&b""[..], "", ""),
-            (b"f", "Zg", "Zg=="),
-            (b"fo", "Zm8", "Zm8="),
-            (b"foo", "Zm9v", "Zm9v"),
-            (b"foobar", "Zm9vYmFy", "Zm9vYmFy"),
-            (b"\xfb\xff", "-_8", "+/8="),
-        ] {
-            assert_eq!((&**base64url(bytes), &*base64(bytes)), (plain, padded));
-        }
-    }
 
     #[test]
     fn random_ids_are_version_four() {

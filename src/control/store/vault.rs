@@ -14,9 +14,8 @@ use super::{
     StoreError,
     objects::{self, Kind, Object},
     settings,
-    text::base64url,
 };
-use crate::config::secret::Secret;
+use crate::{config::secret::Secret, domain::base64::base64url};
 
 /// Why a secret cannot be sealed or opened: one sentence each.
 #[derive(Debug, thiserror::Error)]

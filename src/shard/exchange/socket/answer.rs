@@ -301,7 +301,7 @@ impl Reading {
             (said, self.metadata.encoding) = if plain {
                 frame::as_string(body)
             } else {
-                (frame::base64(body), Some("base64"))
+                (frame::in_base64(body), Some("base64"))
             };
             &said
         };
