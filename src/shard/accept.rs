@@ -153,8 +153,8 @@ async fn obey(
                 }
             }
         }
-        mesh::retry(shard);
         let heard = mesh::listen(shard, MESSAGES_A_TURN);
+        mesh::retry(shard);
         // The others may still need what this shard owns.
         if shard.is_draining() && shard.connections() == 0 {
             let now = shard.clock.now();

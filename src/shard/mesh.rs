@@ -3,10 +3,11 @@
 //! Every key of a cache entry or a limit has one owner among the shards; who needs it asks there.
 //!
 //! * [`ask`] sends a question and gives an [`Asking`], whose [`Asking::answer`] waits for what
-//!   comes back, up to a limit. `None` is no answer: the ring is full, the owner has ended, or it
-//!   took too long. What `None` means is the asker's to say (a miss, a refusal).
-//! * [`tell`] sends a notice, which nobody answers. While the ring is full it is kept and sent
-//!   later, in order.
+//!   comes back, up to a limit. `None` is no answer, as [`Answer::Failed`] is none: the owner has
+//!   ended, or it took too long. What that means is the asker's to say (a miss, a refusal).
+//! * [`tell`] sends a notice, which nobody answers.
+//! * While a ring is full, or too many questions are open at a peer, what is for it is kept and
+//!   sent later, in order.
 //! * [`reply`] is for an owner that answers a question later than it came.
 //! * [`listen`] takes what the others say; `shard/accept.rs` calls it on every turn.
 //!
@@ -115,8 +116,8 @@ pub struct Mesh {
     /// Questions open at each peer.
     open: RefCell<Vec<usize>>,
     tickets: RefCell<Tickets>,
-    /// Notices that found their ring full, in order.
-    unsent: RefCell<VecDeque<(usize, Notice)>>,
+    /// Questions and notices that found their ring full, in order.
+    unsent: RefCell<VecDeque<(usize, Message)>>,
     /// Notices of the shard to itself, in order, and whether somebody is at them.
     own: RefCell<VecDeque<Notice>>,
     hearing: Cell<bool>,
@@ -128,7 +129,7 @@ pub struct Mesh {
 pub struct MeshCounts {
     /// Questions sent through a ring.
     pub asked: u64,
-    /// Questions that were not sent: the ring was full or the owner gone.
+    /// Questions that were not sent: the owner had ended, or too many waited.
     pub unasked: u64,
     /// Answers that came after their asker had given up.
     pub late: u64,
@@ -136,7 +137,7 @@ pub struct MeshCounts {
     pub lost: u64,
 }
 
-/// Notices that wait for room: what a burst comes to that ends the waiting of thousands. More than
+/// Messages that wait for room: what a burst comes to that ends the waiting of thousands. More than
 /// this means a peer that takes nothing.
 const UNSENT_MAX: usize = 32 * 1024;
 
@@ -172,7 +173,7 @@ impl Mesh {
         end.as_ref().is_none_or(MeshEnd::is_empty)
     }
 
-    /// Says whether no notice waits for room.
+    /// Says whether nothing waits for room.
     pub fn has_sent_all(&self) -> bool {
         self.unsent.borrow().is_empty()
     }
@@ -201,36 +202,23 @@ impl Mesh {
         self.counts.set(counts);
     }
 
-    fn ask(&self, to: usize, message: Message) -> Result<(), ()> {
+    /// Puts a question or a notice into its ring, if that has room for it now.
+    fn send(&self, to: usize, message: Message) -> Result<(), Unsent<Message>> {
+        let mut end = self.end.borrow_mut();
         let mut open = self.open.borrow_mut();
-        let mut end = self.end.borrow_mut();
-        let sent = match (end.as_mut(), open.get_mut(to)) {
-            (Some(end), Some(open)) if *open < self.open_max => {
-                let sent = end.offer(to, message);
-                *open += usize::from(sent.is_ok());
-                sent.map_err(drop)
-            }
-            _ => Err(()),
+        let (Some(end), Some(open)) = (end.as_mut(), open.get_mut(to)) else {
+            return Err(Unsent::Gone(message));
         };
-        self.count(|counts| match sent {
-            Ok(()) => counts.asked += 1,
-            Err(()) => counts.unasked += 1,
-        });
-        sent
-    }
-
-    fn offer(&self, to: usize, notice: Notice) -> Result<(), Unsent<Notice>> {
-        let mut end = self.end.borrow_mut();
-        let Some(end) = end.as_mut() else {
-            return Err(Unsent::Gone(notice));
-        };
-        end.offer(to, Message::Tell(notice))
-            .map_err(|unsent| match unsent {
-                Unsent::Full(Message::Tell(notice)) => Unsent::Full(notice),
-                // The message that comes back is the one that was given.
-                Unsent::Gone(Message::Tell(notice)) => Unsent::Gone(notice),
-                _ => unreachable!("a ring gives back what it was given"),
-            })
+        if !matches!(message, Message::Ask { .. }) {
+            return end.offer(to, message);
+        }
+        if *open >= self.open_max {
+            return Err(Unsent::Full(message));
+        }
+        end.offer(to, message)?;
+        *open += 1;
+        self.count(|counts| counts.asked += 1);
+        Ok(())
     }
 }
 
@@ -243,7 +231,6 @@ pub fn ask(shard: &Rc<Shard>, to: usize, question: Question) -> Asking {
         shard: Rc::clone(shard),
         to,
         ticket,
-        sent: Cell::new(true),
         deadline: None,
     };
     if to == shard.number {
@@ -252,8 +239,7 @@ pub fn ask(shard: &Rc<Shard>, to: usize, question: Question) -> Asking {
             deliver(shard, to, ticket, answer);
         }
     } else {
-        let sent = mesh.ask(to, Message::Ask { ticket, question });
-        asking.sent.set(sent.is_ok());
+        say(shard, to, Message::Ask { ticket, question });
     }
     asking
 }
@@ -264,7 +250,6 @@ pub struct Asking {
     shard: Rc<Shard>,
     to: usize,
     ticket: u64,
-    sent: Cell<bool>,
     deadline: Option<Deadline>,
 }
 
@@ -278,14 +263,11 @@ impl Asking {
     }
 
     /// Waits for the next answer: the one to the question, or one that it promised. `None` after
-    /// `limit`, which is looked at on the shard's tick, and at once if nothing can come.
+    /// `limit`, which is looked at on the shard's tick.
     pub async fn answer(&mut self, limit: Duration) -> Option<Answer> {
         let tickets = &self.shard.mesh.tickets;
         if let Some(answer) = tickets.borrow_mut().take(self.ticket) {
             return Some(answer);
-        }
-        if !self.sent.get() {
-            return None;
         }
         let open = || self.shard.deadlines.open();
         let deadline = &*self.deadline.get_or_insert_with(open);
@@ -324,31 +306,42 @@ impl Drop for Asking {
 
 /// Tells the shard `to`, which may be this one.
 pub fn tell(shard: &Rc<Shard>, to: usize, notice: Notice) {
-    let mesh = &shard.mesh;
     if to == shard.number {
         return tell_own(shard, notice);
     }
+    say(shard, to, Message::Tell(notice));
+}
+
+/// Sends a question or a notice to another shard: now, or behind what waits for room already.
+fn say(shard: &Rc<Shard>, to: usize, message: Message) {
+    let mesh = &shard.mesh;
     let waiting = mesh.unsent.borrow().len();
     let refused = match waiting {
-        0 => mesh.offer(to, notice).err(),
-        _ => Some(Unsent::Full(notice)),
+        0 => mesh.send(to, message).err(),
+        _ => Some(Unsent::Full(message)),
     };
     match refused {
         None => {}
-        Some(Unsent::Full(notice)) if waiting < UNSENT_MAX => {
-            mesh.unsent.borrow_mut().push_back((to, notice));
+        Some(Unsent::Full(message)) if waiting < UNSENT_MAX => {
+            mesh.unsent.borrow_mut().push_back((to, message));
         }
-        Some(Unsent::Full(notice) | Unsent::Gone(notice)) => lose(shard, notice),
+        Some(unsent) => lose(shard, to, unsent.into_inner()),
     }
 }
 
-/// A notice that reaches nobody.
-fn lose(shard: &Rc<Shard>, notice: Notice) {
+/// A message that does not reach the shard `to`.
+fn lose(shard: &Rc<Shard>, to: usize, message: Message) {
+    if let Message::Ask { ticket, .. } = message {
+        shard.mesh.count(|counts| counts.unasked += 1);
+        return deliver(shard, to, ticket, Answer::Failed);
+    }
     shard.mesh.count(|counts| counts.lost += 1);
-    match notice {
-        Notice::Later { answer, .. } => unclaimed(shard, shard.number, answer),
-        Notice::Ledger(notice) => ledger::lost(shard, notice),
-        Notice::Cache(_) => {}
+    match message {
+        Message::Answer { answer, .. } | Message::Tell(Notice::Later { answer, .. }) => {
+            unclaimed(shard, shard.number, answer);
+        }
+        Message::Tell(Notice::Ledger(notice)) => ledger::lost(shard, notice),
+        Message::Tell(Notice::Cache(_)) | Message::Ask { .. } => {}
     }
 }
 
@@ -358,21 +351,27 @@ pub fn retry(shard: &Rc<Shard>) {
     let mut full = Vec::new();
     let waiting = mesh.unsent.borrow().len();
     for _ in 0..waiting {
-        let Some((to, notice)) = mesh.unsent.borrow_mut().pop_front() else {
+        let Some((to, message)) = mesh.unsent.borrow_mut().pop_front() else {
             return;
         };
+        if let Message::Ask { ticket, .. } = message
+            && !mesh.tickets.borrow().is_open(ticket)
+        {
+            // Its asker has given up.
+            continue;
+        }
         let refused = if full.contains(&to) {
             // What is for one peer stays in order.
-            Some(Unsent::Full(notice))
+            Some(Unsent::Full(message))
         } else {
-            mesh.offer(to, notice).err()
+            mesh.send(to, message).err()
         };
         match refused {
             None => {}
-            Some(Unsent::Gone(notice)) => lose(shard, notice),
-            Some(Unsent::Full(notice)) => {
+            Some(Unsent::Gone(message)) => lose(shard, to, message),
+            Some(Unsent::Full(message)) => {
                 full.push(to);
-                mesh.unsent.borrow_mut().push_back((to, notice));
+                mesh.unsent.borrow_mut().push_back((to, message));
             }
         }
     }
@@ -389,10 +388,7 @@ pub fn reply(shard: &Rc<Shard>, asker: Asker, answer: Answer) {
     let sent = end.as_mut().map(|end| end.reply(to, message));
     drop(end);
     if let Some(Err(unsent)) = sent {
-        shard.mesh.count(|counts| counts.lost += 1);
-        if let Message::Answer { answer, .. } = unsent.into_inner() {
-            unclaimed(shard, shard.number, answer);
-        }
+        lose(shard, to, unsent.into_inner());
     }
 }
 

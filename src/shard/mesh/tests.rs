@@ -42,6 +42,11 @@ fn question(number: u64) -> Question {
     })
 }
 
+/// Says whether an asker has heard that nothing will come.
+fn is_failure(answer: Option<&Answer>) -> bool {
+    matches!(answer, Some(Answer::Failed))
+}
+
 fn is_answer(answer: Option<&Answer>) -> bool {
     matches!(answer, Some(Answer::Cache(cache::Answer::Alone { .. })))
 }
@@ -93,32 +98,47 @@ fn a_shard_answers_itself_without_a_ring() {
 
 #[test]
 fn a_peer_that_never_answers_costs_the_limit_and_no_more() {
+    const WAITING: usize = 10;
     let (shard, mut peers) = staged(1);
     let mut asking = ask(&shard, 1, question(1));
     assert!(poll(asking.answer(LIMIT)).is_none(), "it waits");
     assert!(poll(asking.answer(Duration::ZERO)).unwrap().is_none());
-    // With its ring half full nothing is sent, and nobody waits.
+    // What it has no room for waits, in order, and goes with its asker.
     let mut askings = vec![asking];
-    while askings.last().unwrap().sent.get() {
-        askings.push(ask(&shard, 1, question(2)));
-    }
-    let mut refused = askings.pop().unwrap();
-    assert!(poll(refused.answer(LIMIT)).unwrap().is_none());
-    assert_eq!(askings.len(), shard.mesh.open_max);
-    assert_eq!(shard.mesh.counts().unasked, 1);
-    // It comes back to life: its answers are heard, and there is room again.
+    let more = 1..shard.mesh.open_max + WAITING;
+    askings.extend(more.map(|_| ask(&shard, 1, question(2))));
+    assert_eq!(shard.mesh.unsent.borrow().len(), WAITING);
+    drop(askings.pop());
+    retry(&shard);
+    assert_eq!(shard.mesh.unsent.borrow().len(), WAITING - 1);
+    // It comes back to life.
     for _ in 0..askings.len() {
         let ticket = next_ticket(&mut peers[0]);
         let answer = alone(&shard);
         peers[0]
             .reply(0, Message::Answer { ticket, answer })
             .unwrap();
+        listen(&shard, 256);
+        retry(&shard);
     }
-    while listen(&shard, 256) == 256 {}
+    assert!(peers[0].take().is_none());
     for mut asking in askings {
         assert!(is_answer(poll(asking.answer(LIMIT)).unwrap().as_ref()));
     }
-    assert!(ask(&shard, 1, question(3)).sent.get());
+    assert_eq!(shard.mesh.counts().unasked, 0);
+}
+
+#[test]
+fn questions_do_not_wait_without_bound() {
+    let (shard, _peers) = staged(1);
+    let askings: Vec<_> = (0..2 * UNSENT_MAX as u64)
+        .map(|number| ask(&shard, 1, question(number)))
+        .collect();
+    assert_eq!(shard.mesh.unsent.borrow().len(), UNSENT_MAX);
+    let refused = UNSENT_MAX - shard.mesh.open_max;
+    assert_eq!(shard.mesh.counts().unasked, refused as u64);
+    let mut last = askings.into_iter().next_back().unwrap();
+    assert!(is_failure(poll(last.answer(LIMIT)).unwrap().as_ref()));
 }
 
 #[test]
@@ -127,7 +147,7 @@ fn a_peer_that_has_ended_gives_the_question_back_at_once() {
     let mut waiting = ask(&shard, 1, question(1));
     drop(peers);
     let mut asking = ask(&shard, 1, question(1));
-    assert!(poll(asking.answer(LIMIT)).unwrap().is_none());
+    assert!(is_failure(poll(asking.answer(LIMIT)).unwrap().as_ref()));
     // The one that was under way comes to its limit.
     assert!(poll(waiting.answer(LIMIT)).is_none());
     assert!(poll(waiting.answer(Duration::ZERO)).unwrap().is_none());
@@ -151,7 +171,7 @@ fn a_shard_that_has_ended_asks_nobody() {
     let (shard, mut peers) = staged(1);
     shard.mesh.close();
     let mut asking = ask(&shard, 1, question(1));
-    assert!(poll(asking.answer(LIMIT)).unwrap().is_none());
+    assert!(is_failure(poll(asking.answer(LIMIT)).unwrap().as_ref()));
     assert!(shard.mesh.leave() && shard.mesh.is_quiet());
     assert_eq!(listen(&shard, 256), 0);
     assert!(peers[0].offer(0, Message::Tell(later(1, &shard))).is_err());

@@ -38,8 +38,15 @@ impl Tickets {
         u64::from(uses) << 32 | u64::from(index)
     }
 
+    /// Says whether somebody still waits for its answer.
+    pub(super) fn is_open(&self, ticket: u64) -> bool {
+        let (uses, index) = parts(ticket);
+        let place = self.places.get(index);
+        place.is_some_and(|place| place.open && place.uses == uses)
+    }
+
     fn place(&mut self, ticket: u64) -> Option<&mut Place> {
-        let (uses, index) = ((ticket >> 32) as u32, (ticket & 0xffff_ffff) as usize);
+        let (uses, index) = parts(ticket);
         let place = self.places.get_mut(index)?;
         (place.open && place.uses == uses).then_some(place)
     }
@@ -80,4 +87,9 @@ impl Tickets {
         self.free.push((ticket & 0xffff_ffff) as u32);
         answer
     }
+}
+
+/// How often a ticket's place was used, and which it is.
+fn parts(ticket: u64) -> (u32, usize) {
+    ((ticket >> 32) as u32, (ticket & 0xffff_ffff) as usize)
 }
