@@ -28,6 +28,7 @@ pub mod reply;
 pub mod management;
 pub mod models;
 pub mod emit;
+pub mod outbox;
 pub mod stream;
 pub mod tls;
 pub mod mesh;
@@ -52,6 +53,7 @@ use self::{
     ledger::post::Ledger,
     mesh::{Mesh, Message},
     models::Models,
+    outbox::Outbox,
     upstream::{host::Hosts, keys::Keys},
 };
 use crate::{
@@ -77,6 +79,8 @@ pub struct Shard {
     pub deadlines: Rc<Deadlines>,
     /// Its free buffers.
     pub buffers: Buffers,
+    /// The small sends of its turn.
+    pub outbox: Rc<Outbox>,
     /// The origins that it has called.
     pub hosts: Hosts,
     /// The keys of providers that have several.
@@ -200,6 +204,7 @@ impl Shard {
             clock: Clock::start(),
             deadlines: Rc::default(),
             buffers: Buffers::default(),
+            outbox: Rc::default(),
             hosts: Hosts::default(),
             keys: Keys::default(),
             models: Models::default(),

@@ -116,6 +116,8 @@ async fn obey(
         );
     }
     spawn(shard, tick(Rc::clone(shard), Arc::clone(&orders.bell)));
+    let outbox = Rc::clone(&shard.outbox);
+    spawn(shard, async move { outbox.run().await });
 
     let bell = UnixStream::from_std(std::os::unix::net::UnixStream::from(
         orders.bell.try_clone_fd()?,
@@ -214,7 +216,7 @@ async fn accept(
                     .and_then(|config| config.borrow().clone());
                 shard.count(Plain::ConnectionsAccepted);
                 let guard = Open::new(&shard);
-                let stream = Stream::plain(connection);
+                let stream = Stream::plain(connection, &shard.outbox);
                 spawn(
                     &shard,
                     serve(Rc::clone(&shard), stream, door, config, guard),

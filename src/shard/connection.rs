@@ -261,7 +261,7 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, door: Door) {
                     After::Drop => return,
                 }
             }
-            Next::End => return,
+            Next::End => return settle(&shard, &mut peer).await,
             Next::Bad(error) => {
                 shard.count_malformed();
                 Box::pin(refuse(&shard, &mut peer, &Refusal::malformed(&error))).await;
@@ -274,6 +274,7 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, door: Door) {
             }
         }
     }
+    settle(&shard, &mut peer).await;
     Box::pin(linger(&shard, &mut peer)).await;
 }
 
@@ -308,6 +309,19 @@ async fn next_head(shard: &Shard, peer: &mut Downstream) -> Next {
             Err(Interrupt::Late) if begun => return Next::Slow,
             Err(_) => return Next::End,
         }
+    }
+}
+
+/// Longest time for a caller to take the last of an answer.
+const LAST_PIECE_LIMIT: Duration = Duration::from_mins(5);
+
+/// Waits until the caller's system has the last of what was sent, as far as its socket has room.
+async fn settle(shard: &Shard, peer: &mut Downstream) {
+    if !peer.writer.is_clear() {
+        peer.limit(&shard.clock, LAST_PIECE_LIMIT);
+        let settled = Box::pin(peer.writer.settled());
+        let (inlet, deadline) = (&mut peer.inlet, &peer.deadline);
+        let _ = Downstream::unless_interrupted(inlet, deadline, &shard.clock, settled).await;
     }
 }
 

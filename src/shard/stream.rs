@@ -16,12 +16,15 @@ use std::{
 };
 
 use monoio::{
-    buf::{IoBuf, IoBufMut},
-    io::{AsyncReadRent, AsyncWriteRent, OwnedReadHalf, OwnedWriteHalf, Splitable},
+    buf::IoBufMut,
+    io::{AsyncReadRent, OwnedReadHalf, Splitable},
     net::TcpStream,
 };
 
-use super::tls::Session;
+use super::{
+    outbox::{Line, Outbox, Sent},
+    tls::Session,
+};
 use crate::sys::socket;
 
 /// A connection split into its two directions.
@@ -33,8 +36,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Wraps a connected socket.
-    pub fn plain(socket: TcpStream) -> Self {
+    /// Wraps a connected socket, whose small sends go by `outbox`.
+    pub fn plain(socket: TcpStream, outbox: &Rc<Outbox>) -> Self {
         // Small writes go out at once, both sides; a failure costs latency, not correctness.
         let _ = socket.set_nodelay(true);
         let fd = socket.as_raw_fd();
@@ -47,8 +50,7 @@ impl Stream {
                 done: None,
             },
             writer: Writer {
-                fd,
-                way: Way::Plain(write),
+                way: Way::Plain(Line::new(fd, write, outbox)),
                 sealed: Vec::new(),
             },
         }
@@ -65,7 +67,6 @@ impl Stream {
                 done: None,
             },
             writer: Writer {
-                fd: NO_SOCKET,
                 way: Way::Within(sink),
                 sealed: Vec::new(),
             },
@@ -82,16 +83,16 @@ impl Stream {
             fed: 0,
             plain: None,
         }));
-        self.writer.way = match self.writer.way {
-            Way::Plain(half) | Way::Tls { half, .. } => Way::Tls { half, session },
-            within @ Way::Within(_) => within,
-        };
+        if let Way::Plain(line) | Way::Tls { line, .. } = &self.writer.way {
+            let line = Rc::clone(line);
+            self.writer.way = Way::Tls { line, session };
+        }
         self
     }
 
     /// The socket's descriptor, for peeks and options.
     pub fn fd(&self) -> RawFd {
-        self.writer.fd
+        self.writer.line().map_or(NO_SOCKET, |line| line.fd())
     }
 }
 
@@ -262,9 +263,8 @@ impl Reader {
     }
 }
 
-/// The sending direction.
+/// The sending direction. Dropped, it gives up what the socket has not taken.
 pub struct Writer {
-    fd: RawFd,
     way: Way,
     /// Ciphertext on its way out, kept for its allocation.
     sealed: Vec<u8>,
@@ -272,9 +272,9 @@ pub struct Writer {
 
 /// Which way bytes go out.
 enum Way {
-    Plain(OwnedWriteHalf<TcpStream>),
+    Plain(Rc<Line>),
     Tls {
-        half: OwnedWriteHalf<TcpStream>,
+        line: Rc<Line>,
         session: Rc<RefCell<Session>>,
     },
     Within(Rc<dyn Sink>),
@@ -284,10 +284,14 @@ enum Way {
 const SEAL_BYTES: usize = 64 * 1024;
 
 impl Writer {
-    /// Sends all of `bytes`. Most sends end here and now: the socket's buffer takes them in one
-    /// system call. What it does not take waits in the ring.
+    /// Sends all of `bytes`. Most sends end here and now: small ones are posted, and others the
+    /// socket's buffer takes in one system call. What it does not take waits in the ring.
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self.send_now(bytes)? {
+        let sent = match &self.way {
+            Way::Plain(line) => line.send_now(bytes)?,
+            Way::Tls { .. } | Way::Within(_) => Sent::Part(0),
+        };
+        match sent {
             Sent::All => Ok(()),
             // Boxed: a full socket is rare, and every exchange carries the size of this future.
             Sent::Part(sent) => {
@@ -297,112 +301,94 @@ impl Writer {
         }
     }
 
-    /// Sends what the socket takes without waiting. Nothing else sends here: TLS seals first.
-    pub fn send_now(&self, bytes: &[u8]) -> io::Result<Sent> {
-        match self.way {
-            Way::Plain(_) => send_now(self.fd, bytes),
-            Way::Tls { .. } | Way::Within(_) => Ok(Sent::Part(0)),
-        }
-    }
-
     async fn send_rest(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let session = match &self.way {
-            Way::Plain(_) => return self.send_waiting(bytes.to_vec()).await,
-            Way::Tls { session, .. } => Rc::clone(session),
+        let (line, session) = match &self.way {
+            Way::Plain(line) => return line.send_waiting(bytes.to_vec()).await,
+            Way::Tls { line, session } => (line, session),
             Way::Within(sink) => return poll_fn(|cx| sink.poll_take(bytes, cx)).await,
         };
-        let mut sealed = std::mem::take(&mut self.sealed);
         for part in bytes.chunks(SEAL_BYTES) {
-            sealed.clear();
-            session.borrow_mut().seal_into(part, &mut sealed)?;
-            self.send_socket(&sealed).await?;
+            self.sealed.clear();
+            session.borrow_mut().seal_into(part, &mut self.sealed)?;
+            send_sealed(line, &self.sealed).await?;
         }
-        sealed.clear();
-        self.sealed = sealed;
-        Ok(())
-    }
-
-    async fn send_socket(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match send_now(self.fd, bytes)? {
-            Sent::All => Ok(()),
-            Sent::Part(sent) => {
-                let rest = bytes.get(sent..).unwrap_or_default().to_vec();
-                self.send_waiting(rest).await
-            }
-        }
-    }
-
-    async fn send_waiting(&mut self, mut rest: Vec<u8>) -> io::Result<()> {
-        let (Way::Plain(half) | Way::Tls { half, .. }) = &mut self.way else {
-            return Err(io::ErrorKind::NotConnected.into());
-        };
-        let mut sent = 0;
-        while sent < rest.len() {
-            let (result, slice) = half.write(rest.slice(sent..)).await;
-            rest = slice.into_inner();
-            match result {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(bytes) => sent += bytes,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        self.sealed.clear();
         Ok(())
     }
 
     /// Sends what the TLS session wants to say: handshake messages, alerts.
     pub async fn flush(&mut self, session: &mut Session) -> io::Result<()> {
-        let mut sealed = std::mem::take(&mut self.sealed);
-        sealed.clear();
-        session.take_output(&mut sealed)?;
-        let sent = self.send_socket(&sealed).await;
-        self.sealed = sealed;
-        sent
+        self.sealed.clear();
+        session.take_output(&mut self.sealed)?;
+        match self.line() {
+            Some(line) => send_sealed(line, &self.sealed).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until the system has all that was sent. Only then may the connection be closed, which
+    /// gives up the rest.
+    pub async fn settled(&self) -> io::Result<()> {
+        match self.line() {
+            Some(line) => line.settled().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Says whether the system has all that was sent.
+    pub fn is_clear(&self) -> bool {
+        self.line().is_none_or(|line| line.is_clear())
     }
 
     /// Says that no more will be sent (TLS: with the closing alert).
     pub async fn finish(&mut self) {
-        if let Way::Tls { session, .. } = &self.way {
-            let session = Rc::clone(session);
-            let mut sealed = std::mem::take(&mut self.sealed);
-            sealed.clear();
-            session.borrow_mut().close_into(&mut sealed);
-            let _ = self.send_socket(&sealed).await;
+        if let Way::Tls { line, session } = &self.way {
+            self.sealed.clear();
+            session.borrow_mut().close_into(&mut self.sealed);
+            let _ = send_sealed(line, &self.sealed).await;
         }
-        if !matches!(self.way, Way::Within(_)) {
-            let _ = socket::shutdown_write(self.fd);
+        if let Some(line) = self.line()
+            && line.settled().await.is_ok()
+        {
+            let _ = socket::shutdown_write(line.fd());
         }
     }
 
     /// Resets the connection, which is of no use then.
     pub fn reset(&self) {
         match &self.way {
-            Way::Plain(_) | Way::Tls { .. } => socket::reset(self.fd),
+            Way::Plain(line) | Way::Tls { line, .. } => {
+                line.leave();
+                socket::reset(line.fd());
+            }
             Way::Within(sink) => sink.cut(),
         }
     }
-}
 
-/// How much a socket took at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
-    /// Everything.
-    All,
-    /// The first so many bytes.
-    Part(usize),
-}
-
-fn send_now(fd: RawFd, bytes: &[u8]) -> io::Result<Sent> {
-    let mut sent = 0;
-    while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
-        match socket::send_now(fd, rest) {
-            Ok(taken) => sent += taken,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Sent::Part(sent)),
-            Err(error) => return Err(error),
+    fn line(&self) -> Option<&Rc<Line>> {
+        match &self.way {
+            Way::Plain(line) | Way::Tls { line, .. } => Some(line),
+            Way::Within(_) => None,
         }
     }
-    Ok(Sent::All)
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Some(line) = self.line() {
+            line.leave();
+        }
+    }
+}
+
+async fn send_sealed(line: &Rc<Line>, sealed: &[u8]) -> io::Result<()> {
+    match line.send_now(sealed)? {
+        Sent::All => Ok(()),
+        Sent::Part(sent) => {
+            let rest = sealed.get(sent..).unwrap_or_default().to_vec();
+            line.send_waiting(rest).await
+        }
+    }
 }
 
 /// Storage for the future of one read, kept for the connection's life so that a read allocates

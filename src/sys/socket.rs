@@ -62,6 +62,11 @@ pub fn shutdown_write(fd: RawFd) -> io::Result<()> {
     Ok(shutdown(borrow(fd), Shutdown::Write)?)
 }
 
+/// Ends both directions; what is in the socket's buffer still goes out.
+pub fn shutdown_both(fd: RawFd) -> io::Result<()> {
+    Ok(shutdown(borrow(fd), Shutdown::Both)?)
+}
+
 /// Says whether the peer has ended its sending side or the connection broke, also while bytes that
 /// came before lie unread. An end behind bytes for which the system has no room is not known yet.
 pub fn has_left(fd: RawFd) -> bool {

@@ -21,6 +21,7 @@ use super::{
 use crate::shard::{
     Gauge,
     clock::{Clock, Deadlines},
+    outbox::Outbox,
     stream::Stream,
     tls,
 };
@@ -105,6 +106,8 @@ pub struct Dialer<'a> {
     pub clock: &'a Clock,
     /// The shard's deadlines.
     pub deadlines: &'a Rc<Deadlines>,
+    /// The small sends of its turn.
+    pub outbox: &'a Rc<Outbox>,
     /// Certificates to trust, protocols to offer.
     pub tls: &'a Arc<ClientConfig>,
     /// Asks for a name to be looked up; `false` if nobody listens.
@@ -185,7 +188,8 @@ impl Dialer<'_> {
     }
 
     async fn open(&self, address: SocketAddr) -> io::Result<Stream> {
-        TcpStream::connect_addr(address).await.map(Stream::plain)
+        let socket = TcpStream::connect_addr(address).await?;
+        Ok(Stream::plain(socket, self.outbox))
     }
 
     async fn secure(&self, host: &Host, stream: Stream) -> Result<Connection, ConnectError> {
@@ -300,6 +304,7 @@ mod tests {
             let dialer = Dialer {
                 clock: &self.clock,
                 deadlines: &self.deadlines,
+                outbox: &Rc::default(),
                 tls: &self.tls,
                 ask: &ask,
                 limit,

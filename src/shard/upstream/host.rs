@@ -230,8 +230,9 @@ impl Host {
     /// provider closes, and nobody has to look at the socket before the connection is used again.
     pub fn keep(&self, mut connection: Connection, space: Vec<u8>, now: Moment) {
         let mut idle = self.idle.borrow_mut();
+        let may_be_used = connection.stream.writer.is_clear() && idle.len() < IDLE_MAX;
         let reader = &mut connection.stream.reader;
-        if idle.len() < IDLE_MAX && reader.arm(space).is_none() && reader.is_quiet() {
+        if may_be_used && reader.arm(space).is_none() && reader.is_quiet() {
             idle.push(Idle {
                 connection,
                 since: now,

@@ -125,6 +125,7 @@ pub(super) async fn dial(
     let dialer = Dialer {
         clock: &shard.clock,
         deadlines: &shard.deadlines,
+        outbox: &shard.outbox,
         tls: if offer { &shard.tls_h2 } else { &shard.tls },
         ask: &ask_name,
         limit: ask.connect,

@@ -87,7 +87,11 @@ fn world<F: Future<Output = ()>>(alpn: &[&[u8]], streams: u32, test: impl FnOnce
                     loopback: true,
                     admin: false,
                 };
-                monoio::spawn(serve(Rc::clone(&serving), Stream::plain(socket), door));
+                monoio::spawn(serve(
+                    Rc::clone(&serving),
+                    Stream::plain(socket, &serving.outbox),
+                    door,
+                ));
             }
         });
         let world = World {
@@ -164,7 +168,7 @@ async fn be_provider(listener: TcpListener, config: ServerConfig, streams: u32, 
     let config = Arc::new(config);
     while let Ok((socket, _)) = listener.accept().await {
         seen.connections.set(seen.connections.get() + 1);
-        let stream = tls::accept(Stream::plain(socket), Arc::clone(&config))
+        let stream = tls::accept(Stream::plain(socket, &Rc::default()), Arc::clone(&config))
             .await
             .unwrap();
         if config.alpn_protocols.iter().any(|name| name == b"h2") {
