@@ -8,7 +8,14 @@ pub mod key_table;
 pub mod providers;
 pub mod limits;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -29,6 +36,8 @@ pub use self::{
 /// Everything a shard knows of the configuration.
 #[derive(Debug)]
 pub struct Snapshot {
+    /// Differs for every snapshot of the process, and is not 0.
+    pub generation: u64,
     /// The one account that is known; `None`: any.
     pub account_id: Option<Box<str>>,
     /// Bounds on what peers may do.
@@ -156,6 +165,9 @@ impl Gateway {
     }
 }
 
+/// Counts snapshots.
+static GENERATIONS: AtomicU64 = AtomicU64::new(1);
+
 impl Snapshot {
     /// Compiles a checked configuration. `keys` holds the tokens from everywhere.
     pub fn compile(config: &Config, keys: KeyTable) -> Result<Self, CompileError> {
@@ -179,6 +191,7 @@ impl Snapshot {
             Gateway::compile(gateway, mine)
         };
         Ok(Self {
+            generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
             account_id: config.account_id.as_deref().map(Into::into),
             limits: Limits {
                 head_bytes: usize::try_from(limits.head_bytes).unwrap_or(usize::MAX),

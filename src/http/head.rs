@@ -12,9 +12,11 @@ use super::target::{Target, is_host};
 
 mod error;
 mod framing;
+mod memo;
 mod scan;
 
 pub use error::HeadError;
+pub use memo::HeadMemo;
 pub use scan::HeadScan;
 
 use framing::{Facts, Seen};

@@ -28,8 +28,86 @@ impl Caller<'_> {
     }
 }
 
-/// Finds the caller of a provider's path.
+/// What a connection's last request proved.
+#[derive(Default)]
+pub struct Remembered {
+    proof: Proof,
+    same_head: bool,
+    /// What came of it, with the snapshot that it is good for; `None`: it has to be looked at again.
+    caller: Option<RememberedCaller>,
+}
+
+struct RememberedCaller {
+    snapshot: u64,
+    /// The key is that of the proof; else there is none.
+    has_key: bool,
+    tokens: u128,
+    has_credential: bool,
+}
+
+impl Remembered {
+    /// Begins a request. `same_head`: its head is the one before's, but for the length of its body.
+    pub fn begin(&mut self, same_head: bool) {
+        self.same_head = same_head;
+        if !same_head {
+            self.caller = None;
+        }
+    }
+
+    fn caller<'s>(&self, snapshot: &'s Snapshot) -> Option<Caller<'s>> {
+        let caller = self.caller.as_ref().filter(|_| self.same_head)?;
+        if caller.snapshot != snapshot.generation {
+            return None;
+        }
+        let key = if caller.has_key {
+            Some(snapshot.keys.proved(&self.proof)?)
+        } else {
+            None
+        };
+        Some(Caller {
+            key,
+            tokens: caller.tokens,
+            has_credential: caller.has_credential,
+        })
+    }
+
+    fn remember(&mut self, snapshot: &Snapshot, caller: &Caller<'_>) {
+        let proved = snapshot.keys.proved(&self.proof);
+        let by_proof = match (caller.key, proved) {
+            (Some(key), Some(proved)) => std::ptr::eq(key, proved),
+            (Some(_), None) => false,
+            (None, _) => true,
+        };
+        self.caller = by_proof.then_some(RememberedCaller {
+            snapshot: snapshot.generation,
+            has_key: caller.key.is_some(),
+            tokens: caller.tokens,
+            has_credential: caller.has_credential,
+        });
+    }
+}
+
+/// Finds the caller of a provider's path. All that it looks at stands in the head, in the
+/// snapshot, or belongs to the connection.
 pub fn authenticate<'s>(
+    snapshot: &'s Snapshot,
+    gateway: &Gateway,
+    kind: Option<&Kind>,
+    head: &RequestHead<'_>,
+    rest: &[u8],
+    loopback: bool,
+    remembered: &mut Remembered,
+) -> Result<Caller<'s>, Refusal> {
+    if let Some(caller) = remembered.caller(snapshot) {
+        return Ok(caller);
+    }
+    let proof = &mut remembered.proof;
+    let caller = look_at(snapshot, gateway, kind, head, rest, loopback, proof)?;
+    remembered.remember(snapshot, &caller);
+    Ok(caller)
+}
+
+fn look_at<'s>(
     snapshot: &'s Snapshot,
     gateway: &Gateway,
     kind: Option<&Kind>,

@@ -16,6 +16,7 @@ use std::{
 
 use super::{
     Shard,
+    authenticate::Remembered,
     clock::{Clock, Deadline, Lookout},
     exchange,
     relay::After,
@@ -23,8 +24,7 @@ use super::{
     stream::{Reader, Stream, Writer},
 };
 use crate::{
-    http::head::{HeadError, HeadScan},
-    snapshot::Proof,
+    http::head::{HeadError, HeadMemo, HeadScan},
     sys::socket,
 };
 
@@ -40,8 +40,10 @@ pub struct Downstream {
     pub loopback: bool,
     /// The listener is the one for management.
     pub admin: bool,
-    /// The last token that was proved here.
-    pub proof: Proof,
+    /// The last request's head.
+    pub memo: HeadMemo,
+    /// What that proved.
+    pub remembered: Remembered,
 }
 
 /// The receiving side: bytes that have arrived, and the read in flight that brings more or tells
@@ -174,7 +176,8 @@ impl Downstream {
             deadline: shard.deadlines.open(),
             loopback: door.loopback,
             admin: door.admin,
-            proof: Proof::default(),
+            memo: HeadMemo::default(),
+            remembered: Remembered::default(),
         }
     }
 
@@ -231,8 +234,13 @@ pub struct Door {
 
 /// What the next head is.
 enum Next {
-    /// A whole head of that length stands at the start of the input.
-    Head(usize),
+    /// A whole head stands at the start of the input.
+    Head {
+        /// Its length.
+        bytes: usize,
+        /// It is the one before, but for the length of its body.
+        same_head: bool,
+    },
     /// The caller is gone, or was idle for too long, or the server drains.
     End,
     /// The head is not one.
@@ -246,14 +254,17 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, door: Door) {
     let mut peer = Downstream::new(&shard, stream, shard.buffers.small(), door);
     loop {
         match next_head(&shard, &mut peer).await {
-            Next::Head(bytes) => {
+            Next::Head { bytes, same_head } => {
                 let mut head = shard.buffers.small();
                 head.extend_from_slice(peer.inlet.input().get(..bytes).unwrap_or_default());
                 peer.inlet.consume(bytes);
                 // Boxed: an idle connection must not carry the size of an exchange. It is made where
                 // it lies, not moved there.
                 let exchange = Box::new_uninit();
-                let exchange = Box::write(exchange, exchange::carry(&shard, &mut peer, head));
+                let exchange = Box::write(
+                    exchange,
+                    exchange::carry(&shard, &mut peer, head, same_head),
+                );
                 match Box::into_pin(exchange).await {
                     After::Keep => {}
                     // Whoever switched has served what came over it.
@@ -286,8 +297,20 @@ async fn next_head(shard: &Shard, peer: &mut Downstream) -> Next {
     peer.limit(&shard.clock, limits.idle_timeout);
     loop {
         if !peer.inlet.input().is_empty() {
+            let found = peer.memo.find(peer.inlet.input());
+            if let Some(bytes) = found.filter(|bytes| *bytes <= limits.head_bytes) {
+                return Next::Head {
+                    bytes,
+                    same_head: true,
+                };
+            }
             match scan.find_end(peer.inlet.input(), limits.head_bytes) {
-                Ok(Some(bytes)) => return Next::Head(bytes),
+                Ok(Some(bytes)) => {
+                    return Next::Head {
+                        bytes,
+                        same_head: false,
+                    };
+                }
                 Ok(None) => {}
                 Err(error) => return Next::Bad(error),
             }

@@ -32,7 +32,7 @@ use crate::{
     domain::{outcome::Outcome, record::flag},
     handoff::counters::Plain,
     http::{
-        head::{Method, RequestFraming, RequestHead, parse_request},
+        head::{HeadError, Method, RequestFraming, RequestHead, parse_request},
         header::FieldName,
         target::has_dot_segment,
     },
@@ -62,10 +62,16 @@ impl From<Refusal> for Stopped {
 }
 
 /// Carries one request from its head to its end, and says what becomes of the connection.
-pub async fn carry(shard: &Rc<Shard>, peer: &mut Downstream, head: Vec<u8>) -> After {
+/// `same_head`: the head is the one before's, but for the length of its body.
+pub async fn carry(
+    shard: &Rc<Shard>,
+    peer: &mut Downstream,
+    head: Vec<u8>,
+    same_head: bool,
+) -> After {
     let received = shard.clock.now();
     let in_flight = shard.in_flight();
-    let after = match parse_request(&head) {
+    let after = match read_head(peer, &head, same_head) {
         Ok(request) => match answer(shard, peer, &request, received).await {
             After::Socket => {
                 // From here on the requests that come over it are in flight, not it.
@@ -85,6 +91,25 @@ pub async fn carry(shard: &Rc<Shard>, peer: &mut Downstream, head: Vec<u8>) -> A
     };
     shard.buffers.give_back(head);
     after
+}
+
+fn read_head<'a>(
+    peer: &mut Downstream,
+    head: &'a [u8],
+    same_head: bool,
+) -> Result<RequestHead<'a>, HeadError> {
+    let known = if same_head {
+        peer.memo.read(head)
+    } else {
+        None
+    };
+    peer.remembered.begin(known.is_some());
+    if let Some(request) = known {
+        return Ok(request);
+    }
+    let request = parse_request(head)?;
+    peer.memo.keep(head, &request);
+    Ok(request)
 }
 
 async fn answer(
@@ -206,7 +231,7 @@ async fn exchange<'a>(
         head,
         call.map_or(&[], |call| call.rest),
         peer.loopback,
-        &mut peer.proof,
+        &mut peer.remembered,
     )?;
     if gateway.implied {
         shard.note_implied(place.gateway);

@@ -62,10 +62,10 @@ pub fn face(path: &[u8]) -> Face<'_> {
     let Ok(text) = std::str::from_utf8(path) else {
         return Face::None;
     };
-    let (bare, _) = text.split_once('?').unwrap_or((text, ""));
     if let Some(rest) = text.strip_prefix("/v1/") {
         return data_plane(rest);
     }
+    let (bare, _) = text.split_once('?').unwrap_or((text, ""));
     match bare {
         "/livez" | "/readyz" | "/healthz" => Face::Health,
         "/metrics" | "/openapi.json" | "/" | "/dashboard" => Face::Management,
@@ -95,7 +95,7 @@ fn data_plane(rest: &str) -> Face<'_> {
 
 /// Cuts the first segment off; the slash after it goes, a query stays with the rest.
 fn cut(text: &str) -> (&str, &str) {
-    match text.find(['/', '?']) {
+    match memchr::memchr2(b'/', b'?', text.as_bytes()) {
         Some(at) if text.as_bytes().get(at) == Some(&b'/') => (
             text.get(..at).unwrap_or(""),
             text.get(at + 1..).unwrap_or(""),

@@ -125,6 +125,14 @@ impl KeyTable {
         Some(key)
     }
 
+    /// Who the token belongs to that a connection proved last; `None`: it is not for this table.
+    pub fn proved(&self, proof: &Proof) -> Option<&Key> {
+        if proof.generation != self.generation {
+            return None;
+        }
+        self.keys.get(&proof.hash)
+    }
+
     /// How many tokens there are.
     pub fn len(&self) -> usize {
         self.keys.len() + self.stored.len()

@@ -160,7 +160,7 @@ impl<'a> Facts<'a> {
 }
 
 /// Reads digits and nothing else: Rust's own `parse` takes a sign.
-fn decimal(value: &[u8]) -> Option<u64> {
+pub(super) fn decimal(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > LENGTH_DIGITS_MAX {
         return None;
     }

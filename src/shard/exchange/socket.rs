@@ -328,7 +328,7 @@ async fn run(shard: Rc<Shard>, place: Place, door: Door, head: Vec<u8>, asked: A
     let _ending = Ending(Rc::clone(&answer));
     let sink = Rc::clone(&answer);
     let mut peer = Downstream::new(&shard, Stream::within(sink), body, door);
-    carry(&shard, &mut peer, head).await;
+    carry(&shard, &mut peer, head, false).await;
 }
 
 /// Ends an answer, however its request ended.
