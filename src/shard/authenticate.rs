@@ -1,6 +1,6 @@
 //! Stage 3: who asks (contract `data-plane.md` section 3).
 
-use super::reply::Refusal;
+use super::{cache::key::HashedRow, reply::Refusal};
 use crate::{
     http::{
         head::{Field, RequestHead},
@@ -35,6 +35,8 @@ pub struct Remembered {
     same_head: bool,
     /// What came of it, with the snapshot that it is good for; `None`: it has to be looked at again.
     caller: Option<RememberedCaller>,
+    /// What stands in the key of its cache entry besides the body, with that snapshot.
+    key_row: Option<Box<(u64, HashedRow)>>,
 }
 
 struct RememberedCaller {
@@ -51,7 +53,19 @@ impl Remembered {
         self.same_head = same_head;
         if !same_head {
             self.caller = None;
+            self.key_row = None;
         }
+    }
+
+    /// What stands in the key of the request's cache entry besides the body, if it was kept.
+    pub fn key_row(&self, snapshot: &Snapshot) -> Option<&HashedRow> {
+        let (generation, row) = &**self.key_row.as_ref().filter(|_| self.same_head)?;
+        (*generation == snapshot.generation).then_some(row)
+    }
+
+    /// Keeps that, where nothing but the head, the snapshot and the connection decides it.
+    pub fn keep_key_row(&mut self, snapshot: &Snapshot, row: HashedRow) {
+        self.key_row = Some(Box::new((snapshot.generation, row)));
     }
 
     fn caller<'s>(&self, snapshot: &'s Snapshot) -> Option<Caller<'s>> {

@@ -7,8 +7,8 @@
 //!
 //! 1. [`Cache::is_on`], the TTL that applies, and [`admission::may_be_answered`]: does the cache
 //!    concern this request at all? A body that passes through, or an upgrade, never.
-//! 2. [`key::CredentialDigest::of`] (unless the gateway's callers share), [`key::KeyParts`],
-//!    [`key::KeyParts::key`]: its key. Digests of its parts go into the record.
+//! 2. [`key::CredentialDigest::of`] (unless the gateway's callers share), [`key::KeyParts::row`],
+//!    [`key::HashedRow::key`]: its key. Digests of its parts go into the record.
 //! 3. [`look`] with an [`Intent`]: [`Intent::Share`] usually, [`Intent::Fresh`] for
 //!    `cf-aig-skip-cache`. It awaits the owner for at most [`ASK_LIMIT`] and, as a follower, the
 //!    leader for at most the given patience. Dropping it (the caller hung up) undoes it. Its

@@ -173,6 +173,7 @@ impl<'a> Wishes<'a> {
     pub fn read(head: &RequestHead<'a>) -> Self {
         let mut wishes = Self::default();
         let mut aliases = Self::default();
+        let mut has_alias = false;
         for field in &head.fields {
             let value = field.value;
             match field.id {
@@ -198,10 +199,14 @@ impl<'a> Wishes<'a> {
                     let fits = (1..=CACHE_KEY_BYTES_MAX).contains(&value.len());
                     wishes.cache_key = fits.then_some(value);
                 }
-                _ => {}
+                _ => continue,
             }
+            has_alias |= is_alias(field.id);
         }
-        wishes.over(&aliases)
+        if has_alias {
+            return wishes.over(&aliases);
+        }
+        wishes
     }
 
     /// These wishes where they say something, else those of `below`: a step's own go before the
@@ -230,6 +235,17 @@ impl<'a> Wishes<'a> {
             cache_key: self.cache_key.or(below.cache_key),
         }
     }
+}
+
+/// Says whether a field is another name of one that [`Wishes`] has.
+fn is_alias(id: FieldName) -> bool {
+    matches!(
+        id,
+        FieldName::CfAigRetryCount
+            | FieldName::CfAigRetryBackoff
+            | FieldName::CfCacheTtl
+            | FieldName::CfSkipCache
+    )
 }
 
 /// Says whether a value can be an event's id: printable ASCII, and not too long.

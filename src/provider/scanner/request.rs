@@ -98,6 +98,10 @@ impl RequestScan {
     /// A scan for a body of this `content-type`. Anything that is neither a form with files nor a
     /// known binary type is read as JSON: clients often send none, or `text/plain`.
     pub fn of_content_type(content_type: &[u8]) -> Self {
+        // What nearly all send, and nothing but this.
+        if content_type == b"application/json" {
+            return Self::json();
+        }
         if let Some(form) = MultipartScan::of_content_type(content_type) {
             return Self(Kind::Multipart(Box::new(form)));
         }

@@ -4,11 +4,11 @@
 //! those rows are: a hash finds an entry, it never is the identity. Nothing is normalised, so
 //! another order of members or another white space in a body is another key.
 //!
-//! * [`KeyParts`] borrows the parts of a request. [`KeyParts::key`] puts them in a row and hashes them:
-//!   all but the body, which is read where it lies.
+//! * [`KeyParts`] borrows the parts of a request. [`KeyParts::row`] puts them in a row and hashes them:
+//!   all but the body, which [`HashedRow::key`] reads where it lies.
 //! * [`Key::matches`] compares that with the bytes of an entry, [`Key::pieces`] are such bytes, when an
 //!   answer is stored.
-//! * [`KeyParts::key`] gives digests of the parts besides, which the record keeps for `cache explain`.
+//! * [`HashedRow::key`] gives digests of the parts besides, which the record keeps for `cache explain`.
 //!
 //! **Fields.** The credential is a part, whatever field holds it; so is what content codings the
 //! provider was offered. Of the other fields those are part of the key that choose a version, a
@@ -109,20 +109,50 @@ impl Key {
     }
 }
 
-/// Rows of one shard that were hashed before: requests that differ in their bodies alone have one. What
-/// is remembered is compared whole.
+/// Rows of one shard that were hashed before. What is remembered is compared whole.
 #[derive(Debug, Default)]
 pub struct Rows {
     /// Empty until the first row.
-    places: Vec<Option<Hashed>>,
+    places: Vec<Option<HashedRow>>,
 }
 
+/// The row of a key, all but the body: what requests have in common that differ in their bodies alone.
 #[derive(Debug, Clone)]
-struct Hashed {
+pub struct HashedRow {
     row: Rc<[u8]>,
     hash: u128,
     /// Of all parts but the body.
     digests: PartDigests,
+    /// The body is a part.
+    has_body: bool,
+}
+
+impl HashedRow {
+    /// The key of a request with such a body, and the digests of its parts.
+    pub fn key(&self, secret: &KeySecret, body: &[u8]) -> (Key, PartDigests) {
+        let mut digests = self.digests;
+        let mut hash = self.hash;
+        let body_head = self.has_body.then(|| {
+            let of_body = xxh3_128_with_seed(body, secret.seed);
+            let [_, low] = halves(of_body);
+            digests.set(Part::Body, low);
+            let mut both = [0; 40];
+            let (row_place, body_place) = both.split_at_mut(16);
+            row_place.copy_from_slice(&self.hash.to_le_bytes());
+            let (length_place, body_place) = body_place.split_at_mut(8);
+            length_place.copy_from_slice(&(body.len() as u64).to_le_bytes());
+            body_place.copy_from_slice(&of_body.to_le_bytes());
+            hash = xxh3_128_with_seed(&both, secret.seed);
+            part_head(Part::Body, body.len())
+        });
+        let [high, low] = halves(hash);
+        let key = Key {
+            row: Rc::clone(&self.row),
+            body_head,
+            hash: KeyHash::new(high, low),
+        };
+        (key, digests)
+    }
 }
 
 impl Rows {
@@ -133,8 +163,9 @@ impl Rows {
     const ROW_BYTES_MAX: usize = 1024;
 
     /// A row to be shared, its hash, and the digests of its parts.
-    fn hash(&mut self, row: &[u8], seed: u64) -> Hashed {
-        let hash = || Hashed {
+    fn hash(&mut self, row: &[u8], has_body: bool, seed: u64) -> HashedRow {
+        let hash = || HashedRow {
+            has_body,
             row: row.into(),
             hash: xxh3_128_with_seed(row, seed),
             digests: digests(row, seed),
@@ -400,22 +431,15 @@ pub struct KeyParts<'a> {
     pub path: &'a [u8],
     /// The request's fields; those that are part of a key are picked here.
     pub fields: &'a [Field<'a>],
-    /// The body, whole.
-    pub body: &'a [u8],
 }
 
 /// Bytes before each part: its number and its length.
 const PART_HEAD_BYTES: usize = 9;
 
 impl KeyParts<'_> {
-    /// Puts the parts in a row, for which `row` is the room, and hashes them, all together and each by
-    /// itself.
-    pub fn key(
-        &self,
-        secret: &KeySecret,
-        rows: &mut Rows,
-        row: &mut Vec<u8>,
-    ) -> (Key, PartDigests) {
+    /// Puts all parts but the body in a row, for which `row` is the room, and hashes them, all together
+    /// and each by itself.
+    pub fn row(&self, secret: &KeySecret, rows: &mut Rows, row: &mut Vec<u8>) -> HashedRow {
         row.clear();
         for part in Part::ALL {
             if part == Part::Body || !self.has(part) {
@@ -430,32 +454,7 @@ impl KeyParts<'_> {
                 place.copy_from_slice(&written);
             }
         }
-        let Hashed {
-            row,
-            hash: all,
-            mut digests,
-        } = rows.hash(row, secret.seed);
-        let mut hash = all;
-        let body_head = self.has(Part::Body).then(|| {
-            let body = xxh3_128_with_seed(self.body, secret.seed);
-            let [_, low] = halves(body);
-            digests.set(Part::Body, low);
-            let mut both = [0; 40];
-            let (of_row, of_body) = both.split_at_mut(16);
-            of_row.copy_from_slice(&all.to_le_bytes());
-            let (length, of_body) = of_body.split_at_mut(8);
-            length.copy_from_slice(&(self.body.len() as u64).to_le_bytes());
-            of_body.copy_from_slice(&body.to_le_bytes());
-            hash = xxh3_128_with_seed(&both, secret.seed);
-            part_head(Part::Body, self.body.len())
-        });
-        let [high, low] = halves(hash);
-        let key = Key {
-            row,
-            body_head,
-            hash: KeyHash::new(high, low),
-        };
-        (key, digests)
+        rows.hash(row, self.has(Part::Body), secret.seed)
     }
 
     /// Says whether the key has such a part. One that is there and empty is another key than one

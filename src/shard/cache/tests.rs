@@ -28,8 +28,7 @@ use crate::{
     shard::accept,
 };
 
-/// The key of a request with such a body.
-fn parts<'a>(origin: &'a Origin, body: &'a str) -> KeyParts<'a> {
+fn parts(origin: &Origin) -> KeyParts<'_> {
     KeyParts {
         account: b"acct",
         gateway: b"gw",
@@ -42,15 +41,16 @@ fn parts<'a>(origin: &'a Origin, body: &'a str) -> KeyParts<'a> {
         origin,
         path: b"/v1/chat/completions",
         fields: &[],
-        body: body.as_bytes(),
     }
 }
 
+/// The key of a request with such a body.
 fn key(shard: &Shard, body: &str) -> Key {
     let origin = Origin::parse("https://api.openai.com").unwrap();
     let mut rows = shard.cache.rows.borrow_mut();
-    let parts = parts(&origin, body);
-    parts.key(&shard.cache.secret, &mut rows, &mut Vec::new()).0
+    let secret = &shard.cache.secret;
+    let row = parts(&origin).row(secret, &mut rows, &mut Vec::new());
+    row.key(secret, body.as_bytes()).0
 }
 
 /// The answer to the request with such a body.

@@ -20,7 +20,7 @@ use crate::{
             admission::{self, Candidate, Wish},
             cached::{Cached, Front, FrontParts, Rest},
             failure,
-            key::{CredentialDigest, Key, KeyParts, is_plain_field},
+            key::{CredentialDigest, HashedRow, Key, KeyParts, is_plain_field},
             live::LiveHead,
             run::RunId,
         },
@@ -178,11 +178,30 @@ pub(super) fn credential(
 
 /// The key of a request with such a body, and digests of its parts.
 fn key(
-    errand: &Errand<'_, '_>,
+    errand: &mut Errand<'_, '_>,
     step: &Step<'_, '_>,
     body: &[u8],
     draft: &Draft<'_>,
 ) -> (Key, PartDigests) {
+    let secret = &errand.shard.cache.secret;
+    // Of a step of several nothing is known from its request's head.
+    let is_whole = std::ptr::eq(step.head, errand.request);
+    let remembered = &errand.peer.remembered;
+    if is_whole && let Some(known) = remembered.key_row(errand.snapshot) {
+        return known.key(secret, body);
+    }
+    let row = key_row(errand, step, draft);
+    let key = row.key(secret, body);
+    if is_whole {
+        let remembered = &mut errand.peer.remembered;
+        remembered.keep_key_row(errand.snapshot, row);
+    }
+    key
+}
+
+/// What stands in a key besides the body: of a request that is one step by itself it depends on the
+/// request's head, the snapshot and the connection alone.
+fn key_row(errand: &Errand<'_, '_>, step: &Step<'_, '_>, draft: &Draft<'_>) -> HashedRow {
     let (shard, rules) = (errand.shard, errand.gateway.cache);
     let credential = (!rules.shared).then(|| credential(errand, step, draft));
     let parts = KeyParts {
@@ -197,13 +216,12 @@ fn key(
         origin: &step.route.origin,
         path: &draft.path,
         fields: &step.head.fields,
-        body,
     };
     let mut rows = shard.cache.rows.borrow_mut();
     let mut row = shard.buffers.small();
-    let key = parts.key(&shard.cache.secret, &mut rows, &mut row);
+    let hashed = parts.row(&shard.cache.secret, &mut rows, &mut row);
     shard.buffers.give_back(row);
-    key
+    hashed
 }
 
 /// The bytes of a body that is here, as those in a key are.
