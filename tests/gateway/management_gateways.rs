@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::management::{GATEWAYS, Manager, gateway};
 use crate::support::{
-    client::{Answer, chat, post_with},
+    client::{Answer, Client, chat, post_with},
     server::{Server, Setup, TOKEN},
     upstream::mock,
     wait::wait_until,
@@ -296,6 +296,53 @@ fn a_gateway_works_as_soon_as_it_is_made_and_until_it_is_deleted() {
     for _ in 0..8 {
         call(&again, "api", &token).check_refusal(400, 2001);
     }
+}
+
+/// What is remembered of a connection's head must not outlive what it was decided by.
+#[test]
+fn a_connection_that_repeats_its_head_follows_every_change() {
+    let mock = mock();
+    let server = Setup::over(mock.addr()).start();
+    let mut manager = Manager::of(&server);
+    let open =
+        json!({"authentication": false, "cache_ttl": 600, "cache_invalidate_on_update": true});
+    manager.result("POST", GATEWAYS, Some(&gateway("api", &open)));
+    let mut client = server.connect();
+    let ask = |client: &mut Client, lines: &str, text: &str| {
+        let body = json!({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": text}]});
+        let path = "/v1/me/api/openai/chat/completions";
+        let answer = client.ask(&post_with(path, lines, body.to_string().as_bytes()));
+        let cache = answer.field("cf-aig-cache-status").map(str::to_owned);
+        (answer.status, cache)
+    };
+    let (hit, miss) = (
+        (200, Some("HIT".to_owned())),
+        (200, Some("MISS".to_owned())),
+    );
+    for text in ["one", "two", "six", "four and one more"] {
+        assert_eq!(ask(&mut client, "", text), miss, "{text}");
+        assert_eq!(ask(&mut client, "", text), hit, "{text}");
+    }
+    // Other settings: the same head, and another key.
+    manager.result("PUT", &at("api"), Some(&json!({"cache_ttl": 900})));
+    assert_eq!(ask(&mut client, "", "one"), miss);
+    assert_eq!(ask(&mut client, "", "one"), hit);
+    // Another head: nothing of the one before.
+    let other = "authorization: Bearer somebody-else\r\n";
+    for text in ["one", "two"] {
+        assert_eq!(ask(&mut client, other, text), miss, "{text}");
+        assert_eq!(ask(&mut client, other, text), hit, "{text}");
+    }
+    // A refusal leaves its request unread, and ends the connection.
+    manager.result("PUT", &at("api"), Some(&json!({"authentication": true})));
+    assert_eq!(ask(&mut client, other, "one"), (401, None));
+    let token = format!("cf-aig-authorization: Bearer {TOKEN}\r\n");
+    client = server.connect();
+    for _ in 0..4 {
+        assert_eq!(ask(&mut client, &token, "one").0, 200);
+    }
+    manager.result("DELETE", &at("api"), None);
+    assert_eq!(ask(&mut client, &token, "one"), (400, None));
 }
 
 #[test]
