@@ -5,7 +5,7 @@
 //! [`cache`], [`ledger`], [`upstream`] (as often as [`retry`] says), [`relay`] or [`tunnel`]
 //! ([`track`]: one answer for many readers), [`record`]; [`reply`] where tidegate itself answers,
 //! [`management`] where a side thread does. Below them: [`models`] (what it remembers), [`emit`]
-//! (heads written anew), [`stream`] and [`tls`] (bytes on sockets), [`mesh`] (what it says to other
+//! (heads written anew), [`stream`], [`outbox`] and [`tls`] (bytes on sockets), [`mesh`] (what it says to other
 //! shards), [`buffer`], [`clock`], [`runtime`].
 
 pub mod accept;

@@ -1,7 +1,7 @@
 //! Stage 8: the answer passes through, metered on its way.
 //!
-//! Each read from upstream goes out in one send at once; the next read starts when that send is
-//! done, which is the back-pressure. Bytes pass as they are; the reader of their framing only
+//! Each read from upstream goes out in one send, in the same turn; the next read starts when that send
+//! is done, which is the back-pressure. Bytes pass as they are; the reader of their framing only
 //! watches, and decides where the answer ends.
 
 use std::{future::poll_fn, io, time::Duration};
