@@ -1,7 +1,7 @@
 //! The mesh: from every shard to every other a bounded ring with one writer and one reader.
 //!
-//! A push takes no lock and makes no system call, unless the reader sleeps: then its bell is rung,
-//! the one that its letterbox has too. Nothing waits. A ring that is full, and a reader that has
+//! A push takes no lock and makes no system call. [`MeshEnd::ring`] makes one for each reader that was
+//! sent something and sleeps: it rings its bell, the one that its letterbox has too. Nothing waits. A ring that is full, and a reader that has
 //! ended, give the message back at once.
 //!
 //! There are two classes of messages. [`MeshEnd::offer`] takes what somebody would like to say and
@@ -70,6 +70,8 @@ pub struct MeshEnd<T> {
 struct Link<T> {
     out: Producer<T>,
     bell: Arc<Bell>,
+    /// Something was sent since the bell was rung.
+    unheard: bool,
     inward: Consumer<T>,
 }
 
@@ -96,11 +98,13 @@ fn mesh_of<T: Send>(bells: &[Arc<Bell>], messages: usize) -> Vec<MeshEnd<T>> {
             links[from][to] = Some(Link {
                 out,
                 bell: Arc::clone(there),
+                unheard: false,
                 inward,
             });
             links[to][from] = Some(Link {
                 out: there_out,
                 bell: Arc::clone(here),
+                unheard: false,
                 inward: there_inward,
             });
         }
@@ -158,10 +162,19 @@ impl<T> MeshEnd<T> {
         }
         match link.out.push(message) {
             Ok(()) => {
-                link.bell.ring();
+                link.unheard = true;
                 Ok(())
             }
             Err(PushError::Full(message)) => Err(Unsent::Full(message)),
+        }
+    }
+
+    /// Wakes the readers of what was sent. Whoever sends calls this, at the end of its turn at the latest.
+    pub fn ring(&mut self) {
+        for link in self.links.iter_mut().flatten() {
+            if std::mem::take(&mut link.unheard) {
+                link.bell.ring();
+            }
         }
     }
 
@@ -204,6 +217,7 @@ impl<T> MeshEnd<T> {
 
 impl<T> Drop for MeshEnd<T> {
     fn drop(&mut self) {
+        self.ring();
         self.leave();
     }
 }

@@ -81,6 +81,7 @@ pub async fn run(
     // What others said before they left, or before the stop, is heard: costs were among it.
     while mesh::listen(&shard, MESSAGES_A_TURN) == MESSAGES_A_TURN {}
     ledger::finish(&shard);
+    shard.mesh.ring();
     // The shard itself is never dropped: its tasks hold it.
     shard.log.borrow_mut().tick();
     ended
@@ -116,8 +117,9 @@ async fn obey(
         );
     }
     spawn(shard, tick(Rc::clone(shard), Arc::clone(&orders.bell)));
-    let outbox = Rc::clone(&shard.outbox);
-    spawn(shard, async move { outbox.run().await });
+    let sending = Rc::clone(shard);
+    let sends = async move { sending.outbox.run(|| sending.mesh.ring()).await };
+    spawn(shard, sends);
 
     let bell = UnixStream::from_std(std::os::unix::net::UnixStream::from(
         orders.bell.try_clone_fd()?,
@@ -157,6 +159,7 @@ async fn obey(
         }
         let heard = mesh::listen(shard, MESSAGES_A_TURN);
         mesh::retry(shard);
+        shard.mesh.ring();
         // The others may still need what this shard owns.
         if shard.is_draining() && shard.connections() == 0 {
             let now = shard.clock.now();
@@ -298,6 +301,7 @@ async fn tick(shard: Rc<Shard>, bell: Arc<Bell>) {
         cache::tick(&shard, now);
         ledger::tick(&shard);
         mesh::retry(&shard);
+        shard.mesh.ring();
         if shard.is_draining() {
             // A drain ends with the last connection, of this shard or another: none rings a bell.
             bell.ring_always();

@@ -188,6 +188,13 @@ impl Mesh {
         end.all_have_left()
     }
 
+    /// Wakes the shards that were sent something.
+    pub fn ring(&self) {
+        if let Some(end) = self.end.borrow_mut().as_mut() {
+            end.ring();
+        }
+    }
+
     /// Ends the shard's part: the others' questions come back to them at once.
     pub fn close(&self) {
         // Called on the way out of a panic too, which may have left it borrowed.
@@ -321,11 +328,19 @@ fn say(shard: &Rc<Shard>, to: usize, message: Message) {
         _ => Some(Unsent::Full(message)),
     };
     match refused {
-        None => {}
+        None => ring_soon(shard),
         Some(Unsent::Full(message)) if waiting < UNSENT_MAX => {
             mesh.unsent.borrow_mut().push_back((to, message));
         }
         Some(unsent) => lose(shard, to, unsent.into_inner()),
+    }
+}
+
+/// Has those woken who were sent something, once everybody had his turn: a shard that is woken for each
+/// message finds one, and sleeps again.
+fn ring_soon(shard: &Shard) {
+    if !shard.outbox.call() {
+        shard.mesh.ring();
     }
 }
 
@@ -345,11 +360,15 @@ fn lose(shard: &Rc<Shard>, to: usize, message: Message) {
     }
 }
 
-/// Sends what found its ring full, as far as there is room now. Called once a turn and once a tick.
+/// Sends what found its ring full, as far as there is room now. Called once a turn and once a tick, each
+/// time before [`Mesh::ring`].
 pub fn retry(shard: &Rc<Shard>) {
     let mesh = &shard.mesh;
     let mut full = Vec::new();
     let waiting = mesh.unsent.borrow().len();
+    if waiting == 0 {
+        return;
+    }
     for _ in 0..waiting {
         let Some((to, message)) = mesh.unsent.borrow_mut().pop_front() else {
             return;
@@ -387,8 +406,10 @@ pub fn reply(shard: &Rc<Shard>, asker: Asker, answer: Answer) {
     let mut end = shard.mesh.end.borrow_mut();
     let sent = end.as_mut().map(|end| end.reply(to, message));
     drop(end);
-    if let Some(Err(unsent)) = sent {
-        lose(shard, to, unsent.into_inner());
+    match sent {
+        Some(Ok(())) => ring_soon(shard),
+        Some(Err(unsent)) => lose(shard, to, unsent.into_inner()),
+        None => {}
     }
 }
 

@@ -51,11 +51,14 @@ struct Posted {
     pieces: Vec<(Rc<Line>, usize)>,
     /// Wakes [`Outbox::run`]; `None` while that does not run.
     sender: Option<Waker>,
+    /// It is woken already.
+    called: bool,
 }
 
 impl Outbox {
-    /// Sends what is posted, turn by turn. Never ends. While it does not run, pieces go out at once.
-    pub async fn run(&self) {
+    /// Sends what is posted, turn by turn, and does what else waits for a turn's end. Never ends. While it
+    /// does not run, pieces go out at once.
+    pub async fn run(&self, also: impl Fn()) {
         /// Ends the posting also where it ends in a panic.
         struct Running<'o>(&'o Outbox);
         impl Drop for Running<'_> {
@@ -66,10 +69,25 @@ impl Outbox {
         let _running = Running(self);
         poll_fn(|cx| {
             self.flush();
+            also();
+            self.posted.borrow_mut().called = false;
             self.posted.borrow_mut().sender = Some(cx.waker().clone());
             Poll::<()>::Pending
         })
         .await;
+    }
+
+    /// Has [`Outbox::run`] come at the end of the turn; false: it does not run.
+    pub fn call(&self) -> bool {
+        let mut posted = self.posted.borrow_mut();
+        let first = !mem::replace(&mut posted.called, true);
+        let Some(sender) = &posted.sender else {
+            return false;
+        };
+        if first {
+            sender.wake_by_ref();
+        }
+        true
     }
 
     /// Sends what is posted.
@@ -91,22 +109,14 @@ impl Outbox {
 
     fn post(&self, line: &Rc<Line>, piece: &[u8]) {
         let mut posted = self.posted.borrow_mut();
-        let first = posted.pieces.is_empty();
         posted.bytes.extend_from_slice(piece);
         let end = posted.bytes.len();
         posted.pieces.push((Rc::clone(line), end));
         line.posted.set(true);
         let full = end >= HELD_BYTES_MAX || posted.pieces.len() >= HELD_PIECES_MAX;
-        match &posted.sender {
-            Some(sender) if !full => {
-                if first {
-                    sender.wake_by_ref();
-                }
-            }
-            _ => {
-                drop(posted);
-                self.flush();
-            }
+        drop(posted);
+        if full || !self.call() {
+            self.flush();
         }
     }
 }

@@ -2,6 +2,8 @@ use std::{sync::Barrier, thread};
 
 use proptest::prelude::*;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::*;
 
 fn bells(shards: usize) -> Vec<Arc<Bell>> {
@@ -160,6 +162,7 @@ fn a_sleeping_peer_is_woken_every_time() {
                 message = back;
                 thread::yield_now();
             }
+            writer.ring();
             random.pause();
         }
         writer
@@ -215,6 +218,7 @@ fn converse(number: usize, mut end: MeshEnd<Word>, bell: &Bell, questions: u64, 
                 None => break,
             }
         }
+        end.ring();
         if answered == questions {
             end.leave();
             if end.all_have_left() {
@@ -272,4 +276,36 @@ proptest! {
         }
         prop_assert_eq!(sent, heard);
     }
+}
+
+#[test]
+fn a_bell_rings_once_for_all_that_was_sent_and_for_nobody_else() {
+    let bells = bells(3);
+    let mut ends = mesh_of(&bells, 64);
+    for bell in &bells {
+        bell.prepare_sleep();
+    }
+    for number in 0..5 {
+        ends[0].offer(1, number).unwrap();
+    }
+    let is_rung = |bell: &Bell| {
+        let fd = bell.fd();
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&at_once)) == Ok(1)
+    };
+    assert!(!is_rung(&bells[1]), "not before the turn's end");
+    ends[0].ring();
+    assert!(is_rung(&bells[1]) && !is_rung(&bells[2]));
+    bells[1].awake();
+    bells[1].drain();
+    bells[1].prepare_sleep();
+    ends[0].ring();
+    assert!(!is_rung(&bells[1]), "nothing was sent since");
+    // Who ends says first what there is to say.
+    ends[0].offer(2, 7).unwrap();
+    drop(ends.remove(0));
+    assert!(is_rung(&bells[2]));
 }

@@ -405,6 +405,7 @@ fn a_shard_is_woken_for_what_comes_while_it_falls_asleep() {
             for ticket in [number, number + 1] {
                 let question = question(number);
                 guest.offer(0, Message::Ask { ticket, question }).unwrap();
+                guest.ring();
                 pause = pause.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 for _ in 0..pause >> 22 {
                     std::hint::spin_loop();
@@ -506,6 +507,7 @@ fn requests_are_answered_by_a_shard_whose_rings_are_never_empty() {
                 let sent = guests[0]
                     .offer(0, Message::Ask { ticket, question })
                     .is_ok();
+                guests[0].ring();
                 number += u64::from(sent);
                 counter.store(number, Ordering::Relaxed);
                 while guests[0].take().is_some() {}

@@ -22,7 +22,7 @@ fn on_both_drivers(test: impl AsyncFn(Rc<Outbox>)) {
         runtime.block_on(async {
             let outbox = Rc::<Outbox>::default();
             let running = Rc::clone(&outbox);
-            monoio::spawn(async move { running.run().await });
+            monoio::spawn(async move { running.run(|| ()).await });
             let test = timeout(Duration::from_secs(20), async {
                 pause().await;
                 test(outbox).await;
