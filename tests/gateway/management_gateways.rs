@@ -333,6 +333,13 @@ fn a_connection_that_repeats_its_head_follows_every_change() {
         assert_eq!(ask(&mut client, other, text), miss, "{text}");
         assert_eq!(ask(&mut client, other, text), hit, "{text}");
     }
+    // Back to the head before that: what the last one proved is not this one's.
+    for _ in 0..3 {
+        assert_eq!(ask(&mut client, "", "one"), hit);
+    }
+    assert_eq!(ask(&mut client, other, "his alone"), miss);
+    assert_eq!(ask(&mut client, "", "his alone"), miss);
+    assert_eq!(ask(&mut client, "", "his alone"), hit);
     // A refusal leaves its request unread, and ends the connection.
     manager.result("PUT", &at("api"), Some(&json!({"authentication": true})));
     assert_eq!(ask(&mut client, other, "one"), (401, None));

@@ -98,14 +98,14 @@ impl HeadMemo {
         })
     }
 
-    /// Keeps a head that was parsed: from the second of a connection on, since many have but one.
+    /// Takes note of a head that was parsed, and keeps it unless it is the first that differs: many
+    /// connections have but one request.
     pub fn keep(&mut self, head: &[u8], request: &RequestHead<'_>) {
-        self.missed = self.missed.saturating_add(1);
-        if self.missed == 1 {
-            return;
-        }
+        // Whatever becomes of this one: what is known again is the head before, and no older one. A
+        // connection's callers may be several, and what is remembered beside a head is the last one's.
         self.forget();
-        if self.missed > MISSED_MAX || head.len() > HEAD_BYTES_MAX {
+        self.missed = self.missed.saturating_add(1);
+        if self.missed == 1 || self.missed > MISSED_MAX || head.len() > HEAD_BYTES_MAX {
             return;
         }
         self.places = Places::of(head, request).map(Box::new);

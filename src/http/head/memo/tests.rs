@@ -95,6 +95,17 @@ fn the_first_head_is_not_kept_and_nothing_of_one_that_always_differs() {
     assert!(memo.places.is_none() && memo.bytes.is_empty());
 }
 
+#[test]
+fn no_head_but_the_last_one_is_known_again() {
+    let other = HEAD.replace("Bearer x", "Bearer other");
+    let mut memo = memo_of(HEAD);
+    for _ in 0..3 {
+        assert!(read(&mut memo, HEAD).is_some());
+    }
+    memo.keep(other.as_bytes(), &parse_request(other.as_bytes()).unwrap());
+    assert_eq!(memo.find(HEAD.as_bytes()), None);
+}
+
 proptest! {
     #[test]
     fn it_never_says_what_the_parser_does_not(
