@@ -20,6 +20,8 @@ pub(super) struct Sliding {
     sum: u128,
     /// Moments are rounded up to the last of a slot of this length; 1 rounds nothing.
     slot: u64,
+    /// What was counted before this moment has left.
+    left: u64,
 }
 
 impl Sliding {
@@ -29,6 +31,7 @@ impl Sliding {
             entries: VecDeque::new(),
             sum: 0,
             slot: 1,
+            left: 0,
         }
     }
 
@@ -50,10 +53,11 @@ impl Sliding {
                 return;
             }
             self.sum -= u128::from(oldest.amount);
+            self.left = oldest.moment + 1;
             self.entries.pop_front();
         }
         // Empty: from here on each moment can be noted again.
-        *self = Self::new(self.span);
+        self.slot = 1;
     }
 
     fn has_left(&self, moment: u64, now: Now) -> bool {
@@ -103,11 +107,13 @@ impl Sliding {
         }
     }
 
+    /// Changes what was added at a moment, for as long as that counts: in a slot until the slot has
+    /// left. What left before there were slots, or a longer span, does not come back.
     pub(super) fn change(&mut self, added: u64, from: u64, to: u64, now: Now) {
-        if self.has_left(added, now) {
+        let moment = self.round(added);
+        if added < self.left || self.has_left(moment, now) {
             return;
         }
-        let moment = self.round(added);
         if to >= from {
             return self.put(moment, to - from);
         }

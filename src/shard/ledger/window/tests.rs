@@ -165,6 +165,62 @@ fn the_past_counts_as_far_as_it_is_in_the_window() {
     }
 }
 
+/// Takes 1 at each of the moments, with few enough noted apart that they are in slots at the end.
+fn in_slots(span: Span, moments: &[u64]) -> Window {
+    let detail = Detail { exact: 4, slots: 16 };
+    let mut window = Window::new(span, at(0));
+    for &micros in moments {
+        window.roll(span, at(micros));
+        window.add(1, at(micros), detail);
+    }
+    window
+}
+
+#[test]
+fn what_a_slot_still_counts_can_be_changed() {
+    // The clock begins 6 after a slot's begin: 44 is in the slot of 44 to 53.
+    let span = Span::Sliding(160);
+    let mut window = in_slots(span, &[44, 70, 100, 130, 160]);
+    window.roll(span, at(210));
+    assert_eq!(window.sum(), 5, "50 left by itself, but not its slot");
+    window.change(at(44).micros, 1, 31, at(210));
+    assert_eq!(window.sum(), 35);
+    window.change(at(44).micros, 31, 0, at(210));
+    assert_eq!(window.sum(), 4);
+    window.roll(span, at(213));
+    window.change(at(44).micros, 0, 9, at(213));
+    assert_eq!(window.sum(), 4);
+}
+
+#[test]
+fn what_left_before_there_were_slots_takes_nothing_from_them() {
+    let span = Span::Sliding(160);
+    let mut window = in_slots(span, &[44, 50, 130, 160]);
+    window.roll(span, at(205));
+    assert_eq!(window.sum(), 3);
+    let detail = Detail { exact: 3, slots: 16 };
+    window.add(1, at(205), detail);
+    assert_eq!(window.sum(), 4);
+    window.change(at(44).micros, 1, 0, at(205));
+    assert_eq!(window.sum(), 4, "50 is in the same slot, and counts");
+    window.change(at(50).micros, 1, 0, at(205));
+    assert_eq!(window.sum(), 3);
+}
+
+#[test]
+fn what_left_a_shorter_window_takes_nothing_from_a_longer_one() {
+    let (short, long) = (Span::Sliding(100), Span::Sliding(1_000));
+    let mut window = Window::new(short, at(0));
+    window.add(5, at(0), Detail::FINE);
+    window.add(7, at(50), Detail::FINE);
+    window.roll(short, at(120));
+    window.roll(long, at(120));
+    window.change(at(0).micros, 5, 0, at(120));
+    assert_eq!(window.sum(), 7);
+    window.change(at(0).micros, 0, 5, at(120));
+    assert_eq!(window.sum(), 7);
+}
+
 /// What a window is to be, the slow way: everything that was ever added.
 struct Slow {
     added: Vec<(Now, u64)>,
