@@ -24,6 +24,7 @@ pub mod relay;
 pub mod track;
 pub mod tunnel;
 pub mod record;
+pub mod remembered;
 pub mod reply;
 pub mod management;
 pub mod models;

@@ -15,7 +15,7 @@ use std::cmp::Ordering;
 use names::{Name, names_of};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::domain::money::{Prices, Rate};
+use crate::domain::money::{PicoDollars, Prices, Rate};
 use crate::domain::usage::{ServiceClass, Usage};
 
 /// The embedded table.
@@ -349,6 +349,21 @@ impl PriceTable {
                     prices: self.prices_of(entry, usage)?,
                     max_output_tokens: entry.max_output_tokens.map(u64::from),
                 })
+            }
+        }
+    }
+
+    /// The entry at a place, `provider/model`, and what this usage costs there; `None` inside: a count
+    /// that is needed is unknown.
+    pub fn cost_at(&self, place: PricePlace, usage: &Usage) -> Option<(&str, Option<PicoDollars>)> {
+        match place.0 {
+            Place::Own(at) => {
+                let (key, prices) = self.overrides.get(at)?;
+                Some((key, prices.cost(usage)))
+            }
+            Place::Listed(at) => {
+                let entry = self.entries.get(at)?;
+                Some((entry.key, self.prices_of(entry, usage)?.cost(usage)))
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Stage 3: who asks (contract `data-plane.md` section 3).
 
-use super::{cache::key::HashedRow, reply::Refusal};
+use super::{remembered::Remembered, reply::Refusal};
 use crate::{
     http::{
         head::{Field, RequestHead},
@@ -15,7 +15,7 @@ pub struct Caller<'s> {
     /// The key that was proved; `None` for callers of an open gateway.
     pub key: Option<&'s Key>,
     /// Places of fields that held one of this server's own tokens: none of them goes upstream.
-    tokens: u128,
+    pub(super) tokens: u128,
     /// The request brings the provider's credential.
     pub has_credential: bool,
 }
@@ -25,79 +25,6 @@ impl Caller<'_> {
     pub fn is_token(&self, place: usize) -> bool {
         // A head has at most 100 fields.
         self.tokens >> place & 1 == 1
-    }
-}
-
-/// What a connection's last request proved.
-#[derive(Default)]
-pub struct Remembered {
-    proof: Proof,
-    same_head: bool,
-    /// What came of it, with the snapshot that it is good for; `None`: it has to be looked at again.
-    caller: Option<RememberedCaller>,
-    /// What stands in the key of its cache entry besides the body, with that snapshot.
-    key_row: Option<Box<(u64, HashedRow)>>,
-}
-
-struct RememberedCaller {
-    snapshot: u64,
-    /// The key is that of the proof; else there is none.
-    has_key: bool,
-    tokens: u128,
-    has_credential: bool,
-}
-
-impl Remembered {
-    /// Begins a request. `same_head`: its head is the one before's, but for the length of its body.
-    pub fn begin(&mut self, same_head: bool) {
-        self.same_head = same_head;
-        if !same_head {
-            self.caller = None;
-            self.key_row = None;
-        }
-    }
-
-    /// What stands in the key of the request's cache entry besides the body, if it was kept.
-    pub fn key_row(&self, snapshot: &Snapshot) -> Option<&HashedRow> {
-        let (generation, row) = &**self.key_row.as_ref().filter(|_| self.same_head)?;
-        (*generation == snapshot.generation).then_some(row)
-    }
-
-    /// Keeps that, where nothing but the head, the snapshot and the connection decides it.
-    pub fn keep_key_row(&mut self, snapshot: &Snapshot, row: HashedRow) {
-        self.key_row = Some(Box::new((snapshot.generation, row)));
-    }
-
-    fn caller<'s>(&self, snapshot: &'s Snapshot) -> Option<Caller<'s>> {
-        let caller = self.caller.as_ref().filter(|_| self.same_head)?;
-        if caller.snapshot != snapshot.generation {
-            return None;
-        }
-        let key = if caller.has_key {
-            Some(snapshot.keys.proved(&self.proof)?)
-        } else {
-            None
-        };
-        Some(Caller {
-            key,
-            tokens: caller.tokens,
-            has_credential: caller.has_credential,
-        })
-    }
-
-    fn remember(&mut self, snapshot: &Snapshot, caller: &Caller<'_>) {
-        let proved = snapshot.keys.proved(&self.proof);
-        let by_proof = match (caller.key, proved) {
-            (Some(key), Some(proved)) => std::ptr::eq(key, proved),
-            (Some(_), None) => false,
-            (None, _) => true,
-        };
-        self.caller = by_proof.then_some(RememberedCaller {
-            snapshot: snapshot.generation,
-            has_key: caller.key.is_some(),
-            tokens: caller.tokens,
-            has_credential: caller.has_credential,
-        });
     }
 }
 
@@ -117,7 +44,7 @@ pub fn authenticate<'s>(
     }
     let proof = &mut remembered.proof;
     let caller = look_at(snapshot, gateway, kind, head, rest, loopback, proof)?;
-    remembered.remember(snapshot, &caller);
+    remembered.keep_caller(snapshot, &caller);
     Ok(caller)
 }
 

@@ -16,10 +16,10 @@ use std::{
 
 use super::{
     Shard,
-    authenticate::Remembered,
     clock::{Clock, Deadline, Lookout},
     exchange,
     relay::After,
+    remembered::Remembered,
     reply::{self, Refusal},
     stream::{Reader, Stream, Writer},
 };
@@ -42,7 +42,7 @@ pub struct Downstream {
     pub admin: bool,
     /// The last request's head.
     pub memo: HeadMemo,
-    /// What that proved.
+    /// What that came to.
     pub remembered: Remembered,
 }
 

@@ -41,12 +41,8 @@ pub struct UpstreamHead<'a> {
     pub path: &'a [u8],
     /// `Host`.
     pub authority: &'a str,
-    /// The body's framing.
-    pub framing: Framing,
     /// Fields that tidegate adds: credentials, a provider's own extra fields.
     pub added: &'a [(Vec<u8>, Vec<u8>)],
-    /// The protocol to switch to, and the subprotocols to offer.
-    pub upgrade: Option<Upgrade<'a>>,
 }
 
 /// A switch of protocols.
@@ -57,9 +53,9 @@ pub struct Upgrade<'a> {
     pub subprotocols: &'a [u8],
 }
 
-/// Appends the request's head: method, path, host, the caller's end-to-end fields that `keep`
-/// lets pass, then ours.
-pub fn request(
+/// Appends the request's head as far as its framing: method, path, host, the caller's end-to-end
+/// fields that `keep` lets pass, then ours. [`request_end`] ends it.
+pub fn request_front(
     out: &mut Vec<u8>,
     head: &RequestHead<'_>,
     upstream: &UpstreamHead<'_>,
@@ -83,12 +79,16 @@ pub fn request(
     for (name, value) in upstream.added {
         put(out, &[name, b": ", value, b"\r\n"]);
     }
-    match upstream.framing {
+}
+
+/// Appends what is behind that: how the body is framed, and the switch of protocols.
+pub fn request_end(out: &mut Vec<u8>, framing: Framing, upgrade: Option<&Upgrade<'_>>) {
+    match framing {
         Framing::None | Framing::Close => {}
         Framing::Length(bytes) => length(out, bytes),
         Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
-    if let Some(upgrade) = &upstream.upgrade {
+    if let Some(upgrade) = upgrade {
         put(
             out,
             &[
@@ -367,12 +367,11 @@ mod tests {
         let upstream = UpstreamHead {
             path: b"/v1/x",
             authority: "api.example.com",
-            framing: Framing::Length(2),
             added: &[(b"authorization".to_vec(), b"Bearer k".to_vec())],
-            upgrade: None,
         };
         let mut out = Vec::new();
-        request(&mut out, &head, &upstream, &|_: &Field<'_>| true);
+        request_front(&mut out, &head, &upstream, &|_: &Field<'_>| true);
+        request_end(&mut out, Framing::Length(2), None);
         String::from_utf8(out).unwrap()
     }
 

@@ -23,8 +23,9 @@ use super::{
     ledger::post,
     management,
     parse::{self, Call, Face, Place, Wishes},
-    record::{Costed, Draft},
+    record::Draft,
     relay::After,
+    remembered::Planned,
     reply::{self, Refusal},
     route::{self, Route},
 };
@@ -32,7 +33,7 @@ use crate::{
     domain::{outcome::Outcome, record::flag},
     handoff::counters::Plain,
     http::{
-        head::{HeadError, Method, RequestFraming, RequestHead, parse_request},
+        head::{Method, RequestFraming, RequestHead, parse_request},
         header::FieldName,
         target::has_dot_segment,
     },
@@ -44,7 +45,6 @@ use crate::{
 struct Ended {
     outcome: Outcome,
     after: After,
-    cost: Costed,
 }
 
 /// Why an exchange ended without an answer of the provider's.
@@ -71,12 +71,28 @@ pub async fn carry(
 ) -> After {
     let received = shard.clock.now();
     let in_flight = shard.in_flight();
-    let after = match read_head(peer, &head, same_head) {
-        Ok(request) => match answer(shard, peer, &request, received).await {
+    let known = if same_head {
+        peer.memo.read(&head)
+    } else {
+        None
+    };
+    peer.remembered.begin(known.is_some());
+    let parsed;
+    let request = if let Some(request) = &known {
+        Ok(request)
+    } else {
+        parsed = parse_request(&head);
+        if let Ok(request) = &parsed {
+            peer.memo.keep(&head, request);
+        }
+        parsed.as_ref()
+    };
+    let after = match request {
+        Ok(request) => match answer(shard, peer, request, received).await {
             After::Socket => {
                 // From here on the requests that come over it are in flight, not it.
                 drop(in_flight);
-                Box::pin(socket::serve(shard, peer, &request)).await
+                Box::pin(socket::serve(shard, peer, request)).await
             }
             after => after,
         },
@@ -84,32 +100,13 @@ pub async fn carry(
             shard.count_malformed();
             let _ = peer
                 .writer
-                .send(&reply::bare(&Refusal::malformed(&error)))
+                .send(&reply::bare(&Refusal::malformed(error)))
                 .await;
             After::Close
         }
     };
     shard.buffers.give_back(head);
     after
-}
-
-fn read_head<'a>(
-    peer: &mut Downstream,
-    head: &'a [u8],
-    same_head: bool,
-) -> Result<RequestHead<'a>, HeadError> {
-    let known = if same_head {
-        peer.memo.read(head)
-    } else {
-        None
-    };
-    peer.remembered.begin(known.is_some());
-    if let Some(request) = known {
-        return Ok(request);
-    }
-    let request = parse_request(head)?;
-    peer.memo.keep(head, &request);
-    Ok(request)
 }
 
 async fn answer(
@@ -149,7 +146,6 @@ async fn answer(
             Ended {
                 outcome: Outcome::Cancelled,
                 after: After::Drop,
-                cost: Costed::nothing(),
             }
         }
         Err(Stopped::Refused(refusal)) => {
@@ -174,11 +170,10 @@ async fn answer(
                     Ok(Ok(())) => After::Close,
                     _ => After::Drop,
                 },
-                cost: Costed::nothing(),
             }
         }
     };
-    draft.close(shard, ended.outcome, &ended.cost);
+    draft.close(shard, ended.outcome);
     if shard.ledger.desk.owes() {
         // An exchange that was cut short gave its leave back by being dropped.
         post::pump(shard);
@@ -267,20 +262,26 @@ async fn exchange<'a>(
     if parse::is_probe(head.method, &call) {
         return probe(errand.peer, draft).await;
     }
-    let mut route = route::plan(
-        snapshot,
-        gateway,
-        provider,
-        &caller,
-        &call,
-        &wishes,
-        head,
-        errand.peer.loopback,
-    )?;
-    note_route(&mut route, draft);
-    let mut body = read_body(&mut errand, &route, draft).await?;
+    let planned = if let Some(known) = errand.peer.remembered.route(snapshot) {
+        Planned::Known(known)
+    } else {
+        let route = route::plan(
+            snapshot,
+            gateway,
+            provider,
+            &caller,
+            &call,
+            &wishes,
+            head,
+            errand.peer.loopback,
+        )?;
+        errand.peer.remembered.keep_route(snapshot, route)
+    };
+    let route = planned.route();
+    note_route(route, draft);
+    let mut body = read_body(&mut errand, route, draft).await?;
     *body_read = matches!(body, Body::Whole(_));
-    scan_body(&route, &body, head, draft);
+    scan_body(route, &body, head, draft);
     let step = Step {
         number: 0,
         last: true,
@@ -289,7 +290,8 @@ async fn exchange<'a>(
         head,
         caller: &caller,
         wishes: &wishes,
-        route: &route,
+        route,
+        front: planned.front(),
     };
     let ended = step::run(&mut errand, &step, &mut body, draft, body_read).await?;
     ended.ok_or_else(|| Refusal::internal("the only step had another one after it").into())
@@ -316,8 +318,8 @@ fn place_and_call<'a>(
     Ok((place, call))
 }
 
-fn note_route(route: &mut Route<'_>, draft: &mut Draft<'_>) {
-    draft.path = std::mem::take(&mut route.recorded_path);
+fn note_route(route: &Route<'_>, draft: &mut Draft<'_>) {
+    draft.path.clone_from(&route.recorded_path);
     if route.stored_credential {
         draft.flags |= flag::STORED_CREDENTIAL;
     }
@@ -374,7 +376,6 @@ async fn probe(peer: &mut Downstream, draft: &mut Draft<'_>) -> Result<Ended, St
     Ok(Ended {
         outcome: Outcome::Ok,
         after: After::Keep,
-        cost: Costed::nothing(),
     })
 }
 

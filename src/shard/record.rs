@@ -16,7 +16,6 @@ use crate::{
         id::RequestId,
         outcome::Outcome,
         record::{Record, TEXTS, Text, Texts, flag},
-        usage::Usage,
     },
     handoff::body_parts::{BodyCursor, Direction},
     provider::{meter::Metered, scanner::RequestScan},
@@ -113,6 +112,8 @@ pub struct Draft<'a> {
     pub max_tokens: Option<u64>,
     /// How the limits stand.
     pub limits: Option<Box<Standings>>,
+    /// What was used and what that costs; nothing, as far as anybody knows, until the end.
+    pub cost: Costed,
 }
 
 /// An answer's body on its way into the cache.
@@ -206,6 +207,7 @@ impl<'a> Draft<'a> {
             wants_stream: false,
             max_tokens: None,
             limits: None,
+            cost: Costed::default(),
         }
     }
 
@@ -237,7 +239,7 @@ impl<'a> Draft<'a> {
 
     /// Closes the draft of an attempt that came to nothing, and becomes the one of what follows:
     /// `next` is its step and attempt.
-    pub fn pass_on(&mut self, shard: &Shard, outcome: Outcome, cost: &Costed, next: (u8, u8)) {
+    pub fn pass_on(&mut self, shard: &Shard, outcome: Outcome, next: (u8, u8)) {
         let (step, attempt) = next;
         let mut kept = flag::AUTHENTICATED | flag::PAYLOAD;
         let mut following = Draft {
@@ -273,7 +275,7 @@ impl<'a> Draft<'a> {
         }
         let mut done = std::mem::replace(self, following);
         done.flags |= flag::FOLLOWED;
-        done.close(shard, outcome, cost);
+        done.close(shard, outcome);
     }
 
     /// A piece of the request's body passes.
@@ -332,8 +334,8 @@ impl<'a> Draft<'a> {
     }
 
     /// Closes the draft: counts the exchange and hands its record to the log. One that is not
-    /// wanted there goes without what the caller sent: rollups count it.
-    pub fn close(mut self, shard: &Shard, outcome: Outcome, cost: &Costed) {
+    /// wanted there goes without what the caller sent: rollups count it. Nothing is to follow.
+    pub fn close(&mut self, shard: &Shard, outcome: Outcome) {
         let ended = self.ended.unwrap_or_else(|| shard.clock.now());
         let micros = |from: Option<Moment>, to: Option<Moment>| Some(to?.micros_since(from?));
         if let Some(bodies) = &mut self.bodies {
@@ -348,6 +350,7 @@ impl<'a> Draft<'a> {
             }
         }
         let duration = ended.micros_since(self.received);
+        let cost = &self.cost;
         let mut record = Record {
             id: self.id.0,
             at_micros: shard.clock.unix_micros(self.received),
@@ -443,7 +446,7 @@ impl Bodies {
     }
 }
 
-/// What an exchange used and what that costs.
+/// What an exchange used and what that costs. At first that is nothing, as far as anybody knows.
 #[derive(Default)]
 pub struct Costed {
     /// Usage, and the model as the answer named it.
@@ -458,17 +461,4 @@ pub struct Costed {
     pub price_table: u64,
     /// Flags that follow from the cost.
     pub flags: u32,
-}
-
-impl Costed {
-    /// Nothing was used, as far as anybody knows.
-    pub fn nothing() -> Self {
-        Self {
-            metered: Metered {
-                usage: Usage::UNKNOWN,
-                ..Metered::default()
-            },
-            ..Self::default()
-        }
-    }
 }

@@ -76,6 +76,28 @@ impl UpgradeRoute<'_> {
     }
 }
 
+impl<'a> Route<'a> {
+    /// The route without anything borrowed from the request it was planned for. The error: it is for
+    /// that one alone, which switches protocols or may get another key by turns.
+    pub fn into_known(self) -> Result<Route<'static>, Box<Route<'a>>> {
+        if self.upgrade.is_some() || self.keys.is_some() {
+            return Err(Box::new(self));
+        }
+        Ok(Route {
+            origin: self.origin,
+            path: self.path,
+            recorded_path: self.recorded_path,
+            added: self.added,
+            replaced: self.replaced,
+            stored_credential: self.stored_credential,
+            keys: None,
+            dialect: self.dialect,
+            model: self.model.map(|model| Cow::Owned(model.into_owned())),
+            upgrade: None,
+        })
+    }
+}
+
 impl Route<'_> {
     /// Says whether a field of the caller's gives way to one of ours.
     pub fn replaces(&self, field: &Field<'_>) -> bool {

@@ -152,6 +152,65 @@ fn custom_providers_are_checked_and_found() {
     manager.refused("DELETE", &at(&filed), None, 400, &[(7000, "")]);
 }
 
+/// What a connection remembers of a request that comes again (its route, the head as it goes
+/// upstream) follows every change, and nobody else's request.
+#[test]
+fn a_kept_connection_uses_the_key_that_counts_now() {
+    const KEY: &str = "sk-stored-by-the-api-0123456789";
+    const OTHER: &str = "sk-another-one-of-the-api-98765";
+    const OWN: &str = "sk-of-the-caller-himself-432100";
+    let mock = mock();
+    let server = Setup::over(mock.addr()).start();
+    let mut manager = Manager::of(&server);
+    manager.result("POST", GATEWAYS, Some(&gateway("keys", &json!({}))));
+    let path = "/v1/me/keys/openai/chat/completions";
+    let mut client = server.connect();
+    let mut check = |lines: &str, key: &str| {
+        let token = format!("cf-aig-authorization: Bearer {TOKEN}\r\n{lines}");
+        for text in [
+            "",
+            "of another length",
+            "x",
+            "and of one that has more digits than the first one had, by far enough",
+        ] {
+            let body =
+                json!({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": text}]});
+            let body = body.to_string();
+            assert_eq!(
+                client.ask(&post_with(path, &token, body.as_bytes())).status,
+                200
+            );
+            let seen = last_request(&mock);
+            assert_eq!(
+                field(&seen, "authorization"),
+                [format!("Bearer {key}")],
+                "{lines}{text}"
+            );
+            assert_eq!(field(&seen, "content-length"), [body.len().to_string()]);
+            assert_eq!(
+                field(&seen, "x-mine"),
+                if lines.contains("x-mine") {
+                    ["1"].as_slice()
+                } else {
+                    &[]
+                }
+            );
+        }
+    };
+    check("", STORED);
+    let config = json!({"alias": "default", "default_config": true, "provider_slug": "openai", "secret": KEY});
+    let made = manager.result("POST", &configs("keys"), Some(&config));
+    check("", KEY);
+    check("x-mine: 1\r\n", KEY);
+    check(&format!("authorization: Bearer {OWN}\r\n"), OWN);
+    check("", KEY);
+    let one = format!("{}/{}", configs("keys"), made["id"].as_str().unwrap());
+    manager.result("PUT", &one, Some(&json!({"secret": OTHER})));
+    check("", OTHER);
+    manager.result("DELETE", &one, None);
+    check("", STORED);
+}
+
 #[test]
 fn a_stored_key_is_used_by_its_alias_and_never_shown() {
     const KEY: &str = "sk-stored-by-the-api-0123456789";

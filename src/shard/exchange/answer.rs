@@ -25,7 +25,7 @@ use crate::{
         emit::{self, DownstreamHead, Framing},
         models::Known,
         parse::Wishes,
-        record::{Costed, Draft},
+        record::Draft,
         relay::{
             self, After, Pace, Passage,
             shared::{self, Fetch, Fetched, Stays},
@@ -47,7 +47,7 @@ pub(super) struct Answered {
     /// How it ended for the caller.
     pub relayed: relay::Relayed,
     /// The connection, if it can carry another exchange.
-    pub host_keeps: Option<Connection>,
+    pub host_keeps: Option<Box<Connection>>,
     /// What was metered.
     pub meter: Option<Box<Meter>>,
 }
@@ -372,28 +372,26 @@ fn note_answer(
     Some(meter)
 }
 
-/// What the exchange used, and what that costs.
-pub(super) fn cost(
+/// Notes what the exchange used, and what that costs.
+pub(super) fn note_cost(
     errand: &Errand<'_, '_>,
     slug: &str,
     wishes: &Wishes<'_>,
-    draft: &Draft<'_>,
+    draft: &mut Draft<'_>,
     meter: Option<Box<Meter>>,
-) -> Costed {
-    let (shard, snapshot) = (errand.shard, errand.snapshot);
-    let metered = meter.map(|mut meter| meter.finish()).unwrap_or_default();
+) {
+    let (shard, prices) = (errand.shard, &errand.snapshot.prices);
+    let cost = &mut draft.cost;
+    if let Some(mut meter) = meter {
+        cost.metered = meter.finish();
+    }
+    let metered = &cost.metered;
     let raw = match &metered.model {
         Some(reported) if draft.model.is_empty() => reported.as_bytes(),
         _ => &draft.model,
     };
-    let mut cost = Costed {
-        model: Some(shard.models.find(&snapshot.prices, slug, raw)),
-        ..Costed::default()
-    };
-    let priced = || {
-        let place = cost.model.as_ref()?.price?;
-        snapshot.prices.at(place, &metered.usage)
-    };
+    let model = shard.models.find(prices, slug, raw);
+    let listed = || prices.cost_at(model.price?, &metered.usage);
     if let Some(custom) = &wishes.custom_cost {
         cost.cost = custom.of(&metered.usage).map(|cost| cost.0);
         cost.flags |= flag::CUSTOM_COST;
@@ -401,14 +399,13 @@ pub(super) fn cost(
         // The provider's own bill is better than any table.
         cost.cost = Some(reported.0);
     } else if !metered.usage.is_unknown()
-        && let Some(priced) = priced()
+        && let Some((key, listed)) = listed()
     {
-        cost.cost = priced.prices.cost(&metered.usage).map(|cost| cost.0);
-        cost.price_key = priced.key.into();
-        cost.price_table = snapshot.prices.hash();
+        cost.cost = listed.map(|cost| cost.0);
+        cost.price_key = key.into();
+        cost.price_table = prices.hash();
     }
-    cost.metered = metered;
-    cost
+    cost.model = Some(model);
 }
 
 /// The model that was asked for.

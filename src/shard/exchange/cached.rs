@@ -11,7 +11,6 @@ use crate::{
         head::{ResponseFraming, ResponseHead, Version},
         header::{FieldName, is_gateway_only},
     },
-    provider::meter::Metered,
     shard::{
         Shard,
         body::Body,
@@ -26,7 +25,7 @@ use crate::{
         },
         connection::{Downstream, Interrupt},
         emit::{self, CachedHead, Framing},
-        record::{Costed, Draft, Gathered},
+        record::{Draft, Gathered},
         relay::{
             After, Pace,
             shared::{self, Delivered, Fetched},
@@ -253,22 +252,15 @@ fn note_hit(
     overhead
 }
 
-/// What a hit costs: nothing, and what it saved is told apart by the record's flag.
-fn saved(errand: &Errand<'_, '_>, provider: &str, model: &[u8], usage: &Usage) -> Costed {
+/// Notes what a hit costs: nothing, and what it saved is told apart by the record's flag.
+fn note_saved(errand: &Errand<'_, '_>, draft: &mut Draft<'_>, model: &[u8], usage: &Usage) {
     let prices = &errand.snapshot.prices;
-    Costed {
-        model: Some(errand.shard.models.find(prices, provider, model)),
-        metered: Metered {
-            usage: Usage {
-                input: usage.input,
-                output: usage.output,
-                ..Usage::UNKNOWN
-            },
-            ..Metered::default()
-        },
-        cost: Some(0),
-        ..Costed::default()
-    }
+    let model = errand.shard.models.find(prices, draft.provider, model);
+    let cost = &mut draft.cost;
+    cost.model = Some(model);
+    cost.metered.usage.input = usage.input;
+    cost.metered.usage.output = usage.output;
+    cost.cost = Some(0);
 }
 
 /// Sends an answer that another request is fetching, as it comes: `first`, then what the reader gives.
@@ -348,12 +340,8 @@ pub(super) async fn follow(
         Delivered::Cut(Cut::Aborted) => Outcome::UpstreamCut,
         Delivered::Cut(Cut::Behind) | Delivered::Gone | Delivered::Late => Outcome::Cancelled,
     };
-    let cost = saved(errand, draft.provider, &live.model, &reader.usage());
-    Ended {
-        outcome,
-        after,
-        cost,
-    }
+    note_saved(errand, draft, &live.model, &reader.usage());
+    Ended { outcome, after }
 }
 
 /// Sends an answer of the cache.
@@ -388,7 +376,7 @@ async fn send(
         send_at_once(shard, peer, cached, &mut out).await
     };
     shard.buffers.give_back(out);
-    let cost = saved(errand, draft.provider, cached.model(), &cached.usage);
+    note_saved(errand, draft, cached.model(), &cached.usage);
     if !sent {
         "the caller went away before the end of the answer".clone_into(&mut draft.error);
     }
@@ -403,7 +391,6 @@ async fn send(
             (true, false) => After::Close,
             (false, _) => After::Drop,
         },
-        cost,
     })
 }
 
@@ -621,7 +608,7 @@ impl Keeping {
     }
 
     /// Keeps the answer, if it came whole and reports no failure.
-    pub(super) fn end(self, draft: &mut Draft<'_>, outcome: Outcome, cost: &Costed) {
+    pub(super) fn end(self, draft: &mut Draft<'_>, outcome: Outcome) {
         let Self {
             keeper,
             ttl,
@@ -666,8 +653,8 @@ impl Keeping {
         let rest = Rest {
             status,
             frames: if stream { frames } else { Box::default() },
-            usage: cost.metered.usage,
-            cost: cost.cost.map(PicoDollars),
+            usage: draft.cost.metered.usage,
+            cost: draft.cost.cost.map(PicoDollars),
             origin: draft.id,
             digests: draft.key_digests.as_deref().copied().unwrap_or_default(),
         };

@@ -304,16 +304,15 @@ impl Leave {
         mut self,
         errand: &Errand<'_, '_>,
         step: &Step<'_, '_>,
-        status: u16,
-        cost: &Costed,
+        draft: &Draft<'_>,
     ) {
-        let shard = errand.shard;
+        let (shard, cost) = (errand.shard, &draft.cost);
         let usage = &cost.metered.usage;
         let tokens = estimate::counted(usage);
         if self.counts_tokens && tokens.is_some() {
             shard.ledger.estimates.learn(&self.request(), usage);
         }
-        let actual = if status >= 400 && tokens.is_none() {
+        let actual = if draft.status >= 400 && tokens.is_none() {
             // The provider's own refusals cost nothing.
             Actual::NOTHING
         } else {
@@ -351,8 +350,8 @@ impl Leave {
         if usage.is_unknown() {
             return None;
         }
-        let priced = errand.snapshot.prices.at(place, usage)?;
-        priced.prices.cost(usage).map(|cost| cost.0)
+        let (_, cost) = errand.snapshot.prices.cost_at(place, usage)?;
+        cost.map(|cost| cost.0)
     }
 }
 

@@ -36,7 +36,7 @@ use crate::{
         authenticate::Caller,
         clock::{self, Deadline},
         connection::{Door, Downstream, Inlet, Interrupt},
-        record::{Costed, Draft},
+        record::Draft,
         relay::After,
         reply::Refusal,
         stream::{Stream, Writer},
@@ -103,7 +103,6 @@ pub(super) async fn open(
         Ok(Ok(())) => Ok(Ended {
             outcome: Outcome::Ok,
             after: After::Socket,
-            cost: Costed::nothing(),
         }),
         Ok(Err(_)) | Err(Interrupt::Gone | Interrupt::Late) => Err(Stopped::Gone),
     }

@@ -3,7 +3,12 @@
 //! Each attempt has a record of its own; what follows an attempt that failed begins a new one under
 //! the same event. Nothing is repeated once a byte of an answer went to the caller.
 
-use std::{cell::Cell, future::pending, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, OnceCell},
+    future::pending,
+    rc::Rc,
+    time::Duration,
+};
 
 use super::{
     Ended, Errand, Stopped,
@@ -24,7 +29,7 @@ use crate::{
         connection::{Downstream, Interrupt},
         emit::{self, Framing, UpstreamHead},
         parse::Wishes,
-        record::{Costed, Draft},
+        record::Draft,
         relay::{self, Pace, Passage},
         reply::Refusal,
         retry::{self, Tries},
@@ -56,6 +61,8 @@ pub(super) struct Step<'s, 'a> {
     pub wishes: &'s Wishes<'s>,
     /// Where it goes.
     pub route: &'s Route<'s>,
+    /// Where its head is kept for others that have the same one, as far as the framing.
+    pub front: Option<&'s OnceCell<Vec<u8>>>,
 }
 
 /// Asks until there is an answer that goes to the caller, whatever it says. `None`: it failed, and
@@ -133,13 +140,10 @@ pub(super) async fn run<'a>(
             }
         };
         draft.ended = Some(shard.clock.now());
-        let cost = Costed {
-            model: Some(answer::model(errand, &provider.slug, draft)),
-            ..Costed::nothing()
-        };
+        draft.cost.model = Some(answer::model(errand, &provider.slug, draft));
         let Some(wait) = failed.wait.filter(|_| !last_try) else {
             shard.buffers.give_back(out);
-            draft.pass_on(shard, failed.outcome, &cost, (step.number + 1, 0));
+            draft.pass_on(shard, failed.outcome, (step.number + 1, 0));
             if let Some(keep) = keep {
                 keep.failed();
             }
@@ -150,7 +154,7 @@ pub(super) async fn run<'a>(
         };
         Box::pin(pause(errand, wait)).await?;
         number += 1;
-        draft.pass_on(shard, failed.outcome, &cost, (step.number, number));
+        draft.pass_on(shard, failed.outcome, (step.number, number));
         // The request's body goes into the record of each attempt.
         if let Body::Whole(bytes) = body {
             draft.request_piece(shard, bytes);
@@ -231,11 +235,10 @@ async fn relay_and_settle<'a>(
     .await?;
     let ended = ended(errand, step, answered, host, draft);
     if let Some(leave) = leave {
-        leave.settle(errand, step, draft.status, &ended.cost);
+        leave.settle(errand, step, draft);
     }
     if let Some(keeping) = keeping {
-        let Ended { outcome, cost, .. } = &ended;
-        keeping.end(draft, *outcome, cost);
+        keeping.end(draft, ended.outcome);
     }
     Ok(ended)
 }
@@ -398,7 +401,7 @@ fn ended(
     step: &Step<'_, '_>,
     answered: Answered,
     host: &Host,
-    draft: &Draft<'_>,
+    draft: &mut Draft<'_>,
 ) -> Ended {
     let Answered {
         relayed,
@@ -410,13 +413,12 @@ fn ended(
         host.keep(connection, shard.buffers.small(), shard.clock.now());
     }
     let slug = &step.provider.slug;
-    let cost = answer::cost(errand, slug, step.wishes, draft, meter);
+    answer::note_cost(errand, slug, step.wishes, draft, meter);
     Ended {
         outcome: relayed
             .outcome
             .unwrap_or_else(|| Outcome::of_status(draft.status)),
         after: relayed.after,
-        cost,
     }
 }
 
@@ -428,14 +430,25 @@ fn earlier<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
 }
 
 fn write_request(out: &mut Vec<u8>, step: &Step<'_, '_>, authority: &str, key: usize, body: &Body) {
-    let Step {
-        head,
-        route,
-        caller,
-        ..
-    } = *step;
-    let added = route.added_with(key);
-    let framing = match (body, head.framing) {
+    match step.front {
+        None => write_front(out, step, authority, key),
+        Some(front) => {
+            let written = || {
+                let mut front = Vec::with_capacity(1024);
+                write_front(&mut front, step, authority, key);
+                front
+            };
+            out.extend_from_slice(front.get_or_init(written));
+        }
+    }
+    let upgrade = step.route.upgrade.as_ref();
+    let upgrade = upgrade.map(route::UpgradeRoute::as_emit);
+    emit::request_end(out, framing(step.head, body), upgrade.as_ref());
+}
+
+/// How the body is framed on its way upstream.
+fn framing(head: &RequestHead<'_>, body: &Body) -> Framing {
+    match (body, head.framing) {
         (Body::Whole(bytes), framing) if !bytes.is_empty() || framing != RequestFraming::None => {
             Framing::Length(bytes.len() as u64)
         }
@@ -448,13 +461,21 @@ fn write_request(out: &mut Vec<u8>, step: &Step<'_, '_>, authority: &str, key: u
             _,
         ) => Framing::Length(*total),
         (Body::Passing { .. }, _) => Framing::Chunked,
-    };
+    }
+}
+
+fn write_front(out: &mut Vec<u8>, step: &Step<'_, '_>, authority: &str, key: usize) {
+    let Step {
+        head,
+        route,
+        caller,
+        ..
+    } = *step;
+    let added = route.added_with(key);
     let upstream = UpstreamHead {
         path: &route.path,
         authority,
-        framing,
         added: &added,
-        upgrade: route.upgrade.as_ref().map(route::UpgradeRoute::as_emit),
     };
     let keep = |field: &Field<'_>| {
         // A field's place tells whether it held a token of ours.
@@ -464,7 +485,7 @@ fn write_request(out: &mut Vec<u8>, step: &Step<'_, '_>, authority: &str, key: u
             .position(|other| std::ptr::eq(other, field));
         place.is_some_and(|place| !caller.is_token(place)) && !route.replaces(field)
     };
-    emit::request(out, head, &upstream, &keep);
+    emit::request_front(out, head, &upstream, &keep);
 }
 
 fn refusal(error: &AttemptError) -> Refusal {

@@ -12,7 +12,7 @@ use crate::{
         authenticate::{self, Caller},
         body::Body,
         parse::{Call, Place, Wishes},
-        record::{Costed, Draft},
+        record::Draft,
         reply::Refusal,
         route,
         universal::{self, WrittenStep},
@@ -51,12 +51,7 @@ pub(super) async fn carry<'a>(
             Err(Stopped::Refused(refusal)) if !last => {
                 draft.status = refusal.status;
                 draft.error = refusal.description.into_owned();
-                draft.pass_on(
-                    errand.shard,
-                    Outcome::Refused,
-                    &Costed::nothing(),
-                    (number + 1, 0),
-                );
+                draft.pass_on(errand.shard, Outcome::Refused, (number + 1, 0));
             }
             Err(stopped) => return Err(stopped),
         }
@@ -96,7 +91,7 @@ async fn one<'a>(
         rest: &written.endpoint,
     };
     let caller = authenticate::of_step(snapshot, caller, &provider.kind, &head, call.rest);
-    let mut route = route::plan(
+    let route = route::plan(
         snapshot,
         gateway,
         provider,
@@ -106,7 +101,7 @@ async fn one<'a>(
         &head,
         errand.peer.loopback,
     )?;
-    note_route(&mut route, draft);
+    note_route(&route, draft);
     let mut body = Body::Whole(written.body.to_vec());
     scan_body(&route, &body, &head, draft);
     let step = Step {
@@ -118,6 +113,7 @@ async fn one<'a>(
         caller: &caller,
         wishes: &wishes,
         route: &route,
+        front: None,
     };
     step::run(errand, &step, &mut body, draft, body_read).await
 }

@@ -131,7 +131,7 @@ pub struct Answer {
 /// What an answer comes on: a connection of its own, or a stream of a shared one.
 pub enum Carrier {
     /// HTTP/1.1
-    Http1(Connection),
+    Http1(Box<Connection>),
     /// HTTP/2
     Http2(Box<Call>),
 }
@@ -155,7 +155,7 @@ impl Carrier {
 
     /// Ends the exchange. `whole`: request and answer were, so that another may follow; on the
     /// connection that is given back, if it was this exchange's own.
-    pub fn finish(self, shard: &Rc<Shard>, whole: bool) -> Option<Connection> {
+    pub fn finish(self, shard: &Rc<Shard>, whole: bool) -> Option<Box<Connection>> {
         match self {
             Self::Http1(connection) => whole.then_some(connection),
             Self::Http2(call) => {
@@ -212,7 +212,8 @@ pub async fn attempt(
     // What HTTP/2 cannot say goes by HTTP/1.1.
     let request = offer
         .then(|| h2::head::request(ask.head, &host.authority))
-        .flatten();
+        .flatten()
+        .map(Box::new);
     let offer = request.is_some();
     let way = find_way(shard, peer, host, ask, offer, draft).await;
     let way = way.inspect_err(|error| count(shard, draft, error.ended()))?;
@@ -264,7 +265,7 @@ async fn go(
     peer: &mut Downstream,
     host: &Rc<Host>,
     ask: &Ask<'_>,
-    request: Option<http::Request<()>>,
+    request: Option<Box<http::Request<()>>>,
     body: &mut Body,
     draft: &mut Draft<'_>,
     way: Way,
@@ -275,7 +276,7 @@ async fn go(
     match (way, request) {
         (Way::Http2(lease, _), Some(request)) => {
             Box::pin(h2::send::send_and_wait(
-                shard, peer, host, ask, request, body, draft, lease,
+                shard, peer, host, ask, *request, body, draft, lease,
             ))
             .await
         }
@@ -303,7 +304,7 @@ async fn send_and_wait(
     ask: &Ask<'_>,
     body: &mut Body,
     draft: &mut Draft<'_>,
-    mut connection: Connection,
+    mut connection: Box<Connection>,
 ) -> Result<Answer, AttemptError> {
     // A read is there before the request goes out: an early answer is seen while a large body is
     // still being sent. A connection that lay idle has had one all the time.

@@ -156,7 +156,7 @@ pub struct Host {
 }
 
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     since: Moment,
 }
 
@@ -211,7 +211,7 @@ impl Host {
     }
 
     /// Takes an idle connection that is still usable, and says how many were not.
-    pub fn take_idle(&self) -> (Option<Connection>, u64) {
+    pub fn take_idle(&self) -> (Option<Box<Connection>>, u64) {
         let mut stale = 0;
         let mut idle = self.idle.borrow_mut();
         while let Some(mut candidate) = idle.pop() {
@@ -228,7 +228,7 @@ impl Host {
     ///
     /// The read of the next answer, into `space`, is in flight from here on: it tells when the
     /// provider closes, and nobody has to look at the socket before the connection is used again.
-    pub fn keep(&self, mut connection: Connection, space: Vec<u8>, now: Moment) {
+    pub fn keep(&self, mut connection: Box<Connection>, space: Vec<u8>, now: Moment) {
         let mut idle = self.idle.borrow_mut();
         let may_be_used = connection.stream.writer.is_clear() && idle.len() < IDLE_MAX;
         let reader = &mut connection.stream.reader;

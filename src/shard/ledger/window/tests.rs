@@ -167,7 +167,10 @@ fn the_past_counts_as_far_as_it_is_in_the_window() {
 
 /// Takes 1 at each of the moments, with few enough noted apart that they are in slots at the end.
 fn in_slots(span: Span, moments: &[u64]) -> Window {
-    let detail = Detail { exact: 4, slots: 16 };
+    let detail = Detail {
+        exact: 4,
+        slots: 16,
+    };
     let mut window = Window::new(span, at(0));
     for &micros in moments {
         window.roll(span, at(micros));
@@ -198,7 +201,10 @@ fn what_left_before_there_were_slots_takes_nothing_from_them() {
     let mut window = in_slots(span, &[44, 50, 130, 160]);
     window.roll(span, at(205));
     assert_eq!(window.sum(), 3);
-    let detail = Detail { exact: 3, slots: 16 };
+    let detail = Detail {
+        exact: 3,
+        slots: 16,
+    };
     window.add(1, at(205), detail);
     assert_eq!(window.sum(), 4);
     window.change(at(44).micros, 1, 0, at(205));

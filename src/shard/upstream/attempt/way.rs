@@ -21,7 +21,7 @@ use crate::{
 
 /// What a request goes out on.
 pub(super) enum Way {
-    Http1(Connection),
+    Http1(Box<Connection>),
     /// `true`: others have used the connection before.
     Http2(Lease, bool),
 }
@@ -144,7 +144,7 @@ pub(super) async fn dial(
                 host.note_h2(connection.h2);
             }
             if !connection.h2 {
-                return Ok(Way::Http1(connection));
+                return Ok(Way::Http1(Box::new(connection)));
             }
             Box::pin(begin_sharing(shard, host, connection)).await
         }

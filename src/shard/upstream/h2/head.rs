@@ -12,7 +12,7 @@ use http::{
     uri::Scheme,
 };
 
-/// Takes a request's head apart that [`emit::request`](crate::shard::emit::request) wrote.
+/// Takes a request's head apart that [`emit::request_front`](crate::shard::emit::request_front) wrote.
 /// `None`: it cannot be said in HTTP/2 as it is.
 pub fn request(head: &[u8], authority: &str) -> Option<Request<()>> {
     let mut lines = head
