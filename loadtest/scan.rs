@@ -50,7 +50,7 @@ use tidegate::{
 };
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tidegate::sys::allocator::Allocator = tidegate::sys::allocator::Allocator;
 
 /// A log store of many records, and questions to it.
 #[derive(Parser)]

@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-/// Small pages, freed where they were taken: one heap a shard.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tidegate::sys::allocator::Allocator = tidegate::sys::allocator::Allocator;
 
 fn main() -> ExitCode {
     tidegate::cli::main()

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`affinity`] (which cores), [`processor`] (time on them), [`socket`] (what the runtime does not offer),
 //! [`buffer`] (buffers that its traits hand over), [`bell`] (waking a thread that sleeps), [`mmap`]
-//! (reading finished files in place), [`uring`] (what the kernel gives).
+//! (reading finished files in place), [`uring`] (what the kernel gives), [`allocator`] (memory).
 #![expect(unsafe_code, reason = "the one place that may hold it")]
 
 pub mod affinity;
@@ -12,3 +12,4 @@ pub mod buffer;
 pub mod bell;
 pub mod mmap;
 pub mod uring;
+pub mod allocator;
