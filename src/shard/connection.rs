@@ -50,9 +50,11 @@ pub struct Downstream {
 /// of a hang-up.
 pub struct Inlet {
     reader: Reader,
-    /// What has arrived and was not consumed. A read in flight owns another buffer, unless there is
-    /// nothing here: then it owns this one.
+    /// What has arrived and was not wholly consumed. A read in flight owns another buffer, unless
+    /// there is nothing here: then it owns this one.
     input: Vec<u8>,
+    /// How much of it was consumed: less than all.
+    consumed: usize,
     gone: bool,
     /// While this is set, what runs goes on without the caller.
     stays: Option<Rc<Cell<bool>>>,
@@ -88,6 +90,8 @@ impl Inlet {
         if self.input.is_empty() {
             self.input = read;
         } else {
+            self.input.drain(..self.consumed);
+            self.consumed = 0;
             self.input.extend_from_slice(&read);
         }
         if matches!(result, Ok(1..)) {
@@ -133,7 +137,7 @@ impl Inlet {
             if self.gone {
                 return true;
             }
-            if !self.reader.is_armed() && self.input.len() >= AHEAD_BYTES_MAX {
+            if !self.reader.is_armed() && self.input().len() >= AHEAD_BYTES_MAX {
                 self.gone =
                     self.lookout.is_due(deadline, clock.coarse(), cx) && socket::has_left(self.fd);
                 return self.gone;
@@ -147,15 +151,15 @@ impl Inlet {
 
     /// What has arrived and was not consumed.
     pub fn input(&self) -> &[u8] {
-        &self.input
+        self.input.get(self.consumed..).unwrap_or_default()
     }
 
     /// Takes the first `bytes` of the input away.
     pub fn consume(&mut self, bytes: usize) {
-        if bytes >= self.input.len() {
+        self.consumed = self.consumed.saturating_add(bytes);
+        if self.consumed >= self.input.len() {
             self.input.clear();
-        } else {
-            self.input.drain(..bytes);
+            self.consumed = 0;
         }
     }
 }
@@ -169,6 +173,7 @@ impl Downstream {
                 lookout: Lookout::default(),
                 reader: stream.reader,
                 input,
+                consumed: 0,
                 gone: false,
                 stays: None,
             },

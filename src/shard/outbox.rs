@@ -107,9 +107,12 @@ impl Outbox {
         posted.pieces = pieces;
     }
 
-    fn post(&self, line: &Rc<Line>, piece: &[u8]) {
+    /// Posts a piece, given in parts.
+    fn post(&self, line: &Rc<Line>, parts: &[&[u8]]) {
         let mut posted = self.posted.borrow_mut();
-        posted.bytes.extend_from_slice(piece);
+        for part in parts {
+            posted.bytes.extend_from_slice(part);
+        }
         let end = posted.bytes.len();
         posted.pieces.push((Rc::clone(line), end));
         line.posted.set(true);
@@ -171,24 +174,32 @@ impl Line {
         !self.posted.get() && !self.pushed.get() && self.failed.get().is_none()
     }
 
+    /// Posts a piece, given in parts. False: it is none to be posted, and nothing was done.
+    pub fn post(self: &Rc<Self>, parts: &[&[u8]]) -> io::Result<bool> {
+        self.failure()?;
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        if bytes > POSTED_BYTES_MAX || self.pushed.get() {
+            return Ok(false);
+        }
+        if bytes > 0 {
+            self.outbox.post(self, parts);
+        }
+        Ok(true)
+    }
+
     /// Sends, or posts, what can be without waiting.
     pub fn send_now(self: &Rc<Self>, bytes: &[u8]) -> io::Result<Sent> {
-        if !self.is_clear() {
-            if self.posted.get() && bytes.len() > POSTED_BYTES_MAX {
-                self.outbox.flush();
-            }
+        if self.post(&[bytes])? {
+            return Ok(Sent::All);
+        }
+        if self.posted.get() {
+            self.outbox.flush();
             self.failure()?;
-            if self.pushed.get() {
-                return Ok(Sent::Part(0));
-            }
         }
-        if bytes.len() > POSTED_BYTES_MAX {
-            return send_now(self.fd, bytes);
+        if self.pushed.get() {
+            return Ok(Sent::Part(0));
         }
-        if !bytes.is_empty() {
-            self.outbox.post(self, bytes);
-        }
-        Ok(Sent::All)
+        send_now(self.fd, bytes)
     }
 
     /// Sends all of `rest`, waiting for room, behind what is on its way.

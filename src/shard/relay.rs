@@ -294,12 +294,15 @@ pub async fn relay(
         pace.limit(shard, peer);
         // Head and first bytes go together, so do last bytes and ending; between them the read
         // goes out from where it lies.
-        let sent = if first || done || !out.is_empty() {
-            out.extend_from_slice(as_it_is);
-            out.extend_from_slice(ending);
-            send(shard, peer, &out).await
-        } else {
-            send(shard, peer, as_it_is).await
+        let sent = match peer.writer.post(&[&out, as_it_is, ending]) {
+            Ok(true) => Ok(Ok(())),
+            Ok(false) if first || done || !out.is_empty() => {
+                out.extend_from_slice(as_it_is);
+                out.extend_from_slice(ending);
+                send(shard, peer, &out).await
+            }
+            Ok(false) => send(shard, peer, as_it_is).await,
+            Err(error) => Ok(Err(error)),
         };
         if first {
             draft.overhead_micros = Some(

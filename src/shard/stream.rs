@@ -284,6 +284,14 @@ enum Way {
 const SEAL_BYTES: usize = 64 * 1024;
 
 impl Writer {
+    /// Sends a small piece, given in parts, here and now. False: it cannot be, and nothing was done.
+    pub fn post(&self, parts: &[&[u8]]) -> io::Result<bool> {
+        match &self.way {
+            Way::Plain(line) => line.post(parts),
+            Way::Tls { .. } | Way::Within(_) => Ok(false),
+        }
+    }
+
     /// Sends all of `bytes`. Most sends end here and now: small ones are posted, and others the
     /// socket's buffer takes in one system call. What it does not take waits in the ring.
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {

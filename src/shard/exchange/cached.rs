@@ -401,9 +401,13 @@ async fn send_at_once(
     cached: &Cached,
     out: &mut Vec<u8>,
 ) -> bool {
+    let body = cached.body();
+    match peer.writer.post(&[out, body]) {
+        Ok(false) => {}
+        posted => return posted.is_ok(),
+    }
     peer.limit(&shard.clock, SEND_LIMIT);
     let writer = &mut peer.writer;
-    let body = cached.body();
     let whole = out.len() + body.len() <= ONE_SEND_BYTES;
     let send = async {
         if whole {

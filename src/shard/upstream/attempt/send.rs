@@ -38,7 +38,13 @@ pub(super) async fn send_whole(
     connection: &mut Connection,
 ) -> Result<bool, SendError> {
     let writer = &mut connection.stream.writer;
-    let send = async {
+    match writer.post(&[head, body]) {
+        Ok(true) => return Ok(true),
+        Ok(false) => {}
+        Err(_) => return Err(SendError::Broken),
+    }
+    // Boxed, like everything rare: most requests are small.
+    let send = Box::pin(async {
         if body.is_empty() {
             return writer.send(head).await;
         }
@@ -52,7 +58,7 @@ pub(super) async fn send_whole(
         }
         writer.send(head).await?;
         writer.send(body).await
-    };
+    });
     match Downstream::unless_interrupted(&mut peer.inlet, &peer.deadline, &shard.clock, send).await
     {
         Ok(Ok(())) => Ok(true),
