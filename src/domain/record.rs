@@ -370,6 +370,17 @@ impl Record {
         usage
     }
 
+    /// Its tokens: input, output, read from and written to the prompt cache, reasoning.
+    pub fn token_kinds(&self) -> [Option<u64>; 5] {
+        [
+            self.tokens_input,
+            self.tokens_output,
+            self.tokens_cache_read,
+            self.tokens_cache_write,
+            self.tokens_reasoning,
+        ]
+    }
+
     /// Notes the tokens of `usage` that have columns of their own; the rest goes into
     /// [`Text::UsageDetail`].
     pub fn set_usage(&mut self, usage: &Usage) {

@@ -7,7 +7,6 @@ use crate::domain::{
     outcome::Outcome,
     record::{Record, flag},
     short_hash::ShortMap,
-    usage::Usage,
 };
 
 /// Models that get a series of their own.
@@ -369,24 +368,18 @@ impl Counters {
         let ended_here = record.flags & flag::FOLLOWED == 0;
         counts.requests += u64::from(ended_here);
         // What the cache answered used nothing.
-        let usage = if record.flags & flag::CACHED == 0 {
-            record.usage()
+        let kinds = if record.flags & flag::CACHED == 0 {
+            record.token_kinds()
         } else {
-            Usage::UNKNOWN
+            [None; TOKEN_KINDS.len()]
         };
-        let kinds = [
-            usage.input,
-            usage.output,
-            usage.cache_read,
-            usage.cache_write,
-            usage.reasoning,
-        ];
+        let [_, output, _, _, reasoning] = kinds;
         for (sum, tokens) in counts.tokens.iter_mut().zip(kinds) {
             *sum = sum.saturating_add(tokens.unwrap_or(0));
         }
         match record.cost {
             Some(cost) => counts.cost = counts.cost.saturating_add(u128::from(cost)),
-            None if !usage.is_unknown() => counts.unpriced += 1,
+            None if kinds.iter().any(Option::is_some) => counts.unpriced += 1,
             None => {}
         }
         let latencies = self.latencies.entry((gateway, provider)).or_default();
@@ -396,10 +389,10 @@ impl Counters {
             latencies.first_token.add(micros);
         }
         if let Some(micros @ 1..) = streamed_micros
-            && let Some(tokens) = usage.output
+            && let Some(tokens) = output
         {
             // What a model thought before it spoke came before the first token.
-            let spoken = tokens.saturating_sub(usage.reasoning.unwrap_or(0));
+            let spoken = tokens.saturating_sub(reasoning.unwrap_or(0));
             let speed = spoken.saturating_mul(1_000_000_000_000) / micros;
             latencies.speed.add_within(&SPEED_BOUNDS_MICROS, speed);
         }

@@ -414,6 +414,7 @@ impl PriceTable {
 
     /// The prices of the class, at the highest tier that the input exceeds. An unknown input has no
     /// cost anyway; a class that the model has no price in has none.
+    #[inline]
     fn prices_of(&self, entry: &Entry, usage: &Usage) -> Option<Prices> {
         let class = usage.class?;
         let base = (class == ServiceClass::Standard || flex_costs_the_same(entry.key, class))

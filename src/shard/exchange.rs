@@ -50,14 +50,14 @@ struct Ended {
 /// Why an exchange ended without an answer of the provider's.
 enum Stopped {
     /// tidegate says no.
-    Refused(Refusal),
+    Refused(Box<Refusal>),
     /// The caller went away.
     Gone,
 }
 
 impl From<Refusal> for Stopped {
     fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+        Self::Refused(Box::new(refusal))
     }
 }
 
@@ -231,7 +231,8 @@ async fn exchange<'a>(
     if gateway.implied {
         shard.note_implied(place.gateway);
     }
-    let wishes = open_draft(gateway, &caller, place, head, draft);
+    let wishes = Wishes::read(head);
+    open_draft(gateway, &caller, place, head, &wishes, draft);
     if snapshot.log_required && draft.logged && shard.health.refuses_records() {
         return Err(Refusal::log_unavailable().into());
     }
@@ -337,9 +338,9 @@ fn open_draft<'a>(
     caller: &Caller<'a>,
     place: Place<'a>,
     head: &RequestHead<'a>,
+    wishes: &Wishes<'a>,
     draft: &mut Draft<'a>,
-) -> Wishes<'a> {
-    let wishes = Wishes::read(head);
+) {
     draft.gateway = place.gateway;
     draft.event_id = wishes.event_id;
     draft.user_agent = head.field(FieldName::UserAgent).unwrap_or_default();
@@ -349,8 +350,7 @@ fn open_draft<'a>(
         draft.flags |= flag::AUTHENTICATED;
     }
     draft.counted = true;
-    note_wishes(gateway, &wishes, draft);
-    wishes
+    note_wishes(gateway, wishes, draft);
 }
 
 /// Whether and how a request, or one step of it, is recorded.
@@ -423,7 +423,7 @@ async fn gather_body(errand: &mut Errand<'_, '_>, draft: &mut Draft<'_>) -> Resu
     let body = body::gather(peer, &shard.clock, &shard.buffers, request.framing, &bounds).await;
     draft.waited_micros += shard.clock.now().micros_since(started);
     body.map_err(|error| match error {
-        BodyError::Refused(refusal) => Stopped::Refused(refusal),
+        BodyError::Refused(refusal) => refusal.into(),
         BodyError::Gone => Stopped::Gone,
     })
 }
@@ -440,10 +440,10 @@ fn scan_body(route: &Route<'_>, body: &Body, head: &RequestHead<'_>, draft: &mut
         Body::Passing { first, .. } => first,
     };
     let content_type = head.field(FieldName::ContentType).unwrap_or_default();
+    if matches!(body, Body::Whole(_)) {
+        return draft.note_facts(RequestScan::whole(content_type, bytes));
+    }
     let mut scan = RequestScan::of_content_type(content_type);
     scan.feed(bytes);
     draft.scan = Some(scan);
-    if matches!(body, Body::Whole(_)) {
-        draft.end_scan();
-    }
 }

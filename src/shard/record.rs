@@ -18,7 +18,10 @@ use crate::{
         record::{Record, TEXTS, Text, Texts, flag},
     },
     handoff::body_parts::{BodyCursor, Direction},
-    provider::{meter::Metered, scanner::RequestScan},
+    provider::{
+        meter::Metered,
+        scanner::{RequestFacts, RequestScan},
+    },
 };
 
 /// Largest bodies, both together, that are stored (contract `observability.md` 1.2: over 10 MB is
@@ -299,14 +302,17 @@ impl<'a> Draft<'a> {
 
     /// The request's body has passed, or as much of it as ever will: its model is known now.
     pub fn end_scan(&mut self) {
-        let Some(scan) = self.scan.take() else {
-            return;
-        };
-        let facts = scan.facts();
+        if let Some(scan) = self.scan.take() {
+            self.note_facts(scan.facts());
+        }
+    }
+
+    /// What the request's body says of itself is known.
+    pub fn note_facts(&mut self, facts: RequestFacts) {
         self.wants_stream = facts.stream == Some(true);
         self.max_tokens = facts.max_tokens;
         if let Some(model) = facts.model.filter(|_| self.model.is_empty()) {
-            self.model.extend_from_slice(model.as_bytes());
+            self.model = model.into_string().into_bytes();
         }
     }
 
@@ -351,7 +357,8 @@ impl<'a> Draft<'a> {
         }
         let duration = ended.micros_since(self.received);
         let cost = &self.cost;
-        let mut record = Record {
+        // Boxed from the start: a record is large, and goes to the log as it is.
+        let mut record = Box::new(Record {
             id: self.id.0,
             at_micros: shard.clock.unix_micros(self.received),
             duration_micros: duration,
@@ -370,7 +377,7 @@ impl<'a> Draft<'a> {
             cost: cost.cost,
             price_table: cost.price_table,
             ..Record::default()
-        };
+        });
         record.set_usage(&cost.metered.usage);
         let model_name = cost.model.as_ref().map_or("", |model| &model.name);
         let streamed =
@@ -430,7 +437,7 @@ impl<'a> Draft<'a> {
         }
         record.texts = Texts::pack(&texts);
         // The queue counts what it takes and what it drops.
-        shard.log.borrow().record(Box::new(record));
+        shard.log.borrow().record(record);
     }
 }
 

@@ -126,6 +126,16 @@ impl RequestScan {
         Self::json()
     }
 
+    /// What a whole body of this `content-type` says.
+    pub fn whole(content_type: &[u8], body: &[u8]) -> RequestFacts {
+        if content_type == b"application/json" {
+            return RequestFacts::of_json(body);
+        }
+        let mut scan = Self::of_content_type(content_type);
+        scan.feed(body);
+        scan.facts()
+    }
+
     /// A scan for a JSON body.
     pub fn json() -> Self {
         Self(Kind::Json(Box::new(Scanner::new(&REQUEST))))

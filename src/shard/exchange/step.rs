@@ -500,6 +500,6 @@ fn stopped(error: AttemptError) -> Stopped {
     match error {
         AttemptError::Gone => Stopped::Gone,
         AttemptError::Body(refusal) => Stopped::Refused(refusal),
-        error => Stopped::Refused(refusal(&error)),
+        error => refusal(&error).into(),
     }
 }

@@ -86,7 +86,7 @@ pub enum AttemptError {
     Gone,
     /// The caller's body is to be refused.
     #[error("the request's body was refused")]
-    Body(Refusal),
+    Body(Box<Refusal>),
 }
 
 impl AttemptError {

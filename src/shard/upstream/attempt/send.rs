@@ -26,7 +26,7 @@ const ONE_SEND_BYTES: usize = 64 * 1024;
 
 pub(super) enum SendError {
     Interrupted(Interrupt),
-    Body(Refusal),
+    Body(Box<Refusal>),
     Broken,
 }
 
@@ -108,7 +108,7 @@ pub(super) async fn pass_body(
         piece.clear();
         let done = body::take_passing(peer, rest, ask.bounds, &mut piece);
         let done = done.map_err(|error| match error {
-            BodyError::Refused(refusal) => SendError::Body(refusal),
+            BodyError::Refused(refusal) => SendError::Body(Box::new(refusal)),
             BodyError::Gone => SendError::Interrupted(Interrupt::Gone),
         })?;
         draft.passing_piece(&piece);
@@ -188,6 +188,6 @@ async fn wait_for_body(
     });
     turn.await.map_err(|interrupt| match interrupt {
         Interrupt::Gone => SendError::Interrupted(Interrupt::Gone),
-        Interrupt::Late => SendError::Body(Refusal::slow_body()),
+        Interrupt::Late => SendError::Body(Box::new(Refusal::slow_body())),
     })
 }

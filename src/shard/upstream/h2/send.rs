@@ -117,7 +117,7 @@ async fn take_ready(call: &mut Call, mut buffer: Vec<u8>) -> Vec<u8> {
 
 enum Unsent {
     Interrupted(Interrupt),
-    Body(Refusal),
+    Body(Box<Refusal>),
 }
 
 /// Sends a body that is here. An answer that comes meanwhile is not kept waiting: the rest of
@@ -205,11 +205,11 @@ async fn pass_body(
             Ok(true) => return Ok(false),
             Ok(false) => {}
             Err(Interrupt::Gone) => return Err(Unsent::Interrupted(Interrupt::Gone)),
-            Err(Interrupt::Late) => return Err(Unsent::Body(Refusal::slow_body())),
+            Err(Interrupt::Late) => return Err(Unsent::Body(Box::new(Refusal::slow_body()))),
         }
         done = body::take_passing(peer, rest, ask.bounds, &mut piece).map_err(
             |error| match error {
-                BodyError::Refused(refusal) => Unsent::Body(refusal),
+                BodyError::Refused(refusal) => Unsent::Body(Box::new(refusal)),
                 BodyError::Gone => Unsent::Interrupted(Interrupt::Gone),
             },
         )?;
