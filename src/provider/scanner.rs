@@ -277,9 +277,12 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
     }
 
     fn name(&mut self, rest: &[u8]) -> usize {
-        let whole = self.whole_members(rest);
-        if whole > 0 {
-            return whole;
+        // Outside of all containers there is no name, whatever a malformed document has there.
+        if self.depth > 0 {
+            let whole = self.whole_members(rest);
+            if whole > 0 {
+                return whole;
+            }
         }
         let Some(at) = rest
             .iter()
