@@ -27,18 +27,15 @@ pub use path::{Names, Path, Take};
 pub(in crate::provider) use request::decode_string;
 pub use request::{RequestFacts, RequestScan};
 
-use path::NOWHERE;
+use path::{NAME_BYTES_MAX, NOWHERE};
 use text::{
-    after_blanks, container_end, find_quote_or_backslash, is_blank, is_something, scalar_end,
-    string_end, structural, whole_number,
+    container_end, digits, find_quote_or_backslash, is_blank, is_something, quote_or_backslash,
+    scalar_end, scalar_end_at, skip_blanks, string_end, string_end_at, structural, whole_number,
 };
 
 /// Containers that are followed rather than skipped at one time: the longest path we look for has
 /// four names, and each may lie behind one array.
 const LEVELS_MAX: usize = 9;
-
-/// Longest member name that can match; ours are shorter.
-const NAME_BYTES_MAX: usize = 40;
 
 /// Bytes of a value that is read as a number or a flag: 20 digits of a `u64` and `.0` fit.
 const SCRATCH_BYTES_MAX: usize = 24;
@@ -71,6 +68,14 @@ enum State {
     Done,
 }
 
+/// How far the parts of a document that lie whole in a piece have been read.
+enum Step {
+    /// To here, where another container is the innermost, or another of its elements comes.
+    Read(usize),
+    /// To here, where what comes does not lie whole in the piece: the state in which to read it.
+    Stopped(usize, State),
+}
+
 /// How far an escape inside a name has been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Escape {
@@ -84,9 +89,9 @@ enum Escape {
 pub struct Scanner<const NUMBERS: usize, const TEXTS: usize> {
     root: &'static Names,
     state: State,
-    /// Where to look inside each container that is followed.
-    levels: [&'static Names; LEVELS_MAX],
-    /// Bit by bit, which of them are arrays.
+    /// Where to look inside each container that is followed, behind one for what is outside.
+    levels: [&'static Names; LEVELS_MAX + 1],
+    /// Bit by bit, which of them are arrays, the innermost first.
     arrays: u16,
     depth: u8,
     /// What the value that comes next, or is being read, is wanted for.
@@ -118,7 +123,7 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
         Self {
             root,
             state: State::Value,
-            levels: [&NOWHERE; LEVELS_MAX],
+            levels: [&NOWHERE; LEVELS_MAX + 1],
             arrays: 0,
             depth: 0,
             take: None,
@@ -140,6 +145,7 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
     pub fn restart(&mut self) {
         self.state = State::Value;
         self.depth = 0;
+        self.arrays = 0;
         self.take = None;
         self.inside = self.root;
     }
@@ -229,57 +235,68 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
         at + 1
     }
 
-    /// Enters a container: follows it if a path leads inside, else skips it, keeping it if wanted.
+    /// Begins a container: follows it if a path leads inside, else skips it, keeping it if wanted.
     fn open(&mut self, bracket: u8) {
-        let room = usize::from(self.depth) < LEVELS_MAX;
-        if !self.inside.is_empty() && room {
-            if let Some(level) = self.levels.get_mut(usize::from(self.depth)) {
-                *level = self.inside;
-            }
-            let array = 1 << self.depth;
-            if bracket == b'[' {
-                self.arrays |= array;
-            } else {
-                self.arrays &= !array;
-            }
-            self.depth += 1;
-            // Elements are followed where their array is; what is taken is never an element.
-            self.take = None;
-            self.state = if bracket == b'[' {
-                State::Value
-            } else {
-                State::Name
-            };
+        if !self.enter(self.inside, bracket) {
+            self.begin(bracket);
+            self.nested = 1;
+            self.state = State::Skip;
             return;
         }
-        self.begin(bracket);
-        self.nested = 1;
-        self.state = State::Skip;
+        // Elements are followed where their array is; what is taken is never an element.
+        self.take = None;
+        self.state = if bracket == b'[' {
+            State::Value
+        } else {
+            State::Name
+        };
+    }
+
+    /// Enters a container if a path leads inside and there is room.
+    #[inline]
+    fn enter(&mut self, inside: &'static Names, bracket: u8) -> bool {
+        if inside.is_empty() {
+            return false;
+        }
+        let Some(level) = self.levels.get_mut(usize::from(self.depth) + 1) else {
+            return false;
+        };
+        *level = inside;
+        self.depth += 1;
+        self.arrays = self.arrays << 1 | u16::from(bracket == b'[');
+        true
     }
 
     /// Leaves the innermost container that is followed.
     fn close(&mut self) {
-        self.depth = self.depth.saturating_sub(1);
-        self.state = if self.depth == 0 {
+        self.state = if self.leave() {
             State::Done
         } else {
             State::After
         };
     }
 
+    /// Goes back out of the innermost container that is followed; says whether it was the root.
+    #[inline]
+    fn leave(&mut self) -> bool {
+        self.depth = self.depth.saturating_sub(1);
+        self.arrays >>= 1;
+        self.depth == 0
+    }
+
     /// Where to look inside the innermost container that is followed, and whether it is an array.
     fn top(&self) -> (&'static Names, bool) {
-        let Some(index) = usize::from(self.depth).checked_sub(1) else {
-            return (&NOWHERE, false);
-        };
-        let inside = self.levels.get(index).copied().unwrap_or(&NOWHERE);
-        (inside, self.arrays >> index & 1 == 1)
+        let inside = self.levels.get(usize::from(self.depth)).copied();
+        (inside.unwrap_or(&NOWHERE), self.arrays & 1 == 1)
     }
 
     fn name(&mut self, rest: &[u8]) -> usize {
-        let whole = self.whole_members(rest);
-        if whole > 0 {
-            return whole;
+        // Outside of all containers there is no name, whatever a malformed document has there.
+        if self.depth > 0 {
+            let whole = self.whole_values(rest);
+            if whole > 0 {
+                return whole;
+            }
         }
         let Some(at) = rest
             .iter()
@@ -297,7 +314,9 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
         if let Some(end) = find_quote_or_backslash(tail)
             && tail.get(end) == Some(&b'"')
         {
-            self.found_name(tail.get(..end).unwrap_or_default());
+            let path = self.top().0.find_text(tail.get(..end).unwrap_or_default());
+            self.found(path);
+            self.state = State::Colon;
             return after + end + 1;
         }
         self.scratch_len = 0;
@@ -307,26 +326,104 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
         after
     }
 
-    /// Reads the members in front that lie whole in the piece, as nearly all do, without a state for
-    /// each of their parts; those into which a path leads are left to those states. Says how
-    /// many bytes that were.
-    fn whole_members(&mut self, rest: &[u8]) -> usize {
-        let (names, _) = self.top();
-        let mut used = 0;
-        while let Some(text) = rest.get(used..)
-            && let Some(member) = Member::read(text, names)
-        {
-            used += member.bytes;
-            if let Some(take) = member.take {
-                self.take_whole(take, member.value);
-            }
-            if rest.get(used) != Some(&b',') {
-                self.state = State::After;
-                return used;
-            }
-            used += 1;
+    /// Reads on, before a name, as far as names and values lie whole in the piece, as nearly all
+    /// do. It goes by no states, but leaves the one in which it stops. Says how many bytes that
+    /// were.
+    #[inline(never)]
+    fn whole_values(&mut self, piece: &[u8]) -> usize {
+        let mut room = [0; WINDOW_BYTES];
+        let mut at = 0;
+        loop {
+            let (names, array) = self.top();
+            let step = if array {
+                self.whole_elements(piece, at, names)
+            } else {
+                self.whole_members(piece, at, names, &mut room)
+            };
+            at = match step {
+                Step::Read(at) => at,
+                Step::Stopped(at, state) => {
+                    self.state = state;
+                    return at;
+                }
+            };
         }
-        used
+    }
+
+    /// Reads members of an object, until one is entered or the object ends.
+    #[inline]
+    fn whole_members(
+        &mut self,
+        piece: &[u8],
+        at: usize,
+        names: &'static Names,
+        room: &mut [u8; WINDOW_BYTES],
+    ) -> Step {
+        let mut at = at;
+        loop {
+            let Some((path, from, first)) = whole_name(piece, at, names, room) else {
+                return Step::Stopped(at, State::Name);
+            };
+            let end = match first {
+                b'"' => string_end_at(piece, from + 1),
+                b'{' | b'[' => {
+                    if self.enter(path.inside, first) {
+                        return Step::Read(from + 1);
+                    }
+                    container_end(piece, from + 1)
+                }
+                // A value that is missing ends where it begins.
+                _ => scalar_end_at(piece, from),
+            };
+            let end = end.unwrap_or_default();
+            if end <= from {
+                self.found(path);
+                return Step::Stopped(from, State::Value);
+            }
+            if let Some(take) = path.take
+                && let Some(value) = piece.get(from..end)
+            {
+                self.take_whole(take, value);
+            }
+            if piece.get(end) != Some(&b',') {
+                return self.whole_ends(piece, end);
+            }
+            at = end + 1;
+        }
+    }
+
+    /// Enters an element, if it is a container.
+    #[inline]
+    fn whole_elements(&mut self, piece: &[u8], at: usize, names: &'static Names) -> Step {
+        let at = skip_blanks(piece, at);
+        if let Some(bracket @ (b'{' | b'[')) = piece.get(at)
+            && self.enter(names, *bracket)
+        {
+            return Step::Read(at + 1);
+        }
+        self.take = None;
+        self.inside = names;
+        Step::Stopped(at, State::Value)
+    }
+
+    /// Leaves the containers that end after a value, and goes behind the comma.
+    #[inline]
+    fn whole_ends(&mut self, piece: &[u8], at: usize) -> Step {
+        let mut at = at;
+        loop {
+            at = match piece.get(at) {
+                Some(b',') => return Step::Read(at + 1),
+                Some(b'}' | b']') if self.leave() => return Step::Stopped(at + 1, State::Done),
+                Some(b'}' | b']') => at + 1,
+                _ => {
+                    let behind = skip_blanks(piece, at);
+                    if behind == at {
+                        return Step::Stopped(at, State::After);
+                    }
+                    behind
+                }
+            };
+        }
     }
 
     fn in_name(&mut self, rest: &[u8]) -> usize {
@@ -339,7 +436,12 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
                     } else {
                         usize::from(self.scratch_len)
                     };
-                    self.found_name(scratch.get(..len).unwrap_or_default());
+                    let path = self
+                        .top()
+                        .0
+                        .find_text(scratch.get(..len).unwrap_or_default());
+                    self.found(path);
+                    self.state = State::Colon;
                     return index + 1;
                 }
                 Escape::None if *byte == b'\\' => self.escape = Escape::Backslash,
@@ -380,11 +482,9 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
         self.note(&[u8::try_from(value).ok().filter(u8::is_ascii).unwrap_or(0)]);
     }
 
-    fn found_name(&mut self, name: &[u8]) {
-        self.state = State::Colon;
-        let path = self.top().0.find(name);
-        self.take = path.and_then(|path| path.take);
-        self.inside = path.map_or(&NOWHERE, |path| path.inside);
+    fn found(&mut self, path: &'static Path) {
+        self.take = path.take;
+        self.inside = path.inside;
     }
 
     fn colon(&mut self, rest: &[u8]) -> usize {
@@ -557,7 +657,13 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
     }
 
     /// Takes a value that lies whole in the piece.
+    #[inline]
     fn take_whole(&mut self, take: Take, value: &[u8]) {
+        if let Take::LatestNumber(slot) = take
+            && let Some(number) = digits(value)
+        {
+            return self.put(slot, Some(number));
+        }
         let Take::Text { slot, max } = take else {
             let short = (value.len() <= SCRATCH_BYTES_MAX).then_some(value);
             return self.take_short(take, short);
@@ -565,8 +671,12 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
         let Some(text) = self.texts.get_mut(usize::from(slot)) else {
             return;
         };
-        text.clear();
-        if value.len() <= max as usize {
+        if value.len() > max as usize {
+            text.clear();
+        } else if value.len() > text.capacity() {
+            *text = value.to_vec();
+        } else {
+            text.clear();
             text.extend_from_slice(value);
         }
     }
@@ -617,35 +727,69 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
     }
 }
 
-/// A member that lies whole in a piece.
-struct Member<'p> {
-    /// What its value is wanted for.
-    take: Option<Take>,
-    value: &'p [u8],
-    /// From the start of the text to the end of the value.
-    bytes: usize,
+/// The longest name that is read in one step, its quotes, a colon, and the first byte of a value.
+const WINDOW_BYTES: usize = NAME_BYTES_MAX + 4;
+
+/// Reads the name at `at`: its path, where its value begins, and that value's first byte (0 if it
+/// lies beyond the piece). `None`: the name is long, has escapes, or does not lie whole in the
+/// piece with its colon.
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "a few instructions, for each member of a document"
+)]
+fn whole_name(
+    piece: &[u8],
+    at: usize,
+    names: &Names,
+    room: &mut [u8; WINDOW_BYTES],
+) -> Option<(&'static Path, usize, u8)> {
+    let mut at = at;
+    let mut window = window_at(piece, at, room)?;
+    if window.first() != Some(&b'"') {
+        at = skip_blanks(piece, at);
+        window = window_at(piece, at, room)?;
+    }
+    let [b'"', name @ ..] = window else {
+        return None;
+    };
+    let name = name.first_chunk::<NAME_BYTES_MAX>()?;
+    let len = quote_or_backslash(name)?;
+    if window.get(len + 1) != Some(&b'"') || window.get(len + 2) != Some(&b':') {
+        return None;
+    }
+    let last = window.get(len).copied()?;
+    let path = names.find(name, len, last);
+    let mut from = at + len + 3;
+    let mut first = window.get(len + 3).copied()?;
+    if first <= b' ' {
+        from = skip_blanks(piece, from);
+        first = piece.get(from).copied().unwrap_or_default();
+    }
+    Some((path, from, first))
 }
 
-impl<'p> Member<'p> {
-    /// Reads the member at the start of `text`. `None`: it does not end there, its name has
-    /// escapes, or it is a container that is followed or wanted.
-    #[inline]
-    fn read(text: &'p [u8], names: &Names) -> Option<Self> {
-        let rest = after_blanks(text).strip_prefix(b"\"")?;
-        let (name, rest) = rest.split_at_checked(find_quote_or_backslash(rest)?)?;
-        let rest = after_blanks(rest.strip_prefix(b"\":")?);
-        let path = names.find(name);
-        let bytes = match rest {
-            [b'"', inside @ ..] => 1 + string_end(inside, &mut false)?,
-            [b'{' | b'[', ..] if path.is_some() => return None,
-            [b'{' | b'[', inside @ ..] => 1 + container_end(inside)?,
-            _ => scalar_end(rest).filter(|bytes| *bytes > 0)?,
-        };
-        Some(Self {
-            take: path.and_then(|path| path.take),
-            value: rest.get(..bytes)?,
-            bytes: text.len() - rest.len() + bytes,
-        })
+/// What lies at `at`, filled up with zeros, which are no part of JSON, where the piece is over.
+#[inline]
+fn window_at<'w>(
+    piece: &'w [u8],
+    at: usize,
+    padded: &'w mut [u8; WINDOW_BYTES],
+) -> Option<&'w [u8; WINDOW_BYTES]> {
+    let rest = piece.get(at..)?;
+    if let Some(window) = rest.first_chunk::<WINDOW_BYTES>() {
+        return Some(window);
+    }
+    pad(rest, padded);
+    Some(padded)
+}
+
+#[cold]
+#[inline(never)]
+fn pad(rest: &[u8], padded: &mut [u8; WINDOW_BYTES]) {
+    padded.fill(0);
+    if let Some(place) = padded.get_mut(..rest.len()) {
+        place.copy_from_slice(rest);
     }
 }
 

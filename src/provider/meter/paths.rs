@@ -160,7 +160,7 @@ const fn embedded(name: &'static str) -> Path {
     Path::to(name, Take::Presence(slot::EMBEDDED))
 }
 
-/// An answer, or one event of a stream. The most frequent come first.
+/// An answer, or one event of a stream.
 pub(super) static ANSWER: Names = Names::of(&[
     Path::into("choices", &CHOICE),
     Path::into("usage", &USAGE),

@@ -73,6 +73,61 @@ fn names_may_be_written_with_escapes() {
 }
 
 #[test]
+fn names_are_told_apart_by_every_byte() {
+    // Many with the same length, first and last letter.
+    static ALIKE: Names = Names::of(&[
+        Path::to("a", Take::Count(0)),
+        Path::to("ab", Take::Count(1)),
+        Path::to("ba", Take::Count(2)),
+        Path::to("abcd", Take::Count(3)),
+        Path::to("acbd", Take::Count(4)),
+        Path::to("a.bcdefghijklmn.z", Take::Count(5)),
+        Path::to("a.bcdefghijklmnoz", Take::Count(6)),
+        Path::to("a.bcdefghijklmnopz", Take::Count(7)),
+        Path::to("a.bcdefghijklmno.z", Take::Count(8)),
+        Path::to("a.bcdefghijklmnopqrstuvwxyz.abcz", Take::Count(9)),
+        Path::to("a.bcdefghijklmnopqrstuvwxyzzabcz", Take::Count(10)),
+    ]);
+    let ours = [
+        "a",
+        "ab",
+        "ba",
+        "abcd",
+        "acbd",
+        "a.bcdefghijklmn.z",
+        "a.bcdefghijklmnoz",
+        "a.bcdefghijklmnopz",
+        "a.bcdefghijklmno.z",
+        "a.bcdefghijklmnopqrstuvwxyz.abcz",
+        "a.bcdefghijklmnopqrstuvwxyzzabcz",
+    ];
+    let found = |name: &str, size: usize| -> Vec<u8> {
+        let mut scanner = Scanner::<11, 0>::new(&ALIKE);
+        let document =
+            format!("{{\"{name}\":1,\"so that more follows than is looked at at once\":1}}");
+        document
+            .as_bytes()
+            .chunks(size)
+            .for_each(|piece| scanner.feed(piece));
+        (0..11)
+            .filter(|slot| scanner.number(*slot).is_some())
+            .collect()
+    };
+    for (slot, name) in (0..).zip(ours) {
+        for size in [1, 7, 1000] {
+            assert_eq!(found(name, size), [slot], "{name}");
+            for at in 0..name.len() {
+                let mut other = name.to_owned();
+                other.replace_range(at..=at, "-");
+                assert_eq!(found(&other, size), [0; 0], "{other}");
+            }
+            assert_eq!(found(&format!("{name}-"), size), [0; 0]);
+            assert_eq!(found(&format!("-{name}"), size), [0; 0]);
+        }
+    }
+}
+
+#[test]
 fn the_last_of_equal_names_counts() {
     check(
         r#"{"model":"a","usage":{"in":1,"out":1},"model":"b","usage":{"in":null,"out":null}}"#,
@@ -320,6 +375,210 @@ fn json() -> impl Strategy<Value = String> {
     })
 }
 
+/// Takes of every kind, at any depth.
+static ANYWHERE: Names = Names::of(&[
+    Path::into("deep", &ANYWHERE),
+    Path::either("reply", Take::Text { slot: 0, max: 20 }, &ANYWHERE),
+    Path::to("model", Take::Text { slot: 1, max: 9 }),
+    Path::to("in", Take::Number(0)),
+    Path::to("out", Take::LatestNumber(1)),
+    Path::to("each", Take::Sum(2)),
+    Path::to("count", Take::Count(3)),
+    Path::to("flag", Take::Flag(4)),
+    Path::to("delta", Take::Presence(5)),
+    // As long as names can be, and what can be mistaken for it.
+    Path::to("a_name_of_two_and_thirty_letters", Take::Count(6)),
+    Path::to("a_name_of_17_byte", Take::Count(7)),
+    Path::to("b_name_of_17_byte", Take::Count(8)),
+]);
+
+/// All that is known after each piece.
+type Known = (Vec<Option<u64>>, Vec<Vec<u8>>, bool);
+
+fn known(pieces: &[&[u8]]) -> Known {
+    let mut scanner = Scanner::<9, 2>::new(&ANYWHERE);
+    for piece in pieces {
+        scanner.feed(piece);
+    }
+    (
+        (0..9).map(|slot| scanner.number(slot)).collect(),
+        (0..2).map(|slot| scanner.text(slot).to_vec()).collect(),
+        scanner.is_done(),
+    )
+}
+
+#[test]
+fn a_member_outside_of_all_containers_is_the_same_whole_and_in_pieces() {
+    let bytes = br#""deep","in":1,{"in":2}"#;
+    let one_by_one: Vec<&[u8]> = bytes.chunks(1).collect();
+    assert_eq!(known(&[bytes]), known(&one_by_one));
+}
+
+/// Writes what is nearly JSON, as one byte after the other chooses; when they are used up, it ends.
+struct Writer<'c> {
+    choices: std::slice::Iter<'c, u8>,
+    text: String,
+}
+
+impl Writer<'_> {
+    /// Deeper than anything is followed.
+    const DEPTH_MAX: usize = 14;
+
+    fn choice(&mut self, of: usize) -> usize {
+        usize::from(self.choices.next().copied().unwrap_or(0)) % of
+    }
+
+    fn one_of(&mut self, all: &[&str]) {
+        let chosen = self.choice(all.len());
+        self.text.push_str(all[chosen]);
+    }
+
+    /// Writes what stands between two parts, seldom with blanks, now and then a slip.
+    fn mostly(&mut self, usual: &str, slips: &[&str]) {
+        let blanks = [" ", "\n", "\t\r\n", " \n ", "\n                    "];
+        match self.choice(64) {
+            0..=51 => self.text.push_str(usual),
+            52..=56 => {
+                self.text.push_str(usual);
+                self.one_of(&blanks);
+            }
+            57..=61 => {
+                self.one_of(&blanks);
+                self.text.push_str(usual);
+            }
+            _ => self.one_of(slips),
+        }
+    }
+
+    fn value(&mut self, depth: usize) {
+        match self.choice(8) {
+            3..=6 if depth < Self::DEPTH_MAX => self.object(depth + 1),
+            7 if depth < Self::DEPTH_MAX => self.array(depth + 1),
+            _ => self.leaf(),
+        }
+    }
+
+    fn object(&mut self, depth: usize) {
+        self.mostly("{", &["{{", "[", ""]);
+        for index in 0..self.choice(5) {
+            if index > 0 {
+                self.mostly(",", &[",,", "", "}", "]", ":", "1", "\"", "\0"]);
+            }
+            self.member(depth);
+        }
+        self.mostly("}", &["]", "}}", "", ",}"]);
+    }
+
+    fn member(&mut self, depth: usize) {
+        self.text.push('"');
+        match self.choice(8) {
+            0..=2 => self.one_of(&[
+                "model",
+                "in",
+                "out",
+                "each",
+                "count",
+                "flag",
+                "delta",
+                "a_name_of_two_and_thirty_letters",
+                "a_name_of_17_byte",
+                "b_name_of_17_byte",
+            ]),
+            3..=6 => self.one_of(&["deep", "reply", "de\\u0065p"]),
+            _ => self.one_of(&[
+                "",
+                "\\u0069n",
+                "dee",
+                "deeep",
+                "dxep",
+                "ou\\\"t",
+                "mod\\\\",
+                "d\0\0p",
+                "deep\0",
+                "a_name_of_two_and_thirty_lettert",
+                "a_name_of_two_and_thirty_letterss",
+                "a_name_of_17_bytf",
+                "a_name_of_more_than_thirty_letters_or_so",
+            ]),
+        }
+        self.text.push('"');
+        self.mostly(":", &["", "::", ";", ":,", "\0:"]);
+        self.value(depth);
+    }
+
+    fn array(&mut self, depth: usize) {
+        self.mostly("[", &["[[", "{", ""]);
+        for index in 0..self.choice(4) {
+            if index > 0 {
+                self.mostly(",", &[",,", "", "}", "]", "\0"]);
+            }
+            self.value(depth);
+        }
+        self.mostly("]", &["}", "]]", "", ",]"]);
+    }
+
+    fn leaf(&mut self) {
+        match self.choice(4) {
+            0 => self.one_of(&[
+                "null",
+                "true",
+                "false",
+                "{}",
+                "[]",
+                "[ ]",
+                "[1,[2]]",
+                "",
+                "\0",
+                "\u{1}1",
+                "{\"in\":1}",
+                "-1",
+                "1.5",
+                "12.0",
+                "99999999999999999999",
+            ]),
+            1 => {
+                let digits = self.choice(26);
+                self.text.push_str(&"12345678901234567890123456"[..=digits]);
+            }
+            _ => {
+                self.text.push('"');
+                for _ in 0..self.choice(6) {
+                    self.one_of(&[
+                        "a",
+                        "\\\"",
+                        "\\\\",
+                        "\\n",
+                        "{",
+                        "]",
+                        ",",
+                        ":",
+                        "é",
+                        "\\u00e9",
+                        "thirteen or so",
+                        "as long as two vectors, less one",
+                    ]);
+                }
+                self.text.push('"');
+            }
+        }
+    }
+}
+
+fn nearly_json() -> impl Strategy<Value = String> {
+    prop::collection::vec(any::<u8>(), 0..300).prop_map(|choices| {
+        let mut writer = Writer {
+            choices: choices.iter(),
+            text: String::new(),
+        };
+        match writer.choice(8) {
+            0 => writer.array(0),
+            1 => writer.value(0),
+            _ => writer.object(0),
+        }
+        writer.text
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -332,6 +591,29 @@ proptest! {
         cuts.sort_unstable();
         let pieces: Vec<&[u8]> = cuts.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
         prop_assert_eq!(scan(&pieces), scan(&[bytes]));
+    }
+
+    #[test]
+    fn a_document_is_read_the_same_whole_cut_anywhere_and_byte_by_byte(
+        document in nearly_json(),
+        tail in prop_oneof![4 => Just(String::new()), 1 => nearly_json()],
+        end in any::<prop::sample::Index>(),
+        is_cut in prop::bool::weighted(0.2),
+    ) {
+        let mut bytes = format!("{document}{tail}").into_bytes();
+        if is_cut {
+            bytes.truncate(end.index(bytes.len() + 1));
+        }
+        let one_by_one: Vec<&[u8]> = bytes.chunks(1).collect();
+        let expected = known(&one_by_one);
+        prop_assert_eq!(&known(&[&bytes]), &expected);
+        for at in 0..bytes.len() {
+            let (head, tail) = bytes.split_at(at);
+            prop_assert_eq!(&known(&[head, tail]), &expected, "cut at {}", at);
+        }
+        // What was known at any time does not depend on how it came either.
+        let half = bytes.len() / 2;
+        prop_assert_eq!(known(&[&bytes[..half]]), known(&one_by_one[..half]));
     }
 
     #[test]

@@ -18,6 +18,24 @@ pub(super) fn is_something(value: &[u8]) -> bool {
     inner.iter().any(|byte| !is_blank(*byte))
 }
 
+/// Reads a number that is nothing but a few digits, as nearly all are.
+#[inline]
+pub(super) fn digits(text: &[u8]) -> Option<u64> {
+    // No number of so few digits is too great.
+    if !(1..=19).contains(&text.len()) {
+        return None;
+    }
+    let mut number = 0u64;
+    for byte in text {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
+    }
+    Some(number)
+}
+
 /// Reads a whole number; `12.0` is one too, since some providers count in floats.
 pub(super) fn whole_number(text: &[u8]) -> Option<u64> {
     let mut rest = text;
@@ -43,15 +61,39 @@ pub(super) fn whole_number(text: &[u8]) -> Option<u64> {
 #[inline]
 pub(super) fn string_end(text: &[u8], slash: &mut bool) -> Option<usize> {
     // Most strings are names and short values, without escapes.
-    if !*slash
-        && let Some(quote) = find_near(text, |bytes| bytes.simd_eq(QUOTES))
-        && text.get(..quote).and_then(<[u8]>::last) != Some(&b'\\')
-    {
+    if !*slash && let Some(quote) = near_quote(text, 0) {
         return Some(quote + 1);
     }
     long_string_end(text, slash)
 }
 
+/// The same of a string whose inside begins at `at`.
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "a few instructions, for each member of a document"
+)]
+pub(super) fn string_end_at(text: &[u8], at: usize) -> Option<usize> {
+    if let Some(quote) = near_quote(text, at) {
+        return Some(quote + 1);
+    }
+    far_string_end(text, at)
+}
+
+/// The search for what is not near. The call pays for long texts.
+#[inline(never)]
+fn far_string_end(text: &[u8], at: usize) -> Option<usize> {
+    let mut from = at;
+    loop {
+        let quote = from + memchr(b'"', text.get(from..)?)?;
+        from = quote + 1;
+        if !odd_backslashes(text.get(at..quote)?, false) {
+            return Some(from);
+        }
+    }
+}
+
+/// The same of a string that may come in pieces.
 #[inline(never)]
 fn long_string_end(text: &[u8], slash: &mut bool) -> Option<usize> {
     let mut from = 0;
@@ -78,50 +120,93 @@ fn odd_backslashes(text: &[u8], before: bool) -> bool {
     (run % 2 == 1) != (before && run == text.len())
 }
 
-/// The text behind the blanks in front.
+/// The first place from `at` on that is not blank.
 #[inline]
-pub(super) fn after_blanks(text: &[u8]) -> &[u8] {
-    let mut rest = text;
-    while let [first, tail @ ..] = rest
-        && is_blank(*first)
-    {
-        rest = tail;
+pub(super) fn skip_blanks(text: &[u8], at: usize) -> usize {
+    // Most documents have none.
+    if let Some(b'!'..) = text.get(at) {
+        return at;
     }
-    rest
+    skip_some_blanks(text, at)
 }
+
+#[inline(never)]
+fn skip_some_blanks(text: &[u8], at: usize) -> usize {
+    // Documents for people have lines, and a dozen spaces before each.
+    let marks = |bytes: u8x16| {
+        let lines = bytes.simd_eq(LINE_FEEDS) | bytes.simd_eq(RETURNS);
+        !(bytes.simd_eq(SPACES) | bytes.simd_eq(TABS) | lines)
+    };
+    if let Some(marks) = near_marks(text, at, marks)
+        && marks != 0
+    {
+        return at + marks.trailing_zeros() as usize;
+    }
+    let rest = text.get(at..).unwrap_or_default();
+    at + rest.iter().take_while(|byte| is_blank(**byte)).count()
+}
+
+const LINE_FEEDS: u8x16 = u8x16::new([b'\n'; 16]);
+const RETURNS: u8x16 = u8x16::new([b'\r'; 16]);
+const TABS: u8x16 = u8x16::new([b'\t'; 16]);
 
 /// Finds the end of a number or a literal.
 #[inline]
 pub(super) fn scalar_end(text: &[u8]) -> Option<usize> {
-    if let Some(vector) = text.first_chunk::<16>() {
-        let bytes = u8x16::new(*vector);
+    scalar_end_at(text, 0)
+}
+
+/// The same of one that begins at `at`.
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "a few instructions, for each member of a document"
+)]
+pub(super) fn scalar_end_at(text: &[u8], at: usize) -> Option<usize> {
+    let marks = |bytes: u8x16| {
         let brackets = bytes | SPACES;
         // Other control bytes are in no number and no literal either.
-        let marks = bytes.simd_eq(COMMAS) | brackets.simd_eq(CLOSES) | bytes.simd_le(SPACES);
-        let marks = marks.to_bitmask();
-        if marks != 0 {
-            return Some(marks.trailing_zeros() as usize);
-        }
+        bytes.simd_eq(COMMAS) | brackets.simd_eq(CLOSES) | bytes.simd_le(SPACES)
+    };
+    if let Some(marks) = near_marks(text, at, marks)
+        && marks != 0
+    {
+        return Some(at + marks.trailing_zeros() as usize);
     }
-    text.iter()
-        .position(|byte| *byte <= b' ' || matches!(byte, b',' | b'}' | b']'))
+    let end = text
+        .get(at..)?
+        .iter()
+        .position(|byte| *byte <= b' ' || matches!(byte, b',' | b'}' | b']'))?;
+    Some(at + end)
 }
 
 const COMMAS: u8x16 = u8x16::new([b','; 16]);
 
-/// Finds the end of a container whose inside begins with `text`: the index after its bracket.
-pub(super) fn container_end(text: &[u8]) -> Option<usize> {
+/// Finds the end of a container whose inside begins at `at`: the index after its bracket.
+pub(super) fn container_end(text: &[u8], at: usize) -> Option<usize> {
     let mut open = 1u32;
-    let mut at = 0;
+    let mut at = at;
     loop {
-        at += structural(text.get(at..)?)? + 1;
-        match text.get(at - 1)? {
-            b'"' => at += string_end(text.get(at..)?, &mut false)?,
-            b'{' | b'[' => open = open.checked_add(1)?,
-            _ => open -= 1,
+        let byte = *text.get(at)?;
+        at += 1;
+        if byte == b'"' {
+            at = string_end_at(text, at)?;
+            // What mostly follows, in a document without blanks.
+            if let Some(b':' | b',') = text.get(at) {
+                at += 1;
+            }
+            continue;
         }
-        if open == 0 {
-            return Some(at);
+        match byte {
+            b'{' | b'[' => open = open.checked_add(1)?,
+            b'}' | b']' => {
+                open -= 1;
+                if open == 0 {
+                    return Some(at);
+                }
+            }
+            b',' | b':' => {}
+            _ => at += structural(text.get(at..)?)?,
         }
     }
 }
@@ -129,25 +214,77 @@ pub(super) fn container_end(text: &[u8]) -> Option<usize> {
 /// Finds the first quote or backslash.
 #[inline]
 pub(super) fn find_quote_or_backslash(text: &[u8]) -> Option<usize> {
-    let marks = |bytes: u8x16| bytes.simd_eq(QUOTES) | bytes.simd_eq(BACKSLASHES);
-    find_near(text, marks).or_else(|| memchr2(b'"', b'\\', text))
+    memchr2(b'"', b'\\', text)
 }
 
 const QUOTES: u8x16 = u8x16::new([b'"'; 16]);
 const BACKSLASHES: u8x16 = u8x16::new([b'\\'; 16]);
 
-/// Bytes looked at in place before the search of long texts is called: the call costs as much as
-/// that.
-const NEAR_BYTES: usize = 48;
-
-/// Finds the first byte that is marked, among the first whole vectors alone.
+/// Finds the first quote or backslash among a few bytes.
 #[inline]
-fn find_near(text: &[u8], marks: impl Fn(u8x16) -> u8x16) -> Option<usize> {
-    let (vectors, _) = text.get(..NEAR_BYTES).unwrap_or(text).as_chunks::<16>();
-    vectors.iter().enumerate().find_map(|(index, vector)| {
-        let marks = marks(u8x16::new(*vector)).to_bitmask();
-        (marks != 0).then(|| index * 16 + marks.trailing_zeros() as usize)
-    })
+pub(super) fn quote_or_backslash(bytes: &[u8; 32]) -> Option<usize> {
+    let (vectors, _) = bytes.as_chunks::<16>();
+    let [low, high] = vectors else {
+        return None;
+    };
+    let marks = |bytes: &[u8; 16]| {
+        let bytes = u8x16::new(*bytes);
+        (bytes.simd_eq(QUOTES) | bytes.simd_eq(BACKSLASHES)).to_bitmask()
+    };
+    let mut found = marks(low);
+    if found == 0 {
+        found = marks(high) << 16;
+        if found == 0 {
+            return None;
+        }
+    }
+    Some(found.trailing_zeros() as usize)
+}
+
+/// Says whether the first `len` bytes of two texts are the same.
+#[inline]
+pub(super) fn is_same(ours: &[u8; 32], other: &[u8; 32], len: usize) -> bool {
+    let (ours, _) = ours.as_chunks::<16>();
+    let (other, _) = other.as_chunks::<16>();
+    let ([ours, ours_high], [other, other_high]) = (ours, other) else {
+        return false;
+    };
+    let same = |ours: &[u8; 16], other: &[u8; 16]| {
+        let same = u8x16::new(*ours).simd_eq(u8x16::new(*other));
+        same.to_bitmask().trailing_ones() as usize
+    };
+    let low = same(ours, other);
+    low >= len || low == 16 && 16 + same(ours_high, other_high) >= len
+}
+
+/// Finds the first quote from `at` on, if it is near and no backslash comes before it. A call of
+/// the search for long texts would cost as much.
+#[inline]
+pub(super) fn near_quote(text: &[u8], at: usize) -> Option<usize> {
+    let marks = |bytes: u8x16| bytes.simd_eq(QUOTES) | bytes.simd_eq(BACKSLASHES);
+    let mut at = at;
+    let mut found = near_marks(text, at, marks)?;
+    if found == 0 {
+        at += 16;
+        found = near_marks(text, at, marks)?;
+        if found == 0 {
+            return None;
+        }
+    }
+    at += found.trailing_zeros() as usize;
+    (text.get(at) == Some(&b'"')).then_some(at)
+}
+
+/// The marks of up to sixteen bytes from `at` on, one bit each.
+#[inline]
+fn near_marks(text: &[u8], at: usize, marks: impl Fn(u8x16) -> u8x16) -> Option<u32> {
+    let rest = text.get(at..)?;
+    if let Some(vector) = rest.first_chunk::<16>() {
+        return Some(marks(u8x16::new(*vector)).to_bitmask());
+    }
+    // Of the text's last vector, what lies before is shifted out.
+    let vector = text.last_chunk::<16>()?;
+    Some(marks(u8x16::new(*vector)).to_bitmask() >> (16 - rest.len()))
 }
 
 /// Finds the first quote or bracket.
