@@ -35,13 +35,12 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let (size, align) = (layout.size(), layout.align());
-        // SAFETY: Both take any size, and an alignment that is a power of two.
-        let block = unsafe {
-            if is_aligned_anyhow(size, align) {
-                mi_malloc(size)
-            } else {
-                mi_malloc_aligned(size, align)
-            }
+        let block = if is_aligned_anyhow(size, align) {
+            // SAFETY: It takes any size.
+            unsafe { mi_malloc(size) }
+        } else {
+            // SAFETY: It takes any size, and a layout's alignment is a power of two.
+            unsafe { mi_malloc_aligned(size, align) }
         };
         block.cast()
     }
@@ -49,13 +48,12 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         let (size, align) = (layout.size(), layout.align());
-        // SAFETY: As in `alloc`.
-        let block = unsafe {
-            if is_aligned_anyhow(size, align) {
-                mi_zalloc(size)
-            } else {
-                mi_zalloc_aligned(size, align)
-            }
+        let block = if is_aligned_anyhow(size, align) {
+            // SAFETY: As in `alloc`.
+            unsafe { mi_zalloc(size) }
+        } else {
+            // SAFETY: As in `alloc`.
+            unsafe { mi_zalloc_aligned(size, align) }
         };
         block.cast()
     }
@@ -69,14 +67,13 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         let (block, align) = (block.cast::<c_void>(), layout.align());
-        // SAFETY: The caller says that the block came from here. What is moved is aligned as in
-        // `alloc`; what stays where it is was aligned before.
-        let block = unsafe {
-            if is_aligned_anyhow(size, align) {
-                mi_realloc(block, size)
-            } else {
-                mi_realloc_aligned(block, size, align)
-            }
+        let block = if is_aligned_anyhow(size, align) {
+            // SAFETY: The caller says that the block came from here. Moved, it is aligned as in
+            // `alloc`; where it stays, it was aligned before.
+            unsafe { mi_realloc(block, size) }
+        } else {
+            // SAFETY: As above.
+            unsafe { mi_realloc_aligned(block, size, align) }
         };
         block.cast()
     }
@@ -89,6 +86,10 @@ mod tests {
     use super::*;
 
     /// Takes, fills, changes and frees a block, and says whether it was as it has to be.
+    #[expect(
+        clippy::multiple_unsafe_ops_per_block,
+        reason = "one life of a block, in order"
+    )]
     fn is_kept(size: usize, align: usize, new_size: usize) -> bool {
         let layout = Layout::from_size_align(size, align).unwrap();
         let new_layout = Layout::from_size_align(new_size, align).unwrap();
@@ -96,17 +97,17 @@ mod tests {
         unsafe {
             let block = Allocator.alloc(layout);
             block.write_bytes(0x5a, size);
-            let was_aligned = block.addr() % align == 0;
+            let was_aligned = block.addr().is_multiple_of(align);
             let moved = Allocator.realloc(block, layout, new_size);
             let kept = std::slice::from_raw_parts(moved, size.min(new_size));
             let is_same = kept.iter().all(|byte| *byte == 0x5a);
-            let is_aligned = moved.addr() % align == 0;
+            let is_aligned = moved.addr().is_multiple_of(align);
             Allocator.dealloc(moved, new_layout);
             let zeroed = Allocator.alloc_zeroed(layout);
             let is_zero = std::slice::from_raw_parts(zeroed, size)
                 .iter()
                 .all(|byte| *byte == 0);
-            let zeroed_aligned = zeroed.addr() % align == 0;
+            let zeroed_aligned = zeroed.addr().is_multiple_of(align);
             Allocator.dealloc(zeroed, layout);
             was_aligned && is_same && is_aligned && is_zero && zeroed_aligned
         }
