@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use super::hexadecimal;
+
 /// A key's hash: 128 bits over all its parts. The high half says which shard owns it, the low half
 /// where it lies there. It finds an entry; the entry's identity is the whole key.
 ///
@@ -205,7 +207,7 @@ impl PartDigests {
         for digest in &self.0 {
             put(b".");
             if let Some(digest) = digest {
-                put(&hexadecimal(*digest));
+                put(&hexadecimal::digits(*digest));
             }
         }
         out.extend_from_slice(text.get(..length).unwrap_or_default());
@@ -221,19 +223,6 @@ impl PartDigests {
             .map(|(part, _)| part)
             .collect()
     }
-}
-
-/// Eight digits in lower case, all at once: every record of a request with a key has a dozen of them.
-fn hexadecimal(word: u32) -> [u8; 8] {
-    // Half a byte in each.
-    let mut halves = u64::from(word);
-    halves = (halves | halves << 16) & 0x0000_ffff_0000_ffff;
-    halves = (halves | halves << 8) & 0x00ff_00ff_00ff_00ff;
-    halves = (halves | halves << 4) & 0x0f0f_0f0f_0f0f_0f0f;
-    // 1 where it is more than nine.
-    let letters = (halves + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
-    let digits = halves + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'0' - 10);
-    digits.to_be_bytes()
 }
 
 /// The version of the text. Another one has other parts, and is not compared with this.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::hexadecimal;
+
 /// Longest gateway id (contract `data-plane.md` section 1).
 pub const GATEWAY_ID_BYTES_MAX: usize = 64;
 
@@ -43,17 +45,17 @@ impl RequestId {
 
     /// The 36 characters of the textual form, without an allocation.
     pub fn text(&self) -> [u8; 36] {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut out = [b'-'; 36];
-        let mut at = 0;
-        for (index, byte) in self.0.iter().enumerate() {
-            if matches!(index, 4 | 6 | 8 | 10) {
-                at += 1;
-            }
-            out[at] = DIGITS[usize::from(byte >> 4)];
-            out[at + 1] = DIGITS[usize::from(byte & 15)];
-            at += 2;
+        let (words, _) = self.0.as_chunks::<4>();
+        let mut digits = [0; 32];
+        for (word, place) in words.iter().zip(digits.as_chunks_mut::<8>().0) {
+            *place = hexadecimal::digits(u32::from_be_bytes(*word));
         }
+        let mut out = [b'-'; 36];
+        out[..8].copy_from_slice(&digits[..8]);
+        out[9..13].copy_from_slice(&digits[8..12]);
+        out[14..18].copy_from_slice(&digits[12..16]);
+        out[19..23].copy_from_slice(&digits[16..20]);
+        out[24..].copy_from_slice(&digits[20..]);
         out
     }
 

@@ -292,7 +292,7 @@ async fn exchange<'a>(
         caller: &caller,
         wishes: &wishes,
         route,
-        front: planned.front(),
+        known: planned.known(),
     };
     let ended = step::run(&mut errand, &step, &mut body, draft, body_read).await?;
     ended.ok_or_else(|| Refusal::internal("the only step had another one after it").into())

@@ -8,7 +8,7 @@ use std::{cell::OnceCell, rc::Rc};
 use zeroize::Zeroize as _;
 
 use super::{authenticate::Caller, cache::key::HashedRow, route::Route};
-use crate::snapshot::{Proof, Snapshot};
+use crate::snapshot::{Proof, Snapshot, limits::Claim};
 
 /// What a connection's last request came to.
 #[derive(Default)]
@@ -54,6 +54,9 @@ pub struct KnownRoute {
     pub route: Route<'static>,
     /// The head as it goes there, as far as the framing.
     pub front: OnceCell<Vec<u8>>,
+    /// What they claim of the gateway's limits, and of the key's budget, where that follows from
+    /// their head.
+    pub claims: [OnceCell<Box<[Claim]>>; 2],
 }
 
 impl Drop for KnownRoute {
@@ -85,10 +88,10 @@ impl Planned<'_> {
         }
     }
 
-    /// Where the head that goes upstream is kept.
-    pub fn front(&self) -> Option<&OnceCell<Vec<u8>>> {
+    /// What is kept beside the route.
+    pub fn known(&self) -> Option<&KnownRoute> {
         match self {
-            Self::Known(known) => Some(&known.front),
+            Self::Known(known) => Some(known),
             Self::New(_) => None,
         }
     }
@@ -165,6 +168,7 @@ impl Remembered {
                 let known = Rc::new(KnownRoute {
                     route,
                     front: OnceCell::new(),
+                    claims: Default::default(),
                 });
                 self.route = Some(Of::new(snapshot, Rc::clone(&known)));
                 Planned::Known(known)

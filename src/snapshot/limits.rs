@@ -37,6 +37,7 @@ pub struct Rules {
     counts_tokens: bool,
     has_hard: bool,
     reads_metadata: bool,
+    follows_head: bool,
 }
 
 /// One limit.
@@ -229,6 +230,12 @@ impl Rules {
         self.has_hard
     }
 
+    /// Says whether all requests with the same head and the same caller have the same claims: none
+    /// depends on the model, on what a request may use, or on the time.
+    pub fn follows_head(&self) -> bool {
+        self.follows_head
+    }
+
     /// The rule at a place, for messages.
     pub fn rule(&self, place: u16) -> Option<&Rule> {
         self.list.get(usize::from(place))
@@ -340,6 +347,12 @@ enum Meets {
 
 impl Rule {
     /// Says whether the rule applies, and notes in `parts` what splits it.
+    /// Says whether its claims are the same for all requests with one head and one caller.
+    fn follows_head(&self) -> bool {
+        let follows_clock = matches!(self.window, RuleWindow::Calendar(_));
+        !self.hard && !follows_clock && self.model.is_none() && self.measure != Measure::Tokens
+    }
+
     fn meets(
         &self,
         facts: &Facts<'_>,

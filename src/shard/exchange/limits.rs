@@ -1,7 +1,11 @@
 //! Stages 6 and 7 of an exchange: leave to go on, under limits on requests, tokens and cost, and
 //! what is given back of it.
 
-use std::{cell::Cell, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, OnceCell},
+    rc::Rc,
+    time::Duration,
+};
 
 use super::{Errand, Stopped, step::Step};
 use crate::{
@@ -96,17 +100,27 @@ pub(super) async fn reserve(
             continue;
         };
         let mut claims = shard.ledger.claims();
-        let claimed = claim(
-            shard,
-            step,
-            (&leave, draft, tokens, bound),
-            (scope, rules),
-            &mut claims,
-        );
-        claimed.map_err(|why| {
-            shard.count(Plain::Limited);
-            no_bound(why, rules, step, draft)
-        })?;
+        let kept = step.known.filter(|_| rules.follows_head());
+        let kept = kept.and_then(|known| known.claims.get(place));
+        if let Some(known) = kept.and_then(OnceCell::get) {
+            claims.extend_from_slice(known);
+        } else {
+            let claimed = claim(
+                shard,
+                step,
+                (&leave, draft, tokens, bound),
+                (scope, rules),
+                &mut claims,
+            );
+            claimed.map_err(|why| {
+                shard.count(Plain::Limited);
+                no_bound(why, rules, step, draft)
+            })?;
+            if let Some(kept) = kept {
+                // It was empty.
+                let _ = kept.set(claims.as_slice().into());
+            }
+        }
         // A request of the caller's counts once, however many steps it has.
         claims.retain(|claim| !(errand.admitted && claim.measure == Measure::Requests));
         if claims.is_empty() {

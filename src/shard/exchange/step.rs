@@ -3,12 +3,7 @@
 //! Each attempt has a record of its own; what follows an attempt that failed begins a new one under
 //! the same event. Nothing is repeated once a byte of an answer went to the caller.
 
-use std::{
-    cell::{Cell, OnceCell},
-    future::pending,
-    rc::Rc,
-    time::Duration,
-};
+use std::{cell::Cell, future::pending, rc::Rc, time::Duration};
 
 use super::{
     Ended, Errand, Stopped,
@@ -31,6 +26,7 @@ use crate::{
         parse::Wishes,
         record::Draft,
         relay::{self, Pace, Passage},
+        remembered::KnownRoute,
         reply::Refusal,
         retry::{self, Tries},
         route::{self, Route},
@@ -61,8 +57,8 @@ pub(super) struct Step<'s, 'a> {
     pub wishes: &'s Wishes<'s>,
     /// Where it goes.
     pub route: &'s Route<'s>,
-    /// Where its head is kept for others that have the same one, as far as the framing.
-    pub front: Option<&'s OnceCell<Vec<u8>>>,
+    /// What is kept of it for others that have the same head.
+    pub known: Option<&'s KnownRoute>,
 }
 
 /// Asks until there is an answer that goes to the caller, whatever it says. `None`: it failed, and
@@ -430,15 +426,15 @@ fn earlier<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
 }
 
 fn write_request(out: &mut Vec<u8>, step: &Step<'_, '_>, authority: &str, key: usize, body: &Body) {
-    match step.front {
+    match step.known {
         None => write_front(out, step, authority, key),
-        Some(front) => {
+        Some(known) => {
             let written = || {
                 let mut front = Vec::with_capacity(1024);
                 write_front(&mut front, step, authority, key);
                 front
             };
-            out.extend_from_slice(front.get_or_init(written));
+            out.extend_from_slice(known.front.get_or_init(written));
         }
     }
     let upgrade = step.route.upgrade.as_ref();

@@ -113,7 +113,7 @@ async fn one<'a>(
         caller: &caller,
         wishes: &wishes,
         route: &route,
-        front: None,
+        known: None,
     };
     step::run(errand, &step, &mut body, draft, body_read).await
 }

@@ -414,10 +414,67 @@ fn budgets_are_compiled_by_the_names_of_their_tokens() {
         budgets["app"].rule(0).unwrap().to_string(),
         "cost limit 0.000000000007 per month"
     );
+    let mut soft = token("soft", "UTC");
+    soft.budget = soft.budget.map(|budget| Budget {
+        hard: false,
+        ..budget
+    });
+    // Its period goes with the clock.
+    assert!(!Rules::of_budgets(&[soft]).unwrap()["soft"].follows_head());
     let error = Rules::of_budgets(&[token("app", "Middle/Earth")]).unwrap_err();
     let zone = CompileError::TimeZone {
         token: "app".into(),
         zone: "Middle/Earth".into(),
     };
     assert_eq!(error, zone);
+}
+
+/// What is kept of a head's claims must be what every request with that head claims.
+#[test]
+fn claims_that_follow_the_head_do_not_follow_the_body_or_the_clock() {
+    let gateway = |rules: Vec<SpendRule>, tokens: Vec<TrafficLimit>| Gateway {
+        rate_limiting_limit: 10,
+        rate_limiting_interval: Duration::from_mins(1),
+        request_limits: vec![
+            traffic(5, LimitBy::Key),
+            traffic(7, LimitBy::Metadata("user".to_owned())),
+        ],
+        token_limits: tokens,
+        spend_limits: SpendLimits {
+            enabled: true,
+            rules,
+        },
+        ..Gateway::default()
+    };
+    let by_provider = SpendRule {
+        provider: Some(filter(&["openai"])),
+        ..spend("provider")
+    };
+    let rules = Rules::of_gateway(&gateway(vec![spend("all"), by_provider], Vec::new()));
+    assert!(rules.follows_head());
+    let other = Facts {
+        model: "o3",
+        model_name: "openai/o3",
+        tokens: TokenGuess::default(),
+        bound: CostBound::Unbounded,
+        unix_micros: FACTS.unix_micros + 86_400_000_000,
+        ..FACTS
+    };
+    assert_eq!(claims(&rules, &FACTS).len(), 5);
+    assert_eq!(claims(&rules, &FACTS), claims(&rules, &other));
+    let by_model = SpendRule {
+        model: Some(filter(&["gpt-4o-mini"])),
+        ..spend("model")
+    };
+    let hard = SpendRule {
+        hard: true,
+        ..spend("hard")
+    };
+    for (rules, tokens) in [
+        (vec![by_model], Vec::new()),
+        (vec![hard], Vec::new()),
+        (Vec::new(), vec![traffic(100, LimitBy::Gateway)]),
+    ] {
+        assert!(!Rules::of_gateway(&gateway(rules, tokens)).follows_head());
+    }
 }
