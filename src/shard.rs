@@ -27,6 +27,7 @@ pub mod record;
 pub mod remembered;
 pub mod reply;
 pub mod management;
+pub mod meters;
 pub mod models;
 pub mod emit;
 pub mod outbox;
@@ -53,6 +54,7 @@ use self::{
     clock::{Clock, Deadlines, Moment},
     ledger::post::Ledger,
     mesh::{Mesh, Message},
+    meters::Meters,
     models::Models,
     outbox::Outbox,
     upstream::{host::Hosts, keys::Keys},
@@ -88,6 +90,8 @@ pub struct Shard {
     pub keys: Keys,
     /// The models that it has seen.
     pub models: Models,
+    /// Meters for the next answers.
+    pub meters: Meters,
     /// What it says to other shards and hears from them.
     pub mesh: Mesh,
     /// Its part of the response cache.
@@ -209,6 +213,7 @@ impl Shard {
             hosts: Hosts::default(),
             keys: Keys::default(),
             models: Models::default(),
+            meters: Meters::default(),
             mesh: Mesh::new(parts.mesh),
             cache: Cache::new(parts.cache),
             counters: RefCell::default(),

@@ -23,7 +23,7 @@ mod tests {
         let mut word = 1_u32;
         for _ in 0..10_000 {
             word = word.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            for word in [word, word >> 24, u32::from(word as u8), !word] {
+            for word in [word, word >> 24, word & 0xff, !word] {
                 assert_eq!(digits(word), *format!("{word:08x}").as_bytes());
             }
         }

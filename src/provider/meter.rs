@@ -91,7 +91,20 @@ pub struct Meter {
 impl Meter {
     /// A meter for an answer of this shape and encoding.
     pub fn new(dialect: Dialect, shape: Shape, encoding: Encoding) -> Self {
-        let form = match (dialect, shape, encoding) {
+        let mut meter = Self {
+            figures: Figures::new(&paths::ANSWER),
+            form: Form::Off,
+            inflate: None,
+            token_seen: false,
+            void: false,
+        };
+        meter.begin(dialect, shape, encoding);
+        meter
+    }
+
+    /// Forgets the answer before, and meters one of this shape and encoding.
+    pub fn begin(&mut self, dialect: Dialect, shape: Shape, encoding: Encoding) {
+        self.form = match (dialect, shape, encoding) {
             (Dialect::Unknown, _, _) | (_, Shape::Opaque, _) | (_, _, Encoding::Unsupported) => {
                 Form::Off
             }
@@ -100,17 +113,15 @@ impl Meter {
             (_, Shape::JsonLines, _) => Form::Lines(Lines::of_documents(dialect)),
             (_, Shape::AmazonEventStream, _) => Form::Frames(Frames::default()),
         };
-        let inflate = match form {
+        self.inflate = match self.form {
             Form::Off => None,
-            Form::Document | Form::Lines(_) | Form::Frames(_) => Inflate::of_encoding(encoding),
+            Form::Document | Form::Lines(_) | Form::Frames(_) => {
+                Inflate::of_encoding(encoding).map(Box::new)
+            }
         };
-        Self {
-            figures: Figures::new(&paths::ANSWER),
-            form,
-            inflate: inflate.map(Box::new),
-            token_seen: false,
-            void: false,
-        }
+        self.figures.forget();
+        self.token_seen = false;
+        self.void = false;
     }
 
     /// Notes a header of the answer; those that count tokens are used where the body is silent.

@@ -150,6 +150,23 @@ impl<const NUMBERS: usize, const TEXTS: usize> Scanner<NUMBERS, TEXTS> {
         self.inside = self.root;
     }
 
+    /// Stands at the start of a document and knows nothing, as a new scanner; it keeps its buffers.
+    pub fn forget(&mut self) {
+        self.restart();
+        self.nested = 0;
+        self.slash = false;
+        self.escape = Escape::None;
+        self.scratch_len = 0;
+        self.too_long = false;
+        self.known = 0;
+        for text in self.texts.iter_mut().chain([&mut self.pending]) {
+            text.clear();
+            if text.capacity() > TEXT_BYTES_KEPT {
+                *text = Vec::new();
+            }
+        }
+    }
+
     /// Says whether the document's root is closed.
     pub fn is_done(&self) -> bool {
         self.state == State::Done

@@ -37,7 +37,6 @@ pub struct Rules {
     counts_tokens: bool,
     has_hard: bool,
     reads_metadata: bool,
-    follows_head: bool,
 }
 
 /// One limit.
@@ -233,7 +232,7 @@ impl Rules {
     /// Says whether all requests with the same head and the same caller have the same claims: none
     /// depends on the model, on what a request may use, or on the time.
     pub fn follows_head(&self) -> bool {
-        self.follows_head
+        self.list.iter().all(Rule::follows_head)
     }
 
     /// The rule at a place, for messages.

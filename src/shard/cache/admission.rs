@@ -200,10 +200,7 @@ pub fn may_be_answered(method: Method<'_>, fields: &[Field<'_>], asked: bool) ->
         field.id == FieldName::Range
             || field.id == FieldName::Upgrade
             || field.id == FieldName::LastEventId
-            || field
-                .name
-                .get(..3)
-                .is_some_and(|start| start.eq_ignore_ascii_case(b"if-"))
+            || matches!(field.name, [b'i' | b'I', b'f' | b'F', b'-', ..])
     };
     method && !fields.iter().any(conditional)
 }

@@ -20,6 +20,7 @@ use crate::{
         meter::{Encoding, Meter},
     },
     shard::{
+        Shard,
         body::Body,
         cache::run::{self, RunHead},
         emit::{self, DownstreamHead, Framing},
@@ -111,7 +112,7 @@ pub(super) async fn relay_answer(
     );
     let keep_alive = head.keep_alive;
     let upgraded = head.upgrade.is_some();
-    let mut meter = note_answer(route, &head, draft);
+    let mut meter = note_answer(shard, route, &head, draft);
     *keeping = keep_leave.and_then(|leave| leave.begin(shard, step, body, &head, draft));
     if upgraded && let Carrier::Http1(connection) = &mut carrier {
         draft.flags |= flag::WEB_SOCKET;
@@ -330,6 +331,7 @@ fn share(
 
 /// Notes what the answer's head says, and opens the meter if there may be something to meter.
 fn note_answer(
+    shard: &Shard,
     route: &Route<'_>,
     head: &ResponseHead<'_>,
     draft: &mut Draft<'_>,
@@ -360,7 +362,7 @@ fn note_answer(
     if route.dialect == Dialect::Unknown || !(200..300).contains(&head.status) {
         return None;
     }
-    let mut meter = Box::new(Meter::new(route.dialect, shape, encoding));
+    let mut meter = shard.meters.take(route.dialect, shape, encoding);
     for field in &head.fields {
         if matches!(
             field.id,
@@ -384,6 +386,7 @@ pub(super) fn note_cost(
     let cost = &mut draft.cost;
     if let Some(mut meter) = meter {
         cost.metered = meter.finish();
+        shard.meters.give_back(meter);
     }
     let metered = &cost.metered;
     let raw = match &metered.model {

@@ -68,7 +68,6 @@ impl Rules {
             counts_tokens: list.iter().any(|rule| rule.measure == Measure::Tokens),
             has_hard: list.iter().any(|rule| rule.hard),
             reads_metadata: list.iter().any(|rule| !rule.metadata.is_empty()),
-            follows_head: list.iter().all(Rule::follows_head),
             list,
         }
     }
