@@ -102,8 +102,18 @@ impl Meter {
         meter
     }
 
+    /// Forgets the answer, and lets go of all that took much memory.
+    pub fn clear(&mut self) {
+        self.figures.forget();
+        self.form = Form::Off;
+        self.inflate = None;
+        self.token_seen = false;
+        self.void = false;
+    }
+
     /// Forgets the answer before, and meters one of this shape and encoding.
     pub fn begin(&mut self, dialect: Dialect, shape: Shape, encoding: Encoding) {
+        self.clear();
         self.form = match (dialect, shape, encoding) {
             (Dialect::Unknown, _, _) | (_, Shape::Opaque, _) | (_, _, Encoding::Unsupported) => {
                 Form::Off
@@ -119,9 +129,6 @@ impl Meter {
                 Inflate::of_encoding(encoding).map(Box::new)
             }
         };
-        self.figures.forget();
-        self.token_seen = false;
-        self.void = false;
     }
 
     /// Notes a header of the answer; those that count tokens are used where the body is silent.

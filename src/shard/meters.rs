@@ -7,8 +7,9 @@ use crate::provider::{
     meter::{Encoding, Meter},
 };
 
-/// Meters that are kept, of a kilobyte each.
-const KEPT: usize = 256;
+/// Meters that are kept, of a kilobyte each and a few for what they read: an answer that came whole
+/// needs its meter no longer than a turn.
+const KEPT: usize = 64;
 
 /// The meters of one shard that meter nothing now.
 #[derive(Debug, Default)]
@@ -29,9 +30,10 @@ impl Meters {
     }
 
     /// Takes a meter back whose answer is over.
-    pub fn give_back(&self, meter: Box<Meter>) {
+    pub fn give_back(&self, mut meter: Box<Meter>) {
         let mut kept = self.0.borrow_mut();
         if kept.len() < KEPT {
+            meter.clear();
             kept.push(meter);
         }
     }

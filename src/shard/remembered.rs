@@ -53,7 +53,7 @@ pub struct KnownRoute {
     /// The route.
     pub route: Route<'static>,
     /// The head as it goes there, as far as the framing.
-    pub front: OnceCell<Vec<u8>>,
+    pub front: OnceCell<Box<[u8]>>,
     /// What they claim of the gateway's limits, and of the key's budget, where that follows from
     /// their head.
     pub claims: [OnceCell<Box<[Claim]>>; 2],

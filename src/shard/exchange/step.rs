@@ -3,7 +3,12 @@
 //! Each attempt has a record of its own; what follows an attempt that failed begins a new one under
 //! the same event. Nothing is repeated once a byte of an answer went to the caller.
 
-use std::{cell::Cell, future::pending, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, OnceCell},
+    future::pending,
+    rc::Rc,
+    time::Duration,
+};
 
 use super::{
     Ended, Errand, Stopped,
@@ -425,16 +430,16 @@ fn earlier<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
     }
 }
 
+/// Writes the head into `out`, which is empty.
 fn write_request(out: &mut Vec<u8>, step: &Step<'_, '_>, authority: &str, key: usize, body: &Body) {
-    match step.known {
-        None => write_front(out, step, authority, key),
-        Some(known) => {
-            let written = || {
-                let mut front = Vec::with_capacity(1024);
-                write_front(&mut front, step, authority, key);
-                front
-            };
-            out.extend_from_slice(known.front.get_or_init(written));
+    let kept = step.known.map(|known| &known.front);
+    if let Some(front) = kept.and_then(OnceCell::get) {
+        out.extend_from_slice(front);
+    } else {
+        write_front(out, step, authority, key);
+        if let Some(kept) = kept {
+            // It was empty.
+            let _ = kept.set(out.as_slice().into());
         }
     }
     let upgrade = step.route.upgrade.as_ref();
