@@ -50,7 +50,7 @@ use tidegate::{
 };
 
 #[global_allocator]
-static ALLOCATOR: tidegate::sys::allocator::Allocator = tidegate::sys::allocator::Allocator;
+static ALLOCATOR: tidegate::Allocator = tidegate::Allocator;
 
 /// A log store of many records, and questions to it.
 #[derive(Parser)]

@@ -21,3 +21,5 @@ pub mod handoff;
 pub mod control;
 
 pub mod sys;
+
+pub use sys::allocator::Allocator;

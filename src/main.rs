@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: tidegate::sys::allocator::Allocator = tidegate::sys::allocator::Allocator;
+static ALLOCATOR: tidegate::Allocator = tidegate::Allocator;
 
 fn main() -> ExitCode {
     tidegate::cli::main()
