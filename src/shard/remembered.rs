@@ -1,7 +1,8 @@
 //! What a connection remembers of its last request, for one that repeats its head.
 //!
-//! All of it follows from the head, the snapshot and the connection alone, and is good for the next
-//! request only if its head is the same, but for the length of its body, and the snapshot too.
+//! All but the proof, which is compared anew, follows from the head, the snapshot and the connection
+//! alone, and is good for the next request only if its head is the same, but for the length of its
+//! body, and the snapshot too.
 
 use std::{cell::OnceCell, rc::Rc};
 
@@ -61,7 +62,9 @@ pub struct KnownRoute {
 
 impl Drop for KnownRoute {
     fn drop(&mut self) {
-        // Both hold credentials, and stay as long as the connection.
+        // All of these may hold a credential (a path in its query), and stay as long as the
+        // connection.
+        self.route.path.zeroize();
         if let Some(mut front) = self.front.take() {
             front.zeroize();
         }
@@ -73,9 +76,9 @@ impl Drop for KnownRoute {
 
 /// A route, and whether others use it as well.
 pub enum Planned<'a> {
-    /// It was planned for an earlier request.
+    /// It is kept for all requests with this head.
     Known(Rc<KnownRoute>),
-    /// It was planned for this one.
+    /// It is this request's own.
     New(Box<Route<'a>>),
 }
 

@@ -345,13 +345,13 @@ enum Meets {
 }
 
 impl Rule {
-    /// Says whether the rule applies, and notes in `parts` what splits it.
     /// Says whether its claims are the same for all requests with one head and one caller.
     fn follows_head(&self) -> bool {
         let follows_clock = matches!(self.window, RuleWindow::Calendar(_));
         !self.hard && !follows_clock && self.model.is_none() && self.measure != Measure::Tokens
     }
 
+    /// Says whether the rule applies, and notes in `parts` what splits it.
     fn meets(
         &self,
         facts: &Facts<'_>,

@@ -141,9 +141,9 @@ pub(super) async fn run<'a>(
             }
         };
         draft.ended = Some(shard.clock.now());
-        draft.cost.model = Some(answer::model(errand, &provider.slug, draft));
         let Some(wait) = failed.wait.filter(|_| !last_try) else {
             shard.buffers.give_back(out);
+            draft.cost.model = Some(answer::model(errand, &provider.slug, draft));
             draft.pass_on(shard, failed.outcome, (step.number + 1, 0));
             if let Some(keep) = keep {
                 keep.failed();
@@ -155,6 +155,7 @@ pub(super) async fn run<'a>(
         };
         Box::pin(pause(errand, wait)).await?;
         number += 1;
+        draft.cost.model = Some(answer::model(errand, &provider.slug, draft));
         draft.pass_on(shard, failed.outcome, (step.number, number));
         // The request's body goes into the record of each attempt.
         if let Body::Whole(bytes) = body {

@@ -12,7 +12,8 @@ use http::{
     uri::Scheme,
 };
 
-/// Takes a request's head apart that [`emit::request_front`](crate::shard::emit::request_front) wrote.
+/// Takes a request's head apart that [`emit::request_front`](crate::shard::emit::request_front) began and
+/// [`emit::request_end`](crate::shard::emit::request_end) ended.
 /// `None`: it cannot be said in HTTP/2 as it is.
 pub fn request(head: &[u8], authority: &str) -> Option<Request<()>> {
     let mut lines = head
