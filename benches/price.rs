@@ -42,8 +42,8 @@ fn prices(c: &mut Criterion) {
     let place = table.find_place("openai", "gpt-4o-mini", "").unwrap();
     group.bench_function("cost of a usage at a place", |b| {
         b.iter(|| {
-            let priced = table.at(place, black_box(&USAGE)).unwrap();
-            priced.prices.cost(&USAGE).unwrap()
+            let (_, cost) = table.cost_at(place, black_box(&USAGE)).unwrap();
+            cost.unwrap()
         });
     });
     group.sample_size(10);

@@ -332,7 +332,7 @@ impl PriceTable {
     }
 
     /// The prices at a place, for an exchange of this usage.
-    pub fn at(&self, place: PricePlace, usage: &Usage) -> Option<Priced<'_>> {
+    fn at(&self, place: PricePlace, usage: &Usage) -> Option<Priced<'_>> {
         match place.0 {
             Place::Own(at) => {
                 let (key, prices) = self.overrides.get(at)?;
@@ -353,8 +353,9 @@ impl PriceTable {
         }
     }
 
-    /// The entry at a place, `provider/model`, and what this usage costs there; `None` inside: a count
-    /// that is needed is unknown.
+    /// The entry at a place, `provider/model`, and what this usage costs there. That is what the prices
+    /// of [`PriceTable::lookup`] come to, without handing them out: they are large, and each exchange asks.
+    /// `None` inside: a count that is needed is unknown.
     pub fn cost_at(&self, place: PricePlace, usage: &Usage) -> Option<(&str, Option<PicoDollars>)> {
         match place.0 {
             Place::Own(at) => {

@@ -30,6 +30,9 @@ fn check(provider: &str, model: &str, usage: Usage, picos: u64) {
         .unwrap_or_else(|| panic!("no price for {provider}/{model}"));
     let cost = priced.prices.cost(&usage);
     assert_eq!(cost, Some(PicoDollars(picos)), "{provider}/{model}");
+    // As an exchange asks.
+    let place = table.find_place(provider, model, "").unwrap();
+    assert_eq!(table.cost_at(place, &usage), Some((priced.key, cost)));
 }
 
 // The sums in these tests are worked out by hand from the providers' prices per million tokens.
